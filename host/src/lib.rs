@@ -1,1 +1,2 @@
-//! 
+//! Tributary: a connector host. See ARCHITECTURE.md for the map.
+pub mod log;

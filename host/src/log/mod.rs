@@ -1,0 +1,196 @@
+//! The log at both ends of every task: topics with partitions, offsets, keys, headers, timestamps.
+//!
+//! One set of traits, two implementations: [`kafka`](self) through librdkafka, and the embedded log in
+//! the worker's SQLite directory (`bootstrap.servers=embedded`). Everything above this module is the
+//! same code on both, and one delivery suite runs on both.
+//!
+//! The unit is the batch: columns of serialized records. Nothing here is called per record, and every
+//! call blocks its own thread; none may be made on a tokio worker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod records;
+pub use records::{HEADER_FIELDS, LogRecords};
+
+/// What opens producers, consumers and admin clients on one cluster.
+pub trait Log: Send + Sync {
+    /// The cluster's id, as REST `/` shows it. Errors with the operation's name when it cannot be had in `timeout`.
+    fn cluster_id(&self, timeout: Duration) -> Result<String, LogError>;
+    /// A producer with these client settings (Kafka's names); settings that mean nothing here are ignored.
+    fn producer(&self, settings: &ClientSettings) -> Result<Box<dyn LogProducer>, LogError>;
+    /// A member of the consumer group `group.id` of the settings, subscribed to `subscription`.
+    fn consumer(
+        &self,
+        settings: &ClientSettings,
+        subscription: &Subscription,
+    ) -> Result<Box<dyn LogConsumer>, LogError>;
+    /// A reader of explicitly assigned partitions outside any group's assignment.
+    fn reader(&self, settings: &ClientSettings, start: &[(TopicPartition, i64)]) -> Result<Box<dyn LogConsumer>, LogError>;
+    /// The admin client.
+    fn admin(&self) -> &dyn LogAdmin;
+}
+
+/// Kafka client settings by Kafka's names, after overrides.
+pub type ClientSettings = BTreeMap<String, String>;
+
+/// Which topics a consumer wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subscription {
+    /// These topics by name.
+    Topics(Vec<String>),
+    /// Every topic whose whole name matches this regular expression (Java's `topics.regex`), now or later.
+    Pattern(String),
+}
+
+/// A topic and a partition number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// Topic name.
+    pub topic: Arc<str>,
+    /// Partition number, from 0.
+    pub partition: i32,
+}
+
+/// One run of records read from one topic-partition.
+#[derive(Debug, Clone)]
+pub struct FetchedBatch {
+    /// Where the records come from.
+    pub topic_partition: TopicPartition,
+    /// The records; `records.timestamps` is always present.
+    pub records: LogRecords,
+    /// The offset of each record, increasing, not always contiguous (compaction, transactions).
+    pub offsets: arrow_array::Int64Array,
+}
+
+/// What [`LogConsumer::poll`] returns.
+#[derive(Debug)]
+pub enum ConsumerEvent {
+    /// A run of records.
+    Batch(FetchedBatch),
+    /// Partitions given to this member. They deliver nothing until [`LogConsumer::assign`] is called.
+    Assigned(Vec<TopicPartition>),
+    /// Partitions about to be taken: flush, commit, then call [`LogConsumer::unassign`]; until then they stay this member's.
+    Revoked(Vec<TopicPartition>),
+    /// Partitions already taken (session expired): nothing may be committed for them. Call [`LogConsumer::unassign`].
+    Lost(Vec<TopicPartition>),
+}
+
+/// A member of a consumer group, or a reader of fixed partitions.
+pub trait LogConsumer: Send {
+    /// Waits up to `timeout` for events; `max_records` and `max_bytes` bound what is returned by one call.
+    /// Retriable errors (broker away) are retried inside and only logged; what is returned is fatal to the task or the configuration.
+    fn poll(&mut self, max_records: usize, max_bytes: usize, timeout: Duration) -> Result<Vec<ConsumerEvent>, LogError>;
+    /// Accepts partitions of an `Assigned` event. A start offset of `None` means the committed one, or the reset policy.
+    fn assign(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result<(), LogError>;
+    /// Gives up partitions of a `Revoked` or `Lost` event.
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError>;
+    /// Stops delivery for these partitions, without losing their place.
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError>;
+    /// Resumes what `pause` stopped.
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError>;
+    /// The next record to be delivered for the partition is the one at `offset`.
+    fn seek(&mut self, partition: &TopicPartition, offset: i64) -> Result<(), LogError>;
+    /// Commits next-to-read offsets for the group and waits for the answer.
+    fn commit(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), LogError>;
+    /// The group's committed next-to-read offsets.
+    fn committed(&mut self, partitions: &[TopicPartition], timeout: Duration) -> Result<Vec<(TopicPartition, Option<i64>)>, LogError>;
+    /// Records between this member's position and the end of its partitions, where known; for lag metrics.
+    fn lag(&mut self) -> Vec<(TopicPartition, i64)>;
+    /// Leaves the group (or stays until its session ends, for static members) and frees the client, waiting at most `timeout`.
+    fn close(self: Box<Self>, timeout: Duration) -> Result<(), LogError>;
+}
+
+/// What became of one [`LogProducer::send`].
+#[derive(Debug)]
+pub struct Completion {
+    /// The token given to `send`.
+    pub token: u64,
+    /// Rows that were refused for good, with their reasons; empty when all were acknowledged.
+    pub failed: Vec<(usize, LogError)>,
+}
+
+/// Writes records. `send` hands over, `poll` reports; a send is complete when every row was acknowledged by `acks` replicas, or refused for good.
+pub trait LogProducer: Send {
+    /// Hands the records over, in row order. Waits while the client's buffers are full, at most `timeout`;
+    /// returns the number of rows taken, so that the caller can go on with the rest (same token) after a poll.
+    fn send(&mut self, topic: &str, records: &LogRecords, from_row: usize, token: u64, timeout: Duration) -> Result<usize, LogError>;
+    /// Says that no further row of `token` follows, so that it can complete.
+    fn finish(&mut self, token: u64);
+    /// Collects completions, waiting up to `timeout` for the first.
+    fn poll(&mut self, timeout: Duration) -> Result<Vec<Completion>, LogError>;
+    /// Rows handed over and not yet acknowledged.
+    fn in_flight(&self) -> usize;
+    /// Waits until nothing is in flight, or `timeout` passes (`Err` names how many rows are unfinished). Completions are still collected with `poll`.
+    fn flush(&mut self, timeout: Duration) -> Result<(), LogError>;
+    /// Drops what was not sent and frees the client, waiting at most `timeout`.
+    fn close(self: Box<Self>, timeout: Duration) -> Result<(), LogError>;
+}
+
+/// A topic to create.
+#[derive(Debug, Clone, Default)]
+pub struct NewTopic {
+    /// Topic name.
+    pub name: String,
+    /// Partitions; `None` is the cluster's default.
+    pub partitions: Option<i32>,
+    /// Replication factor; `None` is the cluster's default.
+    pub replication_factor: Option<i16>,
+    /// Topic settings such as `cleanup.policy`.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// A topic as described by the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// Topic name.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: i32,
+}
+
+/// Administration of topics and groups.
+pub trait LogAdmin: Send + Sync {
+    /// All topics, internal ones included.
+    fn topics(&self, timeout: Duration) -> Result<Vec<TopicDescription>, LogError>;
+    /// One topic, or `None`.
+    fn topic(&self, name: &str, timeout: Duration) -> Result<Option<TopicDescription>, LogError>;
+    /// Creates a topic; `Ok(false)` when it was already there.
+    fn create_topic(&self, topic: &NewTopic, timeout: Duration) -> Result<bool, LogError>;
+    /// Deletes a topic and its records.
+    fn delete_topic(&self, name: &str, timeout: Duration) -> Result<(), LogError>;
+    /// A topic's settings, such as `cleanup.policy`.
+    fn topic_settings(&self, name: &str, timeout: Duration) -> Result<BTreeMap<String, String>, LogError>;
+    /// First and next offset of a partition (`read_uncommitted`).
+    fn watermarks(&self, partition: &TopicPartition, timeout: Duration) -> Result<(i64, i64), LogError>;
+    /// A group's committed offsets.
+    fn group_offsets(&self, group: &str, timeout: Duration) -> Result<Vec<(TopicPartition, i64)>, LogError>;
+    /// Sets (`Some`) or removes (`None`) committed offsets of a group without members.
+    fn alter_group_offsets(&self, group: &str, offsets: &[(TopicPartition, Option<i64>)], timeout: Duration) -> Result<(), LogError>;
+    /// Removes a group without members; fine when there is none.
+    fn delete_group(&self, group: &str, timeout: Duration) -> Result<(), LogError>;
+}
+
+/// What went wrong on the log. Messages say what, where, and what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct LogError {
+    /// Lower-case; names the operation, topic, partition, broker.
+    pub message: String,
+    /// The same call may succeed later.
+    pub retriable: bool,
+    /// Kafka's own error name (`UNKNOWN_TOPIC_OR_PART`, `MSG_SIZE_TOO_LARGE`, …) where there is one.
+    pub code: Option<&'static str>,
+}
+
+impl LogError {
+    /// An error that no retry mends.
+    pub fn fatal(message: impl Into<String>) -> Self {
+        Self { message: message.into(), retriable: false, code: None }
+    }
+    /// An error that may pass by itself.
+    pub fn retriable(message: impl Into<String>) -> Self {
+        Self { message: message.into(), retriable: true, code: None }
+    }
+}
