@@ -27,7 +27,11 @@ pub trait Log: Send + Sync {
         subscription: &Subscription,
     ) -> Result<Box<dyn LogConsumer>, LogError>;
     /// A reader of explicitly assigned partitions outside any group's assignment.
-    fn reader(&self, settings: &ClientSettings, start: &[(TopicPartition, i64)]) -> Result<Box<dyn LogConsumer>, LogError>;
+    fn reader(
+        &self,
+        settings: &ClientSettings,
+        start: &[(TopicPartition, i64)],
+    ) -> Result<Box<dyn LogConsumer>, LogError>;
     /// The admin client.
     fn admin(&self) -> &dyn LogAdmin;
 }
@@ -68,7 +72,7 @@ pub struct FetchedBatch {
 #[derive(Debug)]
 pub enum ConsumerEvent {
     /// A run of records.
-    Batch(FetchedBatch),
+    Batch(Box<FetchedBatch>),
     /// Partitions given to this member. They deliver nothing until [`LogConsumer::assign`] is called.
     Assigned(Vec<TopicPartition>),
     /// Partitions about to be taken: flush, commit, then call [`LogConsumer::unassign`]; until then they stay this member's.
@@ -81,7 +85,8 @@ pub enum ConsumerEvent {
 pub trait LogConsumer: Send {
     /// Waits up to `timeout` for events; `max_records` and `max_bytes` bound what is returned by one call.
     /// Retriable errors (broker away) are retried inside and only logged; what is returned is fatal to the task or the configuration.
-    fn poll(&mut self, max_records: usize, max_bytes: usize, timeout: Duration) -> Result<Vec<ConsumerEvent>, LogError>;
+    fn poll(&mut self, max_records: usize, max_bytes: usize, timeout: Duration)
+    -> Result<Vec<ConsumerEvent>, LogError>;
     /// Accepts partitions of an `Assigned` event. A start offset of `None` means the committed one, or the reset policy.
     fn assign(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result<(), LogError>;
     /// Gives up partitions of a `Revoked` or `Lost` event.
@@ -95,7 +100,11 @@ pub trait LogConsumer: Send {
     /// Commits next-to-read offsets for the group and waits for the answer.
     fn commit(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), LogError>;
     /// The group's committed next-to-read offsets.
-    fn committed(&mut self, partitions: &[TopicPartition], timeout: Duration) -> Result<Vec<(TopicPartition, Option<i64>)>, LogError>;
+    fn committed(
+        &mut self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<(TopicPartition, Option<i64>)>, LogError>;
     /// Records between this member's position and the end of its partitions, where known; for lag metrics.
     fn lag(&mut self) -> Vec<(TopicPartition, i64)>;
     /// Leaves the group (or stays until its session ends, for static members) and frees the client, waiting at most `timeout`.
@@ -115,7 +124,14 @@ pub struct Completion {
 pub trait LogProducer: Send {
     /// Hands the records over, in row order. Waits while the client's buffers are full, at most `timeout`;
     /// returns the number of rows taken, so that the caller can go on with the rest (same token) after a poll.
-    fn send(&mut self, topic: &str, records: &LogRecords, from_row: usize, token: u64, timeout: Duration) -> Result<usize, LogError>;
+    fn send(
+        &mut self,
+        topic: &str,
+        records: &LogRecords,
+        from_row: usize,
+        token: u64,
+        timeout: Duration,
+    ) -> Result<usize, LogError>;
     /// Says that no further row of `token` follows, so that it can complete.
     fn finish(&mut self, token: u64);
     /// Collects completions, waiting up to `timeout` for the first.
@@ -167,7 +183,12 @@ pub trait LogAdmin: Send + Sync {
     /// A group's committed offsets.
     fn group_offsets(&self, group: &str, timeout: Duration) -> Result<Vec<(TopicPartition, i64)>, LogError>;
     /// Sets (`Some`) or removes (`None`) committed offsets of a group without members.
-    fn alter_group_offsets(&self, group: &str, offsets: &[(TopicPartition, Option<i64>)], timeout: Duration) -> Result<(), LogError>;
+    fn alter_group_offsets(
+        &self,
+        group: &str,
+        offsets: &[(TopicPartition, Option<i64>)],
+        timeout: Duration,
+    ) -> Result<(), LogError>;
     /// Removes a group without members; fine when there is none.
     fn delete_group(&self, group: &str, timeout: Duration) -> Result<(), LogError>;
 }

@@ -1,0 +1,139 @@
+//! Sinks: connectors that write to an external system.
+
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::config::Config;
+use crate::config_def::ConfigDef;
+use crate::context::Context;
+use crate::errors::Result;
+
+/// A Kafka topic and partition number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct TopicPartition {
+    /// Topic name.
+    pub topic: Arc<str>,
+    /// Partition number, from 0.
+    pub partition: i32,
+}
+
+/// A place in a topic-partition: the offset of the next record to read.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TopicPartitionOffset {
+    /// Topic name.
+    pub topic: Arc<str>,
+    /// Partition number, from 0.
+    pub partition: i32,
+    /// Next-to-read offset; `None` where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
+}
+
+/// The records of one batch that a call could not accept.
+#[derive(Debug, Default)]
+pub struct Failures(Vec<RecordFailure>);
+
+/// One record that could not be accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordFailure {
+    /// Row in the batch that the call was given.
+    pub row: usize,
+    /// Whether the same record may be accepted later.
+    pub retriable: bool,
+    /// Why, lower-case.
+    pub message: String,
+}
+
+impl Failures {
+    /// The record at `row` cannot be accepted: the worker retries, dead-letters or skips it, or fails the task, as configured.
+    pub fn fail(&mut self, row: usize, message: impl Into<String>) {
+        self.0.push(RecordFailure { row, retriable: false, message: message.into() });
+    }
+
+    /// The record at `row` was not accepted now and may be later.
+    pub fn retry(&mut self, row: usize, message: impl Into<String>) {
+        self.0.push(RecordFailure { row, retriable: true, message: message.into() });
+    }
+
+    /// The failures so far.
+    pub fn records(&self) -> &[RecordFailure] {
+        &self.0
+    }
+
+    /// Whether every record was accepted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Divides the work of writing to an external system among tasks. Which partitions a task gets is decided by the consumer group.
+pub trait SinkConnector: Default + Send + 'static {
+    /// What does the writing.
+    type Task: SinkTask;
+
+    /// The config keys, beyond those that every sink has.
+    fn config_def() -> ConfigDef;
+
+    /// Checks a whole config beyond what [`Self::config_def`] says: `(key, message)` for each problem. No side effects.
+    fn validate(&mut self, _config: &Config) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// Starts.
+    fn start(&mut self, context: &Context, config: &Config) -> Result<()>;
+
+    /// At most `max_tasks` task configs.
+    fn task_configs(&mut self, max_tasks: usize) -> Result<Vec<Config>>;
+
+    /// Ends what `start` began.
+    fn stop(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// A user wants to change the group's offsets. `Ok(true)`: checked and fine; `Ok(false)`: this sink does not care; `Err`: refused, with the reason.
+    fn alter_offsets(&mut self, _config: &Config, _offsets: &[TopicPartitionOffset]) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// Writes to an external system. The worker calls from one thread, one call at a time.
+pub trait SinkTask: Default + Send + 'static {
+    /// Starts with a task config.
+    fn start(&mut self, context: &Context, config: &Config) -> Result<()>;
+
+    /// These partitions now belong to the task, beginning at the given offsets. The answer names partitions that have to begin elsewhere
+    /// (a sink that keeps offsets in its own store).
+    fn open(&mut self, _partitions: &[TopicPartitionOffset]) -> Result<Vec<TopicPartitionOffset>> {
+        Ok(Vec::new())
+    }
+
+    /// Takes a batch. A retriable error means that nothing of it counts: the same batch comes again after a pause.
+    /// Records named in `failures` were not accepted, all others were.
+    fn put(&mut self, batch: Batch, failures: &mut Failures) -> Result<()>;
+
+    /// When this returns, everything put so far is safe. The offsets are those of what was put.
+    fn flush(&mut self, _offsets: &[TopicPartitionOffset]) -> Result<()> {
+        Ok(())
+    }
+
+    /// The offsets that may be committed, asked before each commit with those of what was put. By default: flush, then all.
+    fn pre_commit(&mut self, offsets: &[TopicPartitionOffset]) -> Result<Vec<TopicPartitionOffset>> {
+        self.flush(offsets)?;
+        Ok(offsets.to_vec())
+    }
+
+    /// These partitions are taken away, after their last commit.
+    fn close(&mut self, _partitions: &[TopicPartition]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Ends what `start` began.
+    fn stop(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// As [`crate::SourceTask::canceller`].
+    fn canceller(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
+        None
+    }
+}

@@ -1,0 +1,1 @@
+//! Converters: between the bytes in Kafka and the forms of a batch's columns.

@@ -1,0 +1,1 @@
+//! Transforms and predicates: the chain between Kafka and a connector.

@@ -1,0 +1,115 @@
+//! What the herder and the worker say to each other.
+
+use tributary_sdk::Config;
+
+/// A task: connector name and number from 0.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId {
+    /// Connector name.
+    pub connector: String,
+    /// Task number.
+    pub task: u32,
+}
+
+impl std::fmt::Display for TaskId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.connector, self.task)
+    }
+}
+
+/// States of connectors and tasks, and target states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[allow(missing_docs)]
+pub enum State {
+    Unassigned,
+    Running,
+    Paused,
+    Stopped,
+    Failed,
+    Restarting,
+}
+
+/// A connector to run.
+#[derive(Debug, Clone)]
+pub struct ConnectorSpec {
+    /// Its name.
+    pub name: String,
+    /// Its config as the user wrote it (`${…}` unresolved: the worker resolves where the values are needed).
+    pub config: Config,
+    /// Running or Paused (a stopped connector is not started).
+    pub target: State,
+}
+
+/// A task to run.
+#[derive(Debug, Clone)]
+pub struct TaskSpec {
+    /// Which.
+    pub id: TaskId,
+    /// The connector's config, unresolved.
+    pub connector_config: Config,
+    /// The task's own config, unresolved.
+    pub task_config: Config,
+    /// Running or Paused.
+    pub target: State,
+}
+
+/// What happened in the worker.
+#[derive(Debug, Clone)]
+pub enum WorkerEvent {
+    /// A connector's state changed.
+    Connector {
+        /// Which.
+        name: String,
+        /// Its state now.
+        state: State,
+        /// Of a failure: message and trace.
+        trace: Option<String>,
+    },
+    /// The connector is started (or asks again): its task configs, for the herder to store and start.
+    TaskConfigs {
+        /// Which.
+        name: String,
+        /// One config a task.
+        configs: Vec<Config>,
+    },
+    /// A task's state changed.
+    Task {
+        /// Which.
+        id: TaskId,
+        /// Its state now.
+        state: State,
+        /// Of a failure: message and trace.
+        trace: Option<String>,
+    },
+    /// A task read from or wrote to a topic, for the first time since its start.
+    TopicUsed {
+        /// The connector.
+        connector: String,
+        /// The task.
+        task: u32,
+        /// The topic.
+        topic: String,
+    },
+}
+
+/// What a task has done, for status and metrics.
+#[derive(Debug, Clone, Default)]
+pub struct TaskProgress {
+    /// Records polled from the source, or read from Kafka.
+    pub records_in: u64,
+    /// Records acknowledged by Kafka, or accepted by the sink.
+    pub records_out: u64,
+    /// Bytes of `records_in`.
+    pub bytes_in: u64,
+    /// Records that failed and were skipped or dead-lettered.
+    pub records_failed: u64,
+    /// Records dropped by transforms.
+    pub records_filtered: u64,
+    /// When the last record passed, ms since the epoch.
+    pub last_record_ms: Option<i64>,
+    /// When offsets were last committed, ms since the epoch.
+    pub last_commit_ms: Option<i64>,
+    /// Records behind the end of the sink's partitions, where known.
+    pub lag: Option<i64>,
+}
