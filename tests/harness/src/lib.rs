@@ -1,1 +1,39 @@
+//! Starts the real servers that the tests run against, and judges what came out.
 //!
+//! A test drives a real Kafka broker, a real Kafka Connect and a real `tributary`, never a stand-in.
+//! The harness fetches what they need, starts them on free ports in temporary directories, breaks
+//! them on demand, and leaves neither process nor directory behind, even where the test process is
+//! killed with SIGKILL (see [`watchdog`]).
+//!
+//! Everything fails with an [`Error`] that says what was tried and, for a server, ends with the tail
+//! of its log. A failed test keeps nothing; set `TRIBUTARY_KEEP=1` to keep the directories, and
+//! `TRIBUTARY_SEED` to repeat a run (see [`seed`]).
+//!
+//! | Part | Gives |
+//! |---|---|
+//! | [`KafkaBroker`], [`ConnectWorker`], [`TributaryWorker`] | the servers |
+//! | [`Lines`], [`Checker`] | input whose loss, repetition, reordering and tearing can be told |
+//! | [`Proxy`] | a network that can be cut and slowed |
+//! | [`Seed`] | randomness that repeats |
+//! | [`jars`], [`java`], [`cache`], [`ports`], [`process`] | what the servers stand on |
+
+pub mod cache;
+mod debian;
+mod error;
+pub mod jars;
+pub mod java;
+pub mod kafka;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod seed;
+pub mod usage;
+pub mod wait;
+pub mod watchdog;
+
+pub use error::{Context, Error, Result};
+pub use kafka::{BrokerOptions, KafkaBroker};
+pub use process::Server;
+pub use proxy::Proxy;
+pub use seed::Seed;
+pub use usage::Usage;

@@ -1,0 +1,63 @@
+//! Finds a Java runtime of version 17 or later, which Kafka 4 needs.
+//!
+//! Looks at `$JAVA_HOME`, then at `PATH`; where there is none and this is root on Debian, installs one.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use crate::{Context, Error, Result, debian};
+
+const OLDEST: u32 = 17;
+
+/// A Java launcher and what it calls itself.
+#[derive(Clone, Debug)]
+pub struct Java {
+    /// The launcher, to be run.
+    pub program: PathBuf,
+    /// All of what `-version` prints; two runtimes with the same text share class data.
+    pub version: String,
+}
+
+/// The Java of this machine, looked for once a process.
+pub fn java() -> Result<Java> {
+    static FOUND: OnceLock<std::result::Result<Java, String>> = OnceLock::new();
+    FOUND.get_or_init(|| find().map_err(|e| e.to_string())).clone().map_err(Error::new)
+}
+
+fn find() -> Result<Java> {
+    let home = std::env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin/java"));
+    let candidates = || home.clone().into_iter().chain([PathBuf::from("java")]);
+    if let Some(java) = candidates().find_map(probe) {
+        return Ok(java);
+    }
+    debian::install("openjdk-17-jre-headless").context("Kafka needs Java 17 or later, and there is none")?;
+    candidates().find_map(probe).context("openjdk-17-jre-headless is installed, but java does not run")
+}
+
+fn probe(program: PathBuf) -> Option<Java> {
+    let output = Command::new(&program).arg("-version").stdin(Stdio::null()).output().ok()?;
+    let version = String::from_utf8_lossy(&output.stderr).into_owned();
+    (major(&version)? >= OLDEST).then_some(Java { program, version })
+}
+
+/// `17` of `openjdk version "17.0.15" 2025-04-15`; `1` of the old scheme's `"1.8.0_292"`.
+fn major(version: &str) -> Option<u32> {
+    let number = version.split('"').nth(1)?;
+    let digits = number.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::major;
+
+    #[test]
+    fn reads_every_version_scheme() {
+        assert_eq!(major("openjdk version \"17.0.15\" 2025-04-15"), Some(17));
+        assert_eq!(major("openjdk version \"25\" 2025-09-16"), Some(25));
+        assert_eq!(major("openjdk version \"26-ea\" 2026-03-17"), Some(26));
+        assert_eq!(major("java version \"1.8.0_292\""), Some(1));
+        assert_eq!(major("sh: java: not found"), None);
+    }
+}
