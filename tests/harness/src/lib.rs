@@ -18,22 +18,32 @@
 //! | [`jars`], [`java`], [`cache`], [`ports`], [`process`] | what the servers stand on |
 
 pub mod cache;
+pub mod checker;
+pub mod connect;
 mod debian;
 mod error;
 pub mod jars;
 pub mod java;
 pub mod kafka;
+pub mod lines;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod rest;
 pub mod seed;
+pub mod tributary;
 pub mod usage;
 pub mod wait;
 pub mod watchdog;
 
+pub use checker::{Checker, Report};
+pub use connect::{ConnectOptions, ConnectWorker};
 pub use error::{Context, Error, Result};
 pub use kafka::{BrokerOptions, KafkaBroker};
+pub use lines::Lines;
 pub use process::Server;
 pub use proxy::Proxy;
+pub use rest::{Answer, Rest};
 pub use seed::Seed;
+pub use tributary::{TributaryWorker, WorkerOptions};
 pub use usage::Usage;
