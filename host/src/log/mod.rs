@@ -11,7 +11,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod kafka;
+mod open;
 mod records;
+mod run_builder;
+
+pub use open::open_log;
 pub use records::{HEADER_FIELDS, LogRecords};
 
 /// What opens producers, consumers and admin clients on one cluster.
@@ -180,6 +185,9 @@ pub trait LogAdmin: Send + Sync {
     fn topic_settings(&self, name: &str, timeout: Duration) -> Result<BTreeMap<String, String>, LogError>;
     /// First and next offset of a partition (`read_uncommitted`).
     fn watermarks(&self, partition: &TopicPartition, timeout: Duration) -> Result<(i64, i64), LogError>;
+    /// The first offset whose record is from `timestamp` (milliseconds) or later; `None` when there is none.
+    fn offset_at(&self, partition: &TopicPartition, timestamp: i64, timeout: Duration)
+    -> Result<Option<i64>, LogError>;
     /// A group's committed offsets.
     fn group_offsets(&self, group: &str, timeout: Duration) -> Result<Vec<(TopicPartition, i64)>, LogError>;
     /// Sets (`Some`) or removes (`None`) committed offsets of a group without members.

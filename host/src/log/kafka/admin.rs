@@ -1,0 +1,105 @@
+//! [`LogAdmin`] on one client, made when first asked and kept.
+//!
+//! Every call asks the cluster anew and waits at most its time-out; nothing is remembered between calls.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::super::{ClientSettings, LogAdmin, LogError, NewTopic, TopicDescription, TopicPartition};
+use super::batch_calls::Client;
+use super::settings::{ClientKind, NativeSettings};
+
+pub(super) struct KafkaAdmin {
+    settings: ClientSettings,
+    client: Mutex<Option<Client>>,
+}
+
+impl KafkaAdmin {
+    pub(super) fn new(settings: ClientSettings) -> Self {
+        Self { settings, client: Mutex::new(None) }
+    }
+
+    /// Runs `call` on the client; one call at a time.
+    pub(super) fn with<T>(&self, call: impl FnOnce(&mut Client) -> Result<T, LogError>) -> Result<T, LogError> {
+        let mut guard = self.client.lock().unwrap_or_else(|e| e.into_inner());
+        let client = match &mut *guard {
+            Some(client) => client,
+            none => {
+                // A producer's client: a consumer's would want a group, and look up its coordinator.
+                let native = NativeSettings::translate(ClientKind::Producer, &self.settings)?;
+                none.insert(Client::new(ClientKind::Producer, native, "tributary-admin")?)
+            }
+        };
+        client.serve(Duration::ZERO);
+        client.fatal()?;
+        call(client)
+    }
+}
+
+impl LogAdmin for KafkaAdmin {
+    fn topics(&self, timeout: Duration) -> Result<Vec<TopicDescription>, LogError> {
+        let mut topics = self.with(|client| client.topics(None, timeout))?;
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(topics)
+    }
+
+    fn topic(&self, name: &str, timeout: Duration) -> Result<Option<TopicDescription>, LogError> {
+        // Not by name: on a broker that creates topics by itself, asking for one creates it.
+        Ok(self.topics(timeout)?.into_iter().find(|topic| topic.name == name))
+    }
+
+    fn create_topic(&self, topic: &NewTopic, timeout: Duration) -> Result<bool, LogError> {
+        self.with(|client| client.create_topic(topic, timeout))
+    }
+
+    fn delete_topic(&self, name: &str, timeout: Duration) -> Result<(), LogError> {
+        self.with(|client| client.delete_topic(name, timeout))
+    }
+
+    fn topic_settings(&self, name: &str, timeout: Duration) -> Result<BTreeMap<String, String>, LogError> {
+        self.with(|client| client.topic_settings(name, timeout))
+    }
+
+    fn watermarks(&self, partition: &TopicPartition, timeout: Duration) -> Result<(i64, i64), LogError> {
+        self.with(|client| client.watermarks(partition, timeout))
+    }
+
+    fn offset_at(
+        &self,
+        partition: &TopicPartition,
+        timestamp: i64,
+        timeout: Duration,
+    ) -> Result<Option<i64>, LogError> {
+        self.with(|client| client.offset_for_time(partition, timestamp, timeout))
+    }
+
+    fn group_offsets(&self, group: &str, timeout: Duration) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+        let mut offsets = self.with(|client| client.group_offsets(group, timeout))?;
+        offsets.sort();
+        Ok(offsets)
+    }
+
+    fn alter_group_offsets(
+        &self,
+        group: &str,
+        offsets: &[(TopicPartition, Option<i64>)],
+        timeout: Duration,
+    ) -> Result<(), LogError> {
+        let set: Vec<_> = offsets.iter().filter_map(|(p, o)| Some((p.clone(), (*o)?))).collect();
+        let removed: Vec<_> = offsets.iter().filter(|(_, o)| o.is_none()).map(|(p, _)| p.clone()).collect();
+        self.with(|client| {
+            if !set.is_empty() {
+                client.set_group_offsets(group, &set, timeout)?;
+            }
+            if removed.is_empty() { Ok(()) } else { client.remove_group_offsets(group, &removed, timeout) }
+        })
+    }
+
+    fn delete_group(&self, group: &str, timeout: Duration) -> Result<(), LogError> {
+        match self.with(|client| client.delete_group(group, timeout)) {
+            Err(error) if error.code == Some("GROUP_ID_NOT_FOUND") => Ok(()),
+            other => other,
+        }
+    }
+}

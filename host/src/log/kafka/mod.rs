@@ -1,0 +1,104 @@
+//! The log on a Kafka cluster, through librdkafka.
+//!
+//! | File | Noun |
+//! |---|---|
+//! | `settings` | Java's client settings as librdkafka's |
+//! | `batch_calls/` | the calls into librdkafka; the only `unsafe` of the log |
+//! | `deliveries` | what became of each row handed to a producer |
+//! | `producer`, `consumer`, `admin` | the traits |
+//! | `topic_pattern` | subscription by regular expression |
+//! | `client_log`, `errors` | what librdkafka says, in our words |
+//!
+//! Promises: no client is destroyed on a caller's thread, no call outlasts its time-out by more than a
+//! request's own, and a broker that is away is an event in the log, not an error of the task.
+
+mod admin;
+mod batch_calls;
+mod client_log;
+mod consumer;
+mod deliveries;
+mod errors;
+mod producer;
+mod settings;
+mod topic_pattern;
+
+use std::time::Duration;
+
+use self::admin::KafkaAdmin;
+use self::batch_calls::Client;
+use self::consumer::KafkaConsumer;
+use self::producer::KafkaProducer;
+use self::settings::{ClientKind, NativeSettings};
+use self::topic_pattern::TopicPattern;
+use super::{ClientSettings, Log, LogAdmin, LogConsumer, LogError, LogProducer, Subscription, TopicPartition};
+
+/// A Kafka cluster.
+pub struct KafkaLog {
+    settings: ClientSettings,
+    admin: KafkaAdmin,
+}
+
+impl KafkaLog {
+    /// The cluster of these servers. `settings` (security, client.dns.lookup, …) hold for all clients; those of a
+    /// single client come on top. Nothing is connected yet.
+    pub fn new(bootstrap_servers: &str, settings: &ClientSettings) -> Self {
+        let mut settings = settings.clone();
+        settings.insert("bootstrap.servers".into(), bootstrap_servers.into());
+        Self { admin: KafkaAdmin::new(settings.clone()), settings }
+    }
+
+    fn client(&self, kind: ClientKind, settings: &ClientSettings, name: &str) -> Result<Client, LogError> {
+        let mut all = self.settings.clone();
+        all.extend(settings.iter().map(|(k, v)| (k.clone(), v.clone())));
+        let name = all.get("client.id").cloned().unwrap_or_else(|| name.to_owned());
+        all.insert("client.id".into(), name.clone());
+        Client::new(kind, NativeSettings::translate(kind, &all)?, &name)
+    }
+}
+
+impl Log for KafkaLog {
+    fn cluster_id(&self, timeout: Duration) -> Result<String, LogError> {
+        self.admin.with(|client| client.cluster_id(timeout))
+    }
+
+    fn producer(&self, settings: &ClientSettings) -> Result<Box<dyn LogProducer>, LogError> {
+        Ok(Box::new(KafkaProducer::new(self.client(ClientKind::Producer, settings, "tributary-producer")?)))
+    }
+
+    fn consumer(
+        &self,
+        settings: &ClientSettings,
+        subscription: &Subscription,
+    ) -> Result<Box<dyn LogConsumer>, LogError> {
+        if settings.get("group.id").is_none_or(|group| group.is_empty()) {
+            return Err(LogError::fatal("a consumer needs the client setting group.id"));
+        }
+        let mut client = self.client(ClientKind::Consumer, settings, "tributary-consumer")?;
+        let pattern = match subscription {
+            Subscription::Topics(topics) => {
+                client.subscribe(topics)?;
+                None
+            }
+            Subscription::Pattern(pattern) => Some(TopicPattern::new(pattern, settings)?),
+        };
+        Ok(Box::new(KafkaConsumer::new(client, pattern)))
+    }
+
+    fn reader(
+        &self,
+        settings: &ClientSettings,
+        start: &[(TopicPartition, i64)],
+    ) -> Result<Box<dyn LogConsumer>, LogError> {
+        let mut settings = settings.clone();
+        // librdkafka assigns only inside a group; this one is neither joined nor committed to.
+        settings.entry("group.id".into()).or_insert_with(|| "tributary-reader".into());
+        let mut reader = KafkaConsumer::new(self.client(ClientKind::Consumer, &settings, "tributary-reader")?, None);
+        let start: Vec<_> = start.iter().map(|(partition, offset)| (partition.clone(), Some(*offset))).collect();
+        LogConsumer::assign(&mut reader, &start)?;
+        Ok(Box::new(reader))
+    }
+
+    fn admin(&self) -> &dyn LogAdmin {
+        &self.admin
+    }
+}

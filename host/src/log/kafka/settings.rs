@@ -1,0 +1,339 @@
+//! Java client settings as librdkafka's.
+//!
+//! Connect's users write the Java client's names. Those that librdkafka spells alike pass through; the
+//! rest are renamed, converted, or (when nothing here corresponds) left out and named in one log line.
+//! A value that librdkafka refuses is an error that names the setting and never shows a secret.
+
+use std::collections::BTreeMap;
+
+use super::super::{ClientSettings, LogError};
+
+/// Which client the settings are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientKind {
+    Producer,
+    Consumer,
+}
+
+/// Settings as librdkafka takes them, and the names of those it has no equivalent for.
+#[derive(Debug, Default)]
+pub(super) struct NativeSettings {
+    pub(super) values: BTreeMap<String, String>,
+    pub(super) left_out: Vec<String>,
+}
+
+/// Ours, where neither librdkafka's nor Java's default suits batches at full rate.
+const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    ("partitioner", "murmur2_random"),
+    ("linger.ms", "5"),
+    ("batch.size", "1000000"),
+    ("batch.num.messages", "10000"),
+    ("queue.buffering.max.kbytes", "32768"),
+    // A queued message costs about 200 bytes beside its payload.
+    ("queue.buffering.max.messages", "200000"),
+    // Connect's own: a record is retried until the broker is back.
+    ("message.timeout.ms", "2147483647"),
+    ("max.in.flight", "5"),
+];
+
+const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("enable.partition.eof", "false"),
+    ("auto.offset.reset", "earliest"),
+    ("partition.assignment.strategy", "range"),
+    // 1000 by default: a full queue would idle for a second, and consuming runs eight times slower.
+    ("fetch.queue.backoff.ms", "10"),
+    ("queued.max.messages.kbytes", "32768"),
+    // A prefetched message costs about 400 bytes beside its payload.
+    ("queued.min.messages", "50000"),
+    ("topic.metadata.refresh.interval.ms", "60000"),
+];
+
+const COMMON_DEFAULTS: &[(&str, &str)] = &[("socket.nagle.disable", "true"), ("log.connection.close", "false")];
+
+/// Known to Java clients and without meaning here: left out without a word.
+const SILENT: &[&str] = &[
+    "key.serializer",
+    "value.serializer",
+    "key.deserializer",
+    "value.deserializer",
+    "max.poll.records",
+    "max.block.ms",
+    "metric.reporters",
+    "metrics.num.samples",
+    "metrics.recording.level",
+    "metrics.sample.window.ms",
+    "auto.include.jmx.reporter",
+    "enable.metrics.push",
+    "internal.auto.downgrade.txn.commit",
+    "ssl.truststore.password",
+    "ssl.truststore.type",
+    "ssl.keystore.type",
+    "ssl.protocol",
+    "ssl.enabled.protocols",
+    "sasl.client.callback.handler.class",
+    "sasl.login.callback.handler.class",
+    "sasl.login.class",
+];
+
+/// Java's name → librdkafka's, where only the name differs.
+const RENAMED: &[(&str, &str)] = &[
+    ("max.request.size", "message.max.bytes"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("max.in.flight.requests.per.connection", "max.in.flight"),
+    ("compression.type", "compression.codec"),
+    ("fetch.max.wait.ms", "fetch.wait.max.ms"),
+    ("receive.buffer.bytes", "socket.receive.buffer.bytes"),
+    ("send.buffer.bytes", "socket.send.buffer.bytes"),
+    ("sasl.mechanism", "sasl.mechanisms"),
+    ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
+    ("metadata.recovery.rebootstrap.trigger.ms", "metadata.recovery.rebootstrap.trigger.ms"),
+    ("ssl.cipher.suites", "ssl.cipher.suites"),
+    ("ssl.key.password", "ssl.key.password"),
+    ("ssl.truststore.certificates", "ssl.ca.pem"),
+    ("ssl.keystore.certificate.chain", "ssl.certificate.pem"),
+    ("ssl.keystore.key", "ssl.key.pem"),
+];
+
+impl NativeSettings {
+    /// Translates `settings` for a client of this kind, over our defaults.
+    pub(super) fn translate(kind: ClientKind, settings: &ClientSettings) -> Result<Self, LogError> {
+        let mut native = Self::default();
+        let defaults = if kind == ClientKind::Producer { PRODUCER_DEFAULTS } else { CONSUMER_DEFAULTS };
+        for (name, value) in COMMON_DEFAULTS.iter().chain(defaults) {
+            native.set(name, value);
+        }
+        for (name, value) in settings {
+            native.setting(name, value.trim(), settings)?;
+        }
+        match kind {
+            ClientKind::Producer => native.settle_idempotence(settings),
+            ClientKind::Consumer => native.settle_consumer(),
+        }
+        Ok(native)
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.values.insert(name.to_owned(), value.to_owned());
+    }
+
+    fn setting(&mut self, name: &str, value: &str, all: &ClientSettings) -> Result<(), LogError> {
+        if SILENT.contains(&name) {
+            return Ok(());
+        }
+        if let Some((_, to)) = RENAMED.iter().find(|(from, _)| *from == name) {
+            self.set(to, value);
+            return Ok(());
+        }
+        match name {
+            "buffer.memory" => {
+                let bytes: u64 = value.parse().map_err(|_| refused(name, "a number of bytes is wanted"))?;
+                self.set("queue.buffering.max.kbytes", &(bytes / 1024).max(1).to_string());
+            }
+            // Java's `none` fails on a missing offset, which librdkafka calls `error`.
+            "auto.offset.reset" => self.set(name, if value == "none" { "error" } else { value }),
+            "partition.assignment.strategy" => self.set(name, &assignment_strategy(value)),
+            "partitioner.class" => self.partitioner(value),
+            // Java adds a lookup of the names; librdkafka has the same two values.
+            "client.dns.lookup" if value == "default" => {}
+            "ssl.endpoint.identification.algorithm" => self.set(name, if value.is_empty() { "none" } else { value }),
+            "ssl.truststore.location" => match store_type(all, "ssl.truststore.type") {
+                "PEM" => self.set("ssl.ca.location", value),
+                other => {
+                    return Err(refused(
+                        name,
+                        &format!(
+                            "a {other} truststore cannot be read here: convert it to PEM and set ssl.truststore.type=PEM"
+                        ),
+                    ));
+                }
+            },
+            "ssl.keystore.location" => match store_type(all, "ssl.keystore.type") {
+                "PEM" => {
+                    self.set("ssl.certificate.location", value);
+                    self.set("ssl.key.location", value);
+                }
+                "PKCS12" => self.set(name, value),
+                other => {
+                    return Err(refused(
+                        name,
+                        &format!(
+                            "a {other} keystore cannot be read here: convert it to PKCS12 or PEM and set ssl.keystore.type"
+                        ),
+                    ));
+                }
+            },
+            "ssl.keystore.password" if store_type(all, "ssl.keystore.type") == "PEM" => {
+                self.set("ssl.key.password", value)
+            }
+            "sasl.jaas.config" => self.jaas(value)?,
+            _ => self.set(name, value),
+        }
+        Ok(())
+    }
+
+    fn partitioner(&mut self, class: &str) {
+        match class.rsplit('.').next().unwrap_or_default() {
+            "RoundRobinPartitioner" => self.set("partitioner", "random"),
+            // Java's default, which ours already is.
+            "DefaultPartitioner" | "UniformStickyPartitioner" | "" => {}
+            _ => self.left_out.push("partitioner.class".into()),
+        }
+    }
+
+    /// `…ScramLoginModule required username="u" password="p";` and the plain one alike.
+    fn jaas(&mut self, text: &str) -> Result<(), LogError> {
+        let module = text.split_whitespace().next().unwrap_or_default();
+        if !(module.ends_with("PlainLoginModule") || module.ends_with("ScramLoginModule")) {
+            return Err(refused(
+                "sasl.jaas.config",
+                "only PlainLoginModule and ScramLoginModule are understood; for others give librdkafka's own sasl.* settings",
+            ));
+        }
+        let (Some(user), Some(password)) = (jaas_option(text, "username"), jaas_option(text, "password")) else {
+            return Err(refused("sasl.jaas.config", "username=\"…\" and password=\"…\" are wanted"));
+        };
+        self.set("sasl.username", &user);
+        self.set("sasl.password", &password);
+        Ok(())
+    }
+
+    /// Java turns idempotence off by itself where other settings exclude it, unless it was asked for.
+    fn settle_idempotence(&mut self, given: &ClientSettings) {
+        let asked = given.get("enable.idempotence").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+        let acks_all = matches!(self.values.get("acks").map(String::as_str), Some("all" | "-1"));
+        let in_flight = self.values.get("max.in.flight").and_then(|v| v.parse::<u32>().ok()).unwrap_or(5);
+        let retries = self.values.get("retries").and_then(|v| v.parse::<u32>().ok()).unwrap_or(1);
+        if !asked && (!acks_all || in_flight > 5 || retries == 0) {
+            self.set("enable.idempotence", "false");
+        }
+    }
+
+    /// Offsets are committed by the task and by nothing else, and revocation is eager.
+    fn settle_consumer(&mut self) {
+        self.set("enable.auto.commit", "false");
+        self.set("enable.auto.offset.store", "false");
+        self.set("enable.partition.eof", "false");
+    }
+}
+
+fn store_type<'a>(settings: &'a ClientSettings, name: &str) -> &'a str {
+    settings.get(name).map_or("JKS", |v| v.trim())
+}
+
+/// Java's class names as librdkafka's; what revokes step by step falls back to `range`.
+fn assignment_strategy(value: &str) -> String {
+    let mut names: Vec<&str> = value
+        .split(',')
+        .map(|class| match class.trim().rsplit('.').next().unwrap_or_default() {
+            "RoundRobinAssignor" | "roundrobin" => "roundrobin",
+            _ => "range",
+        })
+        .collect();
+    names.dedup();
+    names.join(",")
+}
+
+/// The value of `name="…"` (or `'…'`), with backslash escapes undone.
+fn jaas_option(text: &str, name: &str) -> Option<String> {
+    let mut rest = text;
+    loop {
+        let at = rest.find(name)?;
+        let before = rest[..at].chars().next_back();
+        let after = rest[at + name.len()..].trim_start();
+        rest = &rest[at + name.len()..];
+        if before.is_some_and(|c| !c.is_whitespace()) || !after.starts_with('=') {
+            continue;
+        }
+        let mut chars = after[1..].trim_start().chars();
+        let quote = chars.next().filter(|c| matches!(c, '"' | '\''))?;
+        let mut value = String::new();
+        while let Some(c) = chars.next() {
+            match c {
+                '\\' => value.push(chars.next()?),
+                c if c == quote => return Some(value),
+                c => value.push(c),
+            }
+        }
+        return None;
+    }
+}
+
+fn refused(name: &str, why: &str) -> LogError {
+    LogError::fatal(format!("client setting {name}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn translate(kind: ClientKind, pairs: &[(&str, &str)]) -> NativeSettings {
+        let settings = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        NativeSettings::translate(kind, &settings).unwrap()
+    }
+
+    #[test]
+    fn java_names_become_librdkafka_names() {
+        let native = translate(
+            ClientKind::Producer,
+            &[
+                ("max.request.size", "5000000"),
+                ("buffer.memory", "33554432"),
+                ("delivery.timeout.ms", "120000"),
+                ("max.in.flight.requests.per.connection", "1"),
+                ("key.serializer", "x"),
+                ("max.block.ms", "9223372036854775807"),
+            ],
+        );
+        assert_eq!(native.values["message.max.bytes"], "5000000");
+        assert_eq!(native.values["queue.buffering.max.kbytes"], "32768");
+        assert_eq!(native.values["message.timeout.ms"], "120000");
+        assert_eq!(native.values["max.in.flight"], "1");
+        assert!(!native.values.contains_key("key.serializer") && !native.values.contains_key("max.block.ms"));
+        assert_eq!(native.values["enable.idempotence"], "true");
+    }
+
+    #[test]
+    fn idempotence_gives_way_as_in_java() {
+        assert_eq!(translate(ClientKind::Producer, &[("acks", "1")]).values["enable.idempotence"], "false");
+        let asked = translate(ClientKind::Producer, &[("acks", "1"), ("enable.idempotence", "true")]);
+        assert_eq!(asked.values["enable.idempotence"], "true");
+    }
+
+    #[test]
+    fn consumers_never_commit_by_themselves() {
+        let native = translate(
+            ClientKind::Consumer,
+            &[
+                ("enable.auto.commit", "true"),
+                ("auto.offset.reset", "none"),
+                ("fetch.max.wait.ms", "100"),
+                ("partition.assignment.strategy", "org.apache.kafka.clients.consumer.CooperativeStickyAssignor"),
+            ],
+        );
+        assert_eq!(native.values["enable.auto.commit"], "false");
+        assert_eq!(native.values["auto.offset.reset"], "error");
+        assert_eq!(native.values["fetch.wait.max.ms"], "100");
+        assert_eq!(native.values["partition.assignment.strategy"], "range");
+    }
+
+    #[test]
+    fn jaas_gives_user_and_password() {
+        let native = translate(
+            ClientKind::Producer,
+            &[(
+                "sasl.jaas.config",
+                r#"org.apache.kafka.common.security.scram.ScramLoginModule required username="a\"b" password='p w';"#,
+            )],
+        );
+        assert_eq!(native.values["sasl.username"], "a\"b");
+        assert_eq!(native.values["sasl.password"], "p w");
+        let bad: ClientSettings =
+            [("sasl.jaas.config".to_string(), "com.x.OAuthModule required secret=\"s3\";".to_string())].into();
+        let error = NativeSettings::translate(ClientKind::Producer, &bad).unwrap_err().to_string();
+        assert!(error.contains("sasl.jaas.config") && !error.contains("s3"), "{error}");
+    }
+}

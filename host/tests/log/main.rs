@@ -1,0 +1,32 @@
+//! One behaviour suite for every implementation of the log.
+
+mod behaviour;
+mod support;
+
+/// Runs every behaviour on one implementation.
+macro_rules! behaviours {
+    ($($name:ident),* $(,)?) => {
+        mod kafka {
+            $(#[test] fn $name() { crate::behaviour::$name(&crate::support::kafka()); })*
+        }
+    };
+}
+
+behaviours!(
+    what_is_written_is_read,
+    explicit_partitions_and_murmur2,
+    null_keys_are_spread,
+    tokens_complete_after_all_their_rows,
+    tokens_of_one_partition_complete_in_order,
+    a_record_too_large_fails_alone,
+    topics_appear_when_written_to,
+    big_batches_keep_their_order,
+    a_poll_keeps_to_its_bounds,
+    a_group_resumes_where_it_committed,
+    partitions_move_between_two_members,
+    pause_and_seek_deliver_nothing_stale,
+    a_pattern_finds_topics_that_come_later,
+    admin_tells_and_changes,
+    a_reader_reads_from_given_offsets,
+    lag_is_what_is_left,
+);
