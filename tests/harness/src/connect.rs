@@ -71,6 +71,13 @@ impl ConnectWorker {
 
     /// Starts a worker.
     pub fn start_with(broker: &KafkaBroker, options: ConnectOptions) -> Result<Self> {
+        let mut worker = Self::prepare(broker, options)?;
+        worker.restart()?;
+        Ok(worker)
+    }
+
+    /// Sets a worker up without starting it.
+    pub fn prepare(broker: &KafkaBroker, options: ConnectOptions) -> Result<Self> {
         let dir = ScratchDir::new("connect")?;
         let port = ports::free()?;
         let file = dir.path().join("worker.properties");
@@ -85,9 +92,7 @@ impl ConnectWorker {
             .args([format!("-Dlog4j2.configurationFile={}", logging.display())])
             .args(["-cp".into(), ClassPath::Connect.resolve()?, format!("org.apache.kafka.connect.cli.{class}")])
             .args([file.display().to_string()]);
-        let mut worker = Self { server, rest: Rest::new(format!("http://127.0.0.1:{port}")), _dir: dir };
-        worker.restart()?;
-        Ok(worker)
+        Ok(Self { server, rest: Rest::new(format!("http://127.0.0.1:{port}")), _dir: dir })
     }
 
     /// Its REST API.
@@ -105,9 +110,14 @@ impl ConnectWorker {
         self.server.stop(Duration::from_secs(60)).map(drop)
     }
 
-    /// Starts it again on the same port, files and topics.
+    /// Starts the process without waiting for it to answer.
+    pub fn spawn(&mut self) -> Result<()> {
+        self.server.start()
+    }
+
+    /// Starts it, or starts it again on the same port, files and topics.
     pub fn restart(&mut self) -> Result<()> {
-        self.server.start()?;
+        self.spawn()?;
         let rest = &self.rest;
         self.server.wait_until("answering", wait::PATIENCE, || {
             let answer = rest.get("/connectors")?;

@@ -31,8 +31,10 @@ fn find() -> Result<Java> {
     if let Some(java) = candidates().find_map(probe) {
         return Ok(java);
     }
-    debian::install("openjdk-17-jre-headless").context("Kafka needs Java 17 or later, and there is none")?;
-    candidates().find_map(probe).context("openjdk-17-jre-headless is installed, but java does not run")
+    // Each release of Debian has its own Java; the oldest that will do comes first, as it is the smallest.
+    let installed = debian::install("openjdk-17-jre-headless").or_else(|_| debian::install("default-jre-headless"));
+    installed.context("Kafka needs Java 17 or later, and there is none; set JAVA_HOME if it is in an unusual place")?;
+    candidates().find_map(probe).context("a Java runtime was installed, but none of version 17 or later runs")
 }
 
 fn probe(program: PathBuf) -> Option<Java> {

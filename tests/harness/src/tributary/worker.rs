@@ -126,9 +126,14 @@ impl TributaryWorker {
         if status.success() { Ok(()) } else { Err(self.server.with_log(format!("tributary ended with {status}"))) }
     }
 
+    /// Starts the process without waiting for it to answer.
+    pub fn spawn(&mut self) -> Result<()> {
+        self.server.start()
+    }
+
     /// Starts it, or starts it again on the same port and data.
     pub fn restart(&mut self) -> Result<()> {
-        self.server.start()?;
+        self.spawn()?;
         let rest = &self.rest;
         self.server.wait_until("answering", wait::PATIENCE, || {
             let answer = rest.get("/health")?;

@@ -1,0 +1,95 @@
+//! Measures moving lines between files and Kafka: one command, one table, everything in one run on one broker.
+//!
+//! ```text
+//! cargo run --release -p tributary-bench
+//! ```
+//!
+//! Four contenders do the same work: raw librdkafka (only Kafka, no file), a plain one-task loop, a
+//! warm Kafka Connect and Tributary. Their runs alternate, since the machine's other load comes and
+//! goes, and each result is checked before it counts. A contender that fails shows so in its row; the
+//! others go on, and the exit code is 1.
+
+mod contender;
+mod job;
+mod librdkafka;
+mod loops;
+mod machine;
+mod measure;
+mod plan;
+mod settings;
+mod start;
+mod table;
+mod workers;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tributary_harness::{BrokerOptions, KafkaBroker, Lines, Result};
+
+/// Measures Tributary beside raw librdkafka, a plain loop and Kafka Connect.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How many lines of 99 bytes a run moves.
+    #[arg(long, default_value_t = 3_000_000)]
+    lines: u64,
+    /// How often each contender does each job; the table shows the median.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Only rows whose "job/contender" contains one of these: source, sink, json, raw, plain, connect, tributary, start …
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Also writes the table to docs/benchmarks.md.
+    #[arg(long)]
+    write: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs one loop in this process, so that its costs are its own; the benchmark calls itself with this.
+    #[command(hide = true)]
+    Loop { kind: loops::Kind, bootstrap: String, topic: String, file: PathBuf, count: u64 },
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let outcome = match &args.command {
+        Some(Command::Loop { kind, bootstrap, topic, file, count }) => {
+            loops::run(*kind, bootstrap, topic, file, *count).map(|()| true)
+        }
+        None => benchmark(&args),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every contender did its work.
+fn benchmark(args: &Args) -> Result<bool> {
+    let plan = plan::Plan::new(&args.only);
+    let machine = machine::describe();
+    let broker = KafkaBroker::start_with(BrokerOptions::for_benchmark())?;
+    let scratch = tempfile::Builder::new().prefix("tributary-bench-").tempdir()?;
+    let input = scratch.path().join("input");
+    let lines = Lines::new(args.lines);
+    lines.write(&input)?;
+
+    let starts = start::measure(&broker, &plan, args.runs)?;
+    let results = measure::run(&broker, &plan, &lines, &input, args.runs)?;
+    let report = table::render(&machine, &lines, &starts, &results);
+    println!("{report}");
+    if args.write {
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/benchmarks.md");
+        std::fs::create_dir_all(file.parent().expect("docs has a parent"))?;
+        std::fs::write(&file, report)?;
+        eprintln!("written to {}", file.display());
+    }
+    Ok(results.iter().all(|result| result.failure.is_none()) && starts.iter().all(|start| start.failure.is_none()))
+}

@@ -1,0 +1,257 @@
+//! Runs the contenders by turns and takes down what each run took.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use serde_json::Value;
+use tributary_harness::{Context, Error, KafkaBroker, Lines, Result, Usage};
+
+use crate::contender::Contender;
+use crate::job::{self, Direction, Job};
+use crate::loops::Kind;
+use crate::plan::Plan;
+use crate::workers::Worker;
+
+/// How often the progress of a worker is looked at: half a percent of a run of two seconds.
+const LOOK: Duration = Duration::from_millis(10);
+/// A worker that moves nothing for so long is given up.
+const STUCK: Duration = Duration::from_secs(60);
+/// The topic that sinks read.
+const FILLED: &str = "filled";
+
+/// Values of one kind from several runs.
+#[derive(Clone, Debug, Default)]
+pub struct Spread(Vec<f64>);
+
+impl Spread {
+    pub fn add(&mut self, value: f64) {
+        self.0.push(value);
+        self.0.sort_by(f64::total_cmp);
+    }
+
+    /// Not there before the first value.
+    pub fn median(&self) -> Option<f64> {
+        let middle = self.0.len() / 2;
+        match self.0.len() {
+            0 => None,
+            n if n % 2 == 1 => Some(self.0[middle]),
+            _ => Some(self.0[middle - 1].midpoint(self.0[middle])),
+        }
+    }
+
+    pub fn range(&self) -> Option<(f64, f64)> {
+        Some((*self.0.first()?, *self.0.last()?))
+    }
+}
+
+/// One row: all runs of a contender at a job.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub job: Job,
+    pub contender: Contender,
+    /// Records a second.
+    pub rate: Spread,
+    /// CPU seconds per million records.
+    pub cpu: Spread,
+    /// The most bytes resident in any run.
+    pub peak_rss: u64,
+    pub failure: Option<String>,
+}
+
+/// What one run took.
+struct Sample {
+    seconds: f64,
+    cpu: f64,
+    peak_rss: u64,
+}
+
+/// All that a run needs to know.
+struct Bench<'a> {
+    broker: &'a KafkaBroker,
+    lines: &'a Lines,
+    input: &'a Path,
+    output: PathBuf,
+    watcher: BaseConsumer,
+    connect: Option<Worker>,
+    tributary: Option<Worker>,
+    /// How many were made so far.
+    connectors: u32,
+}
+
+/// Runs the plan.
+pub fn run(broker: &KafkaBroker, plan: &Plan, lines: &Lines, input: &Path, runs: usize) -> Result<Vec<Outcome>> {
+    let rows = plan.rows();
+    let mut outcomes: Vec<Outcome> = rows.iter().map(|(job, contender)| Outcome::new(*job, *contender)).collect();
+    let mut bench = Bench {
+        broker,
+        lines,
+        input,
+        output: input.with_file_name("output"),
+        watcher: broker.client().create()?,
+        connect: None,
+        tributary: None,
+        connectors: 0,
+    };
+    if rows.iter().any(|(job, _)| job.direction == Direction::Sink) {
+        broker.create_topic(FILLED, 1, &[])?;
+        bench.run_loop(Kind::Produce, FILLED)?;
+    }
+    // Run 0 warms up the workers and is not counted.
+    for run in 0..=runs {
+        for outcome in &mut outcomes {
+            let loops = matches!(outcome.contender, Contender::Raw | Contender::Plain);
+            if outcome.failure.is_some() || (run == 0 && loops) {
+                continue;
+            }
+            let row = format!("{}/{}", outcome.job.key(), outcome.contender.key());
+            match bench.sample(outcome.job, outcome.contender) {
+                Ok(sample) => {
+                    let rate = lines.count() as f64 / sample.seconds;
+                    eprintln!("run {run} {row}: {rate:.0} records/s, {:.2} CPU s", sample.cpu);
+                    if run > 0 {
+                        outcome.take(&sample, lines.count());
+                    }
+                }
+                Err(error) => {
+                    eprintln!("run {run} {row}: {error}");
+                    outcome.failure = Some(error.to_string());
+                }
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+impl Outcome {
+    fn new(job: Job, contender: Contender) -> Self {
+        Self { job, contender, rate: Spread::default(), cpu: Spread::default(), peak_rss: 0, failure: None }
+    }
+
+    fn take(&mut self, sample: &Sample, records: u64) {
+        self.rate.add(records as f64 / sample.seconds);
+        self.cpu.add(sample.cpu * 1e6 / records as f64);
+        self.peak_rss = self.peak_rss.max(sample.peak_rss);
+    }
+}
+
+impl Bench<'_> {
+    /// One run, checked.
+    fn sample(&mut self, job: Job, contender: Contender) -> Result<Sample> {
+        let topic = match job.direction {
+            Direction::Source => format!("{}-{}", job.key(), contender.key()),
+            Direction::Sink => FILLED.to_owned(),
+        };
+        let _ = fs::remove_file(&self.output);
+        if job.direction == Direction::Source {
+            self.broker.create_topic(&topic, 1, &[])?;
+        }
+        let sample = match (contender, job.direction) {
+            (Contender::Raw, Direction::Source) => self.run_loop(Kind::Produce, &topic),
+            (Contender::Raw, Direction::Sink) => self.run_loop(Kind::Consume, &topic),
+            (Contender::Plain, Direction::Source) => self.run_loop(Kind::CopyIn, &topic),
+            (Contender::Plain, Direction::Sink) => self.run_loop(Kind::CopyOut, &topic),
+            (Contender::Connect | Contender::Tributary, _) => self.run_worker(job, contender, &topic),
+        }?;
+        match (job.direction, contender) {
+            (Direction::Source, _) => {
+                job.check_topic(self.broker, &topic, self.lines)?;
+                // The next run starts from nothing, and the disk does not fill.
+                self.broker.delete_topic(&topic)?;
+            }
+            (Direction::Sink, Contender::Raw) => {}
+            (Direction::Sink, _) => job.check_file(self.input, &self.output, self.lines)?,
+        }
+        Ok(sample)
+    }
+
+    fn run_loop(&self, kind: Kind, topic: &str) -> Result<Sample> {
+        let file = if matches!(kind, Kind::Produce | Kind::CopyIn) { self.input } else { &self.output };
+        let output = Command::new(std::env::current_exe()?)
+            .args(["loop", &kind.name(), &self.broker.bootstrap(), topic])
+            .arg(file)
+            .arg(self.lines.count().to_string())
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()?;
+        if !output.status.success() {
+            return Err(Error::new(format!("the loop ended with {}", output.status)));
+        }
+        let json: Value = serde_json::from_slice(&output.stdout)?;
+        let number = |key: &str| json[key].as_f64().context(format_args!("the loop does not tell its {key}"));
+        Ok(Sample { seconds: number("seconds")?, cpu: number("cpu")?, peak_rss: number("peak_rss")? as u64 })
+    }
+
+    /// From the request that makes the connector to the last record in the topic, or line in the file.
+    fn run_worker(&mut self, job: Job, contender: Contender, topic: &str) -> Result<Sample> {
+        let (broker, lines, output) = (self.broker, self.lines, &self.output);
+        let slot = if contender == Contender::Connect { &mut self.connect } else { &mut self.tributary };
+        let worker = match slot.take() {
+            Some(worker) => slot.insert(worker),
+            None => slot.insert(Worker::start(contender, broker)?),
+        };
+        let (rest, pid) = (worker.rest(), worker.pid()?);
+        let file = if job.direction == Direction::Source { self.input } else { output };
+        // A name of its own each time: under another, the worker would go on where the last run ended.
+        self.connectors += 1;
+        let name = format!("{}-{}", job.key(), self.connectors);
+
+        Usage::reset_peak(pid)?;
+        let (before, start) = (Usage::of(pid)?, Instant::now());
+        rest.put_connector(&name, &job.connector(topic, file))?;
+        let done = match job.direction {
+            Direction::Source => watch(|| {
+                let (_, next) = self.watcher.fetch_watermarks(topic, 0, Duration::from_secs(10))?;
+                Ok((next.unsigned_abs(), next.unsigned_abs() >= lines.count()))
+            }),
+            Direction::Sink => watch(|| {
+                let length = fs::metadata(output).map_or(0, |file| file.len());
+                Ok((length, length > 0 && job::last_number(output)? == Some(lines.count() - 1)))
+            }),
+        };
+        let (seconds, after) = (start.elapsed().as_secs_f64(), Usage::of(pid)?);
+        let status = rest.status(&name);
+        rest.delete_connector(&name)?;
+        done.map_err(|error| Error::new(format!("{error}; its status: {status:?}")))?;
+        let cpu = (after.cpu - before.cpu).as_secs_f64();
+        Ok(Sample { seconds, cpu, peak_rss: after.peak_rss })
+    }
+}
+
+/// Looks until the work is done; gives up when nothing has moved for [`STUCK`]. `look` tells how far it is
+/// and whether that is all.
+fn watch(mut look: impl FnMut() -> Result<(u64, bool)>) -> Result<()> {
+    let (mut progress, mut moved) = (0, Instant::now());
+    loop {
+        let (now, done) = look()?;
+        if done {
+            return Ok(());
+        }
+        if now != progress {
+            (progress, moved) = (now, Instant::now());
+        } else if moved.elapsed() > STUCK {
+            return Err(Error::new(format!("nothing moved for {} s", STUCK.as_secs())));
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        let mut spread = Spread::default();
+        assert_eq!((spread.median(), spread.range()), (None, None));
+        for value in [3.0, 1.0, 2.0] {
+            spread.add(value);
+        }
+        assert_eq!((spread.median(), spread.range()), (Some(2.0), Some((1.0, 3.0))));
+        spread.add(4.0);
+        assert_eq!(spread.median(), Some(2.5));
+    }
+}
