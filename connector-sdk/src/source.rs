@@ -16,7 +16,7 @@ pub enum ExactlyOnceSupport {
 }
 
 /// A place in a source partition that is safely stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SourcePosition {
     /// The source partition, a JSON object.
     pub partition: serde_json::Value,

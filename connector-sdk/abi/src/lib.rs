@@ -11,6 +11,8 @@
 //!   batches are *moved* under the release rule of the Arrow C Data Interface.
 //! - No unwinding crosses: an exported function that panics catches it and answers [`PANICKED`].
 //! - The calls on one instance come one at a time and from one thread, except `cancel`, which comes from any.
+//! - Imported arrays are checked in everything that the structures themselves tell: counts, nulls, offsets, UTF-8. That a
+//!   buffer is as long as its length says is the maker's promise; nothing can check it.
 #![no_std]
 
 use core::ffi::c_void;
@@ -315,6 +317,10 @@ pub struct Class {
     pub config_def: Str,
     /// A [`ConnectorVtable`] or [`TransformVtable`], by kind.
     pub vtable: *const c_void,
+    /// Other names that users may write, as a JSON array of strings; may be empty.
+    pub aliases: Str,
+    /// What the class is for, in a sentence or two; may be empty.
+    pub documentation: Str,
 }
 
 // SAFETY: a class descriptor is immutable and static.
@@ -354,7 +360,8 @@ pub struct ConnectorVtable {
     pub cancel: Option<CancelFn>,
     /// Frees.
     pub destroy: DestroyFn,
-    /// REST wants to change offsets: `{"config":{…},"offsets":[{"partition":{…},"offset":{…}|null}]}`. `text`: `true` when the
+    /// REST wants to change offsets: `{"config":{…},"offsets":[{"partition":{…},"offset":{…}|null}]}` for a source,
+    /// `{"config":{…},"offsets":[{"topic","partition","offset"}]}` for a sink (no `offset`: reset). `text`: `true` when the
     /// connector has checked or done it itself, `false` when it does not care. May be null.
     pub alter_offsets: Option<JsonFn>,
     /// Whether a source with this config supports exactly-once. `text`: `"supported"`, `"unsupported"`. May be null: unknown.

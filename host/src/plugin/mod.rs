@@ -1,7 +1,17 @@
 //! Plugins: found by their manifests, opened on first use, called through handles.
 //!
-//! Everything above this module sees the object-safe handles of [`handle`] and never a vtable.
+//! Everything above this module sees the [`Registry`], the [`PluginClass`]es in it and the object-safe handles of [`handle`],
+//! and never a function table.
 
+pub mod bridge;
+mod class;
+mod descriptor;
+mod errors;
 pub mod handle;
+mod registry;
+mod version;
 
+pub use class::{ClassInfo, Kind, Location, PluginClass};
+pub use errors::PluginError;
 pub use handle::{ConnectorHandle, SinkTaskHandle, SourceTaskHandle, TransformHandle};
+pub use registry::Registry;

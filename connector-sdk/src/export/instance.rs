@@ -1,0 +1,125 @@
+//! An instance behind its opaque pointer, and the frame around every call on it.
+
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tributary_abi as abi;
+
+use super::host_services::HostServices;
+use super::panics;
+use crate::context::Context;
+use crate::errors::{Error, Result};
+use crate::ffi::Reporter;
+
+pub(super) type Cancel = Box<dyn Fn() + Send + Sync>;
+
+/// What `instance` points to. Shared between the calling thread and `cancel`: the latter touches `canceller` only.
+pub(super) struct Instance<T> {
+    inner: UnsafeCell<T>,
+    context: Context,
+    poisoned: AtomicBool,
+    canceller: OnceLock<Option<Cancel>>,
+}
+
+/// What a call works with.
+pub(super) struct Frame<'a, T> {
+    pub inner: &'a mut T,
+    pub context: &'a Context,
+    pub reporter: Reporter<'a>,
+    canceller: &'a OnceLock<Option<Cancel>>,
+}
+
+impl<T> Frame<'_, T> {
+    /// Keeps the handle that `cancel` uses from now on.
+    pub fn set_canceller(&self, canceller: Option<Cancel>) {
+        let _ = self.canceller.set(canceller);
+    }
+}
+
+/// [`abi::CreateFn`] for any instance with a default.
+pub(super) unsafe extern "C" fn create<T: Default + 'static>(
+    call: *const abi::Call,
+    host: *const abi::Host,
+    context: *const c_void,
+    out: *mut *mut c_void,
+) -> i32 {
+    // SAFETY: the call is valid until this function returns.
+    let reporter = unsafe { Reporter::new(call) };
+    match panics::contained(T::default) {
+        Ok(inner) => {
+            // SAFETY: the worker's promise: the table lives as long as the process, the context until `destroy` returns.
+            let services = unsafe { HostServices::new(host, context) };
+            let instance = Box::new(Instance {
+                inner: UnsafeCell::new(inner),
+                context: Context::new(std::sync::Arc::new(services)),
+                poisoned: AtomicBool::new(false),
+                canceller: OnceLock::new(),
+            });
+            // SAFETY: `out` is the caller's variable.
+            unsafe { *out = Box::into_raw(instance).cast() };
+            abi::OK
+        }
+        Err(error) => reporter.error(&error),
+    }
+}
+
+/// [`abi::DestroyFn`].
+pub(super) unsafe extern "C" fn destroy<T>(instance: *mut c_void) {
+    // SAFETY: made by `create::<T>`, and the worker's promise that no call runs and none follows.
+    let instance = unsafe { Box::from_raw(instance.cast::<Instance<T>>()) };
+    if instance.poisoned.load(Ordering::Acquire) {
+        // The worker should not have called. What the panic left half done is leaked rather than dropped.
+        std::mem::forget(instance);
+        return;
+    }
+    // A panic in a destructor has nobody to report to; the rest of the instance is lost.
+    let _ = panics::contained(|| drop(instance));
+}
+
+/// [`abi::CancelFn`].
+pub(super) unsafe extern "C" fn cancel<T>(instance: *mut c_void) {
+    // SAFETY: made by `create::<T>` and not destroyed yet; a shared reference to the lock only, which other calls share too.
+    let canceller = unsafe { &*(&raw const (*instance.cast::<Instance<T>>()).canceller) };
+    if let Some(Some(canceller)) = canceller.get() {
+        let _ = catch_unwind(AssertUnwindSafe(canceller));
+    }
+}
+
+/// The frame around a call: errors and panics become the answer, a panic poisons the instance.
+///
+/// # Safety
+/// `call` and `instance` (of `create::<T>`) are valid, and no other call but `cancel` runs on the instance.
+pub(super) unsafe fn call<T>(
+    call: *const abi::Call,
+    instance: *mut c_void,
+    body: impl FnOnce(Frame<'_, T>) -> Result<()>,
+) -> i32 {
+    // SAFETY: the caller's promise. The reference to `inner` is the only one: `cancel` does not touch it.
+    let (reporter, instance) = unsafe { (Reporter::new(call), &*instance.cast::<Instance<T>>()) };
+    if instance.poisoned.load(Ordering::Acquire) {
+        let message = "called again after a panic".to_owned();
+        return reporter.error(&Error::Panicked { message, trace: String::new() });
+    }
+    let result = panics::contained(|| {
+        body(Frame {
+            // SAFETY: as above.
+            inner: unsafe { &mut *instance.inner.get() },
+            context: &instance.context,
+            reporter,
+            canceller: &instance.canceller,
+        })
+    });
+    match result {
+        Ok(Ok(())) => abi::OK,
+        // What a connector passes on from somewhere else is not this instance's panic.
+        Ok(Err(Error::Panicked { message, .. })) => reporter.error(&Error::Failed(format!("panicked: {message}"))),
+        Ok(Err(error)) => reporter.error(&error),
+        Err(panic) => {
+            instance.poisoned.store(true, Ordering::Release);
+            reporter.error(&panic)
+        }
+    }
+}
