@@ -1,1 +1,24 @@
 //! Converters: between the bytes in Kafka and the forms of a batch's columns.
+//!
+//! A [`Converter`] takes and gives whole columns. It never fails a batch: a row that cannot be converted is named in the
+//! answer's failures with the reason, and the rest goes on. Text, bytes and schemaless JSON are passed through without a copy.
+//!
+//! Classes are known by Kafka Connect's Java names and their short aliases, see [`registry`].
+
+mod bytes;
+mod class_info;
+pub(crate) mod config;
+mod conversion;
+mod header;
+pub mod json;
+pub mod registry;
+mod string;
+pub(crate) mod utf8;
+
+pub use bytes::ByteArrayConverter;
+pub use class_info::{ClassInfo, ClassKind};
+pub use conversion::{Converter, FromConnect, RowFailure, Run, ToConnect};
+pub use header::{HeaderConversion, HeaderConverter};
+pub use json::JsonConverter;
+pub use registry::{converter, header_converter};
+pub use string::StringConverter;

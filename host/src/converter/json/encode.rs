@@ -1,0 +1,203 @@
+//! Writes rows of a structured column as JSON.
+//!
+//! Types are looked at once a column; a row costs the copying of its values. A row that cannot be written (a value that JSON
+//! has no form for) fails alone.
+
+use std::fmt::Write;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType,
+    TimestampMillisecondType,
+};
+use arrow_array::{Array, BinaryArray, BooleanArray, PrimitiveArray, StringArray};
+use arrow_buffer::{NullBuffer, OffsetBuffer};
+use arrow_schema::{DataType, Field, TimeUnit};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tributary_sdk::batch::{EXTENSION_NAME, JSON_EXTENSION, SCHEMA_DEFAULT, SCHEMA_NAME};
+
+use super::config::Options;
+use super::schema::logical;
+use super::{decimal, text};
+
+/// Writes the rows of one array.
+pub struct Encoder<'a> {
+    nulls: Option<&'a NullBuffer>,
+    /// What a null is written as.
+    null: String,
+    values: Values<'a>,
+}
+
+enum Values<'a> {
+    Boolean(&'a BooleanArray),
+    Int8(&'a PrimitiveArray<Int8Type>),
+    Int16(&'a PrimitiveArray<Int16Type>),
+    Int32(&'a [i32]),
+    Int64(&'a [i64]),
+    Float32(&'a PrimitiveArray<Float32Type>),
+    Float64(&'a PrimitiveArray<Float64Type>),
+    Text(&'a StringArray),
+    Json(&'a StringArray),
+    Bytes(&'a BinaryArray),
+    Decimal(&'a BinaryArray, i32),
+    List(&'a OffsetBuffer<i32>, Box<Encoder<'a>>),
+    /// Entries as members of an object.
+    Object(&'a OffsetBuffer<i32>, &'a StringArray, Box<Encoder<'a>>),
+    /// Entries as pairs.
+    Pairs(&'a OffsetBuffer<i32>, Box<Encoder<'a>>, Box<Encoder<'a>>),
+    /// Each with what stands before its value: `{"name":` or `,"name":`.
+    Struct(Vec<(String, Encoder<'a>)>),
+}
+
+impl<'a> Encoder<'a> {
+    /// For the rows of `array`, which `field` describes. The error names the type that has no JSON form.
+    pub fn new(field: &Field, array: &'a dyn Array, options: &Options) -> Result<Self, String> {
+        let name = field.metadata().get(SCHEMA_NAME).map(String::as_str);
+        let values = match field.data_type() {
+            DataType::Boolean => Values::Boolean(array.as_boolean()),
+            DataType::Int8 => Values::Int8(array.as_primitive()),
+            DataType::Int16 => Values::Int16(array.as_primitive()),
+            DataType::Int32 => Values::Int32(array.as_primitive::<Int32Type>().values()),
+            DataType::Date32 => Values::Int32(array.as_primitive::<Date32Type>().values()),
+            DataType::Time32(TimeUnit::Millisecond) => {
+                Values::Int32(array.as_primitive::<Time32MillisecondType>().values())
+            }
+            DataType::Int64 => Values::Int64(array.as_primitive::<Int64Type>().values()),
+            DataType::Timestamp(TimeUnit::Millisecond, _) => {
+                Values::Int64(array.as_primitive::<TimestampMillisecondType>().values())
+            }
+            DataType::Float32 => Values::Float32(array.as_primitive()),
+            DataType::Float64 => Values::Float64(array.as_primitive()),
+            DataType::Utf8 if field.metadata().get(EXTENSION_NAME).is_some_and(|name| name == JSON_EXTENSION) => {
+                Values::Json(array.as_string())
+            }
+            DataType::Utf8 => Values::Text(array.as_string()),
+            DataType::Binary if name == Some(logical::DECIMAL) && options.numeric_decimals => {
+                Values::Decimal(array.as_binary(), decimal::scale(field)?)
+            }
+            DataType::Binary => Values::Bytes(array.as_binary()),
+            DataType::List(item) => {
+                let list = array.as_list::<i32>();
+                Values::List(list.offsets(), Box::new(Self::new(item, list.values(), options)?))
+            }
+            DataType::Map(entries, _) => {
+                let map = array.as_map();
+                let DataType::Struct(pair) = entries.data_type() else {
+                    return Err("a map without entries".to_owned());
+                };
+                let values = Box::new(Self::new(&pair[1], map.values(), options)?);
+                match pair[0].data_type() {
+                    DataType::Utf8 => Values::Object(map.offsets(), map.keys().as_string(), values),
+                    _ => Values::Pairs(map.offsets(), Box::new(Self::new(&pair[0], map.keys(), options)?), values),
+                }
+            }
+            DataType::Struct(fields) => {
+                let columns = array.as_struct().columns();
+                let member = |(i, (field, column)): (usize, (&'_ std::sync::Arc<Field>, &'a arrow_array::ArrayRef))| {
+                    let mut before = String::from(if i == 0 { "{" } else { "," });
+                    text::write_string(&mut before, field.name());
+                    before.push(':');
+                    Ok((before, Self::new(field, column, options)?))
+                };
+                Values::Struct(fields.iter().zip(columns).enumerate().map(member).collect::<Result<_, String>>()?)
+            }
+            other => return Err(format!("Couldn't translate unsupported schema type {other}.")),
+        };
+        let default = field.metadata().get(SCHEMA_DEFAULT).filter(|_| options.replace_null_with_default);
+        Ok(Self { nulls: array.nulls(), null: default.map_or("null", String::as_str).to_owned(), values })
+    }
+
+    /// Appends a row's JSON.
+    pub fn write(&self, row: usize, out: &mut String) -> Result<(), String> {
+        if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
+            out.push_str(&self.null);
+            return Ok(());
+        }
+        match &self.values {
+            Values::Boolean(array) => out.push_str(if array.value(row) { "true" } else { "false" }),
+            Values::Int8(array) => write_integer(out, array.value(row).into()),
+            Values::Int16(array) => write_integer(out, array.value(row).into()),
+            Values::Int32(values) => write_integer(out, values[row].into()),
+            Values::Int64(values) => write_integer(out, values[row]),
+            Values::Float32(array) => {
+                write_float(out, array.value(row).is_finite(), &text::java_single(array.value(row)))
+            }
+            Values::Float64(array) => {
+                write_float(out, array.value(row).is_finite(), &text::java_double(array.value(row)))
+            }
+            Values::Text(array) => text::write_string(out, array.value(row)),
+            Values::Json(array) => out.push_str(array.value(row)),
+            Values::Bytes(array) => {
+                out.push('"');
+                STANDARD.encode_string(array.value(row), out);
+                out.push('"');
+            }
+            Values::Decimal(array, scale) => out.push_str(&decimal::to_text(array.value(row), *scale)),
+            Values::List(offsets, items) => {
+                out.push('[');
+                let (from, to) = range(offsets, row);
+                for item in from..to {
+                    if item > from {
+                        out.push(',');
+                    }
+                    items.write(item, out)?;
+                }
+                out.push(']');
+            }
+            Values::Object(offsets, keys, values) => {
+                out.push('{');
+                let (from, to) = range(offsets, row);
+                for entry in from..to {
+                    if entry > from {
+                        out.push(',');
+                    }
+                    text::write_string(out, keys.value(entry));
+                    out.push(':');
+                    values.write(entry, out)?;
+                }
+                out.push('}');
+            }
+            Values::Pairs(offsets, keys, values) => {
+                out.push('[');
+                let (from, to) = range(offsets, row);
+                for entry in from..to {
+                    out.push_str(if entry > from { ",[" } else { "[" });
+                    keys.write(entry, out)?;
+                    out.push(',');
+                    values.write(entry, out)?;
+                    out.push(']');
+                }
+                out.push(']');
+            }
+            Values::Struct(members) => {
+                if members.is_empty() {
+                    out.push('{');
+                }
+                for (before, value) in members {
+                    out.push_str(before);
+                    value.write(row, out)?;
+                }
+                out.push('}');
+            }
+        }
+        Ok(())
+    }
+}
+
+fn range(offsets: &OffsetBuffer<i32>, row: usize) -> (usize, usize) {
+    (offsets[row] as usize, offsets[row + 1] as usize)
+}
+
+fn write_integer(out: &mut String, value: i64) {
+    write!(out, "{value}").expect("writing to a string does not fail");
+}
+
+/// JSON has no NaN and no infinities: Kafka Connect writes them in quotes.
+fn write_float(out: &mut String, finite: bool, value: &str) {
+    if finite {
+        out.push_str(value);
+    } else {
+        text::write_string(out, value);
+    }
+}

@@ -1,0 +1,23 @@
+//! JSON: the converter, and the parts that it shares with the transforms.
+//!
+//! [`syntax`] checks and divides JSON text without building values; [`text`] writes it.
+
+mod config;
+mod converter;
+mod decimal;
+mod decode;
+mod encode;
+mod envelope;
+mod schema;
+pub mod syntax;
+pub mod text;
+
+pub use config::{Options, config_def};
+pub use converter::JsonConverter;
+
+pub use decode::decode;
+pub use encode::Encoder;
+pub use schema::{connect_type, field_from_json, field_to_json, logical, timestamp_type};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! Writes JSON text: strings, floating-point numbers, base64; and reads strings back.
+
+use std::borrow::Cow;
+
+use super::syntax::plain_end;
+
+/// Appends `value` as a JSON string. Escapes what must be, as Kafka Connect's writer does (`\n`, `\u001F`).
+pub fn write_string(out: &mut String, value: &str) {
+    out.push('"');
+    write_escaped(out, value);
+    out.push('"');
+}
+
+/// As [`write_string`], without the quotes.
+pub fn write_escaped(out: &mut String, value: &str) {
+    let bytes = value.as_bytes();
+    let mut from = 0;
+    loop {
+        let to = plain_end(bytes, from);
+        out.push_str(&value[from..to]);
+        let Some(&byte) = bytes.get(to) else { return };
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            0x08 => out.push_str("\\b"),
+            0x0c => out.push_str("\\f"),
+            other => {
+                const HEX: &[u8; 16] = b"0123456789ABCDEF";
+                out.push_str("\\u00");
+                out.push(HEX[usize::from(other >> 4)] as char);
+                out.push(HEX[usize::from(other & 15)] as char);
+            }
+        }
+        from = to + 1;
+    }
+}
+
+/// `value` as a JSON string.
+pub fn string(value: &str) -> String {
+    let mut out = String::with_capacity(value.len() + 2);
+    write_string(&mut out, value);
+    out
+}
+
+/// What stands between the quotes of a checked JSON string, with its escapes resolved. A lone surrogate becomes U+FFFD.
+pub fn unescape(raw: &str) -> Cow<'_, str> {
+    if !raw.as_bytes().contains(&b'\\') {
+        return Cow::Borrowed(raw);
+    }
+    let mut out = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let mut chars = rest[at + 1..].chars();
+        match chars.next() {
+            Some('n') => out.push('\n'),
+            Some('r') => out.push('\r'),
+            Some('t') => out.push('\t'),
+            Some('b') => out.push('\u{8}'),
+            Some('f') => out.push('\u{c}'),
+            Some('u') => {
+                let mut unit = code_unit(chars.as_str());
+                let mut after = chars.as_str().get(4..).unwrap_or("");
+                if (0xd800..0xdc00).contains(&unit) {
+                    let low = after.strip_prefix("\\u").map_or(0, code_unit);
+                    if (0xdc00..0xe000).contains(&low) {
+                        unit = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+                        after = &after[6..];
+                    }
+                }
+                out.push(char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER));
+                rest = after;
+                continue;
+            }
+            Some(other) => out.push(other),
+            None => {}
+        }
+        rest = chars.as_str();
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+fn code_unit(text: &str) -> u32 {
+    text.get(..4).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0xfffd)
+}
+
+/// The value of a checked JSON string with its quotes.
+pub fn string_value(text: &str) -> Cow<'_, str> {
+    unescape(text.get(1..text.len().saturating_sub(1)).unwrap_or(""))
+}
+
+/// A double as Java writes it (`1.0`, `1.0E10`, `1.5E-7`); `NaN` and infinities by name, without quotes.
+pub fn java_double(value: f64) -> String {
+    java_float(value, &format!("{value:e}"))
+}
+
+/// A float as Java writes it.
+pub fn java_single(value: f32) -> String {
+    java_float(f64::from(value), &format!("{value:e}"))
+}
+
+/// `scientific` is Rust's shortest `d.ddde±n`.
+fn java_float(value: f64, scientific: &str) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+    }
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+    let digits: String = mantissa.chars().filter(|&c| c != '.').collect();
+    let (whole, fraction) = match exponent {
+        -3..=-1 => ("0".to_owned(), "0".repeat((-exponent - 1) as usize) + &digits),
+        0..=6 => {
+            let split = exponent as usize + 1;
+            let padded = format!("{digits:0<split$}");
+            (padded[..split].to_owned(), padded[split..].to_owned())
+        }
+        _ => (digits[..1].to_owned(), digits[1..].to_owned()),
+    };
+    let fraction = if fraction.is_empty() { "0" } else { &fraction };
+    match exponent {
+        -3..=6 => format!("{sign}{whole}.{fraction}"),
+        _ => format!("{sign}{whole}.{fraction}E{exponent}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_round_trip() {
+        for value in ["", "plain", "a\"b\\c\n\r\t\u{8}\u{c}\u{1f}é𝄞", "12345678\"12345678"] {
+            let text = string(value);
+            assert_eq!(serde_json::from_str::<String>(&text).unwrap(), value);
+            assert_eq!(string_value(&text), value);
+        }
+        assert_eq!(string("\u{1f}"), "\"\\u001F\"");
+        assert_eq!(unescape(r"\u00e9\ud834\udd1e\ud834x\/"), "é𝄞\u{fffd}x/");
+    }
+
+    // The right-hand sides were printed by Java 17's Double.toString.
+    #[test]
+    fn doubles_are_written_as_java_does() {
+        for (value, text) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (100.0, "100.0"),
+            (1234567.0, "1234567.0"),
+            (12345678.0, "1.2345678E7"),
+            (0.001, "0.001"),
+            (0.0001, "1.0E-4"),
+            (1.5, "1.5"),
+            (-2.25e-10, "-2.25E-10"),
+            (1e10, "1.0E10"),
+            (9999999.5, "9999999.5"),
+            (123.456, "123.456"),
+            (f64::MAX, "1.7976931348623157E308"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(java_double(value), text);
+        }
+        assert_eq!(java_single(0.1), "0.1");
+        assert_eq!(java_single(16777216.0), "1.6777216E7");
+    }
+}

@@ -1,0 +1,103 @@
+//! A transform's or predicate's config, read by its definition.
+
+use regex::Regex;
+use tributary_sdk::config_def::{DefaultValue, Validator};
+use tributary_sdk::{Config, ConfigDef, Error, Result, Type};
+
+/// Typed access. Missing keys and ill-typed values are refused with Kafka's words.
+#[derive(Debug)]
+pub struct Settings<'a> {
+    def: ConfigDef,
+    config: &'a Config,
+}
+
+impl<'a> Settings<'a> {
+    /// Checks the config (keys without prefix) against the definition.
+    pub fn new(def: ConfigDef, config: &'a Config) -> Result<Self> {
+        let settings = Self { def, config };
+        for key in &settings.def.keys {
+            let Some(value) = settings.raw(&key.name) else {
+                if key.default == DefaultValue::Required {
+                    config.required(&key.name)?;
+                }
+                continue;
+            };
+            if key.kind == Type::Boolean {
+                settings.boolean(&key.name)?;
+            }
+            let bad = |what: String| Err(invalid(&key.name, value, what));
+            match &key.validator {
+                Some(Validator::NonEmpty) if value.is_empty() => return bad("String must be non-empty".to_owned()),
+                Some(Validator::OneOf(known)) if !known.iter().any(|known| known == value) => {
+                    return bad(format!("String must be one of: {}", known.join(", ")));
+                }
+                Some(Validator::OneOfIgnoreCase(known)) if !known.iter().any(|k| k.eq_ignore_ascii_case(value)) => {
+                    return bad(format!("String must be one of (case insensitive): {}", known.join(", ")));
+                }
+                Some(Validator::Regex) => {
+                    regex(&key.name, value)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(settings)
+    }
+
+    fn raw(&self, key: &str) -> Option<&str> {
+        let key = self.def.get(key).unwrap_or_else(|| panic!("the key {key} is not defined"));
+        match (self.config.get(&key.name), &key.default) {
+            (Some(value), _) => Some(value),
+            (None, DefaultValue::Value(default)) => Some(default),
+            (None, _) => None,
+        }
+    }
+
+    /// The value, or the default; `None` when there is neither.
+    pub fn string(&self, key: &str) -> Option<&str> {
+        self.raw(key)
+    }
+
+    /// The value of a key that is required or has a default.
+    pub fn text(&self, key: &str) -> &str {
+        self.raw(key).unwrap_or("")
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&self, key: &str) -> Result<bool> {
+        let value = self.text(key);
+        match value.trim().to_ascii_lowercase().as_str() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(invalid(key, value, "Expected value to be either true or false".to_owned())),
+        }
+    }
+
+    /// Comma-separated items, trimmed.
+    pub fn list(&self, key: &str) -> Vec<&str> {
+        let text = self.text(key).trim();
+        if text.is_empty() { Vec::new() } else { text.split(',').map(str::trim).collect() }
+    }
+
+    /// A regular expression.
+    pub fn regex(&self, key: &str) -> Result<Regex> {
+        regex(key, self.text(key))
+    }
+}
+
+/// Kafka's words for a value that a definition does not allow.
+pub fn invalid(key: &str, value: &str, what: impl std::fmt::Display) -> Error {
+    Error::failed(format!("Invalid value {value} for configuration {key}: {what}"))
+}
+
+fn regex(key: &str, value: &str) -> Result<Regex> {
+    Regex::new(value).map_err(|error| {
+        let what = error.to_string();
+        let last = what.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        invalid(key, value, format!("Invalid regex: {last}"))
+    })
+}
+
+/// Makes a regular expression match whole texts only, as Java's `matches()`.
+pub fn whole(regex: &Regex) -> Regex {
+    Regex::new(&format!("^(?:{})$", regex.as_str())).expect("a valid expression stays valid in a group")
+}

@@ -1,0 +1,170 @@
+//! Puts the parts of a batch back together: rows in their order, as few batches as types and topics allow.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, ListArray};
+use tributary_sdk::{Batch, Column, Form, Offsets};
+
+use super::part::{Part, Side, take};
+use crate::converter::utf8::TextBuilder;
+
+/// A batch that a chain makes, and where its rows come from.
+pub struct Merged {
+    /// The batch.
+    pub batch: Batch,
+    /// For each row, its row in the base.
+    pub rows: Vec<u32>,
+}
+
+/// Parts whose rows may stand in one batch are woven together; the others alternate, so that the order of the rows is kept.
+pub fn merge(mut parts: Vec<Part<'_>>) -> Vec<Merged> {
+    if parts.len() == 1 {
+        return parts.pop().map(close).into_iter().collect();
+    }
+    let parts = weave(parts);
+    if parts.len() == 1 {
+        return parts.into_iter().map(close).collect();
+    }
+    // Runs of consecutive rows of one part.
+    let mut order: Vec<(u32, usize, usize)> = Vec::new();
+    for (p, part) in parts.iter().enumerate() {
+        order.extend(part.rows.iter().enumerate().map(|(i, &row)| (row, p, i)));
+    }
+    order.sort();
+    let closed: Vec<Merged> = parts.into_iter().map(close).collect();
+    let mut merged = Vec::new();
+    let mut at = 0;
+    while at < order.len() {
+        let (_, part, from) = order[at];
+        let mut length = 1;
+        while at + length < order.len() && order[at + length].1 == part {
+            length += 1;
+        }
+        let whole = &closed[part];
+        merged.push(Merged { batch: whole.batch.slice(from, length), rows: whole.rows[from..from + length].to_vec() });
+        at += length;
+    }
+    merged
+}
+
+/// Joins parts of the same topic and types.
+fn weave(parts: Vec<Part<'_>>) -> Vec<Part<'_>> {
+    let mut joined: Vec<Part<'_>> = Vec::new();
+    for part in parts {
+        match joined.iter_mut().find(|known| fits(known, &part)) {
+            Some(known) => join(known, part),
+            None => joined.push(part),
+        }
+    }
+    joined
+}
+
+fn fits(a: &Part<'_>, b: &Part<'_>) -> bool {
+    let same = |a: &Side<'_>, b: &Side<'_>, base: Option<&Column>| match (a, b) {
+        (Side::Base, Side::Base) | (Side::Json(_), Side::Json(_)) => true,
+        (Side::Column(a), Side::Column(b)) => a.field() == b.field(),
+        (Side::Base, Side::Json(_)) | (Side::Json(_), Side::Base) => base.is_none_or(|base| base.form() == Form::Json),
+        (Side::Base, Side::Column(column)) | (Side::Column(column), Side::Base) => {
+            base.is_some_and(|base| base.field() == column.field())
+        }
+        _ => false,
+    };
+    a.topic == b.topic && same(&a.key, &b.key, a.base.key.as_ref()) && same(&a.value, &b.value, Some(&a.base.value))
+}
+
+fn join<'a>(known: &mut Part<'a>, mut other: Part<'a>) {
+    use super::part::{Opened, Target};
+    // Where each row of the joined part comes from, in order.
+    let mut order: Vec<(u32, usize, usize)> = known.rows.iter().enumerate().map(|(i, &row)| (row, 0, i)).collect();
+    order.extend(other.rows.iter().enumerate().map(|(i, &row)| (row, 1, i)));
+    order.sort();
+    let indices: Vec<(usize, usize)> = order.iter().map(|&(_, side, i)| (side, i)).collect();
+    let interleave = |a: &ArrayRef, b: &ArrayRef| {
+        arrow_select::interleave::interleave(&[a.as_ref(), b.as_ref()], &indices).expect("arrays of one type")
+    };
+    if known.headers.is_some() || other.headers.is_some() {
+        let headers = match (known.headers(), other.headers()) {
+            (None, None) => None,
+            (a, b) => {
+                let array = |headers: Option<ListArray>, rows: usize| -> ArrayRef {
+                    Arc::new(headers.unwrap_or_else(|| super::part::no_headers(rows)))
+                };
+                let woven = interleave(&array(a, known.rows.len()), &array(b, other.rows.len()));
+                woven.as_any().downcast_ref::<ListArray>().cloned()
+            }
+        };
+        known.headers = Some(headers);
+    }
+    for target in [Target::Key, Target::Value] {
+        let both_base = match target {
+            Target::Key => matches!((&known.key, &other.key), (Side::Base, Side::Base)),
+            Target::Value => matches!((&known.value, &other.value), (Side::Base, Side::Base)),
+        };
+        if both_base {
+            continue;
+        }
+        let side = match (known.open(target), other.open(target)) {
+            (Opened::Json(a), Opened::Json(b)) => {
+                let document = |&(side, i): &(usize, usize)| if side == 0 { a[i].take() } else { b[i].take() };
+                Side::Json(indices.iter().map(document).collect())
+            }
+            (Opened::Column(a), Opened::Column(b)) => {
+                Side::Column(Column::new(a.field().clone(), interleave(a.array(), b.array())))
+            }
+            _ => unreachable!("parts that fit are of one form"),
+        };
+        known.set(target, side);
+    }
+    known.rows = order.into_iter().map(|(row, ..)| row).collect();
+}
+
+/// A part as a batch.
+fn close(part: Part<'_>) -> Merged {
+    let base = part.base;
+    let headers = part.headers();
+    let Part { rows, topic, key, value, .. } = part;
+    let of_base = |array: &ArrayRef| take(array, &rows);
+    let side = |side: Side<'_>, base: Option<&Column>| match side {
+        Side::Base => base.map(|column| Column::new(column.field().clone(), of_base(column.array()))),
+        Side::Column(column) => Some(column),
+        Side::Json(documents) if base.is_none() && documents.iter().all(Option::is_none) => None,
+        Side::Json(documents) => {
+            let bytes = base.map_or(0, |column| column.array().get_array_memory_size());
+            let mut out = TextBuilder::with_capacity(documents.len(), bytes + documents.len() * 64);
+            for document in &documents {
+                match document {
+                    Some(document) => {
+                        document.write(out.buffer());
+                        out.end_row();
+                    }
+                    None => out.push_null(),
+                }
+            }
+            Some(Column::json(out.finish()))
+        }
+    };
+    let key = side(key, base.key.as_ref());
+    let value = side(value, Some(&base.value)).expect("there are values");
+    macro_rules! taken {
+        ($array:expr) => {{
+            let array: ArrayRef = Arc::new($array.clone());
+            of_base(&array).as_any().downcast_ref().cloned().expect("taking keeps the type")
+        }};
+    }
+    let batch = Batch {
+        topic,
+        source_partition: base.source_partition.clone(),
+        partition: base.partition,
+        key,
+        value,
+        headers,
+        timestamps: base.timestamps.as_ref().map(|array| taken!(array)),
+        partitions: base.partitions.as_ref().map(|array| taken!(array)),
+        offsets: match &base.offsets {
+            Offsets::None => Offsets::None,
+            Offsets::Source(array) => Offsets::Source(taken!(array)),
+            Offsets::Sink(array) => Offsets::Sink(taken!(array)),
+        },
+    };
+    Merged { batch, rows }
+}

@@ -1,0 +1,316 @@
+//! Parts of a batch on their way through the chain.
+//!
+//! A batch enters as one part. A transform that treats some rows differently (another topic, another type, a predicate) divides
+//! it; [`super::merge`] puts the rows back in their order at the end.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, BooleanArray, ListArray, UInt32Array};
+use tributary_sdk::batch::SCHEMA_NAME;
+use tributary_sdk::{Batch, Column, Form, Offsets};
+
+use super::json::{Json, Object};
+use crate::converter::json::syntax::SyntaxError;
+
+/// The side of a record that a `$Key` or `$Value` transform works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Target {
+    Key,
+    Value,
+}
+
+/// Rows of one topic, one key type and one value type. Everything that transforms do not change is looked up in `base`.
+#[derive(Debug, Clone)]
+pub struct Part<'a> {
+    /// The batch that the chain was given.
+    pub base: &'a Batch,
+    /// Row of the base, for each row here; never decreasing.
+    pub rows: Vec<u32>,
+    /// Topic of every row.
+    pub topic: Arc<str>,
+    /// Keys.
+    pub key: Side<'a>,
+    /// Values.
+    pub value: Side<'a>,
+    /// `None`: those of the base.
+    pub headers: Option<Option<ListArray>>,
+}
+
+/// Keys or values of a part.
+#[derive(Debug, Clone)]
+pub enum Side<'a> {
+    /// Those of the base's column.
+    Base,
+    /// Schemaless documents; `None` is null.
+    Json(Vec<Option<Json<'a>>>),
+    /// A column of its own, not of JSON text.
+    Column(Column),
+}
+
+/// A side, ready to be looked at.
+pub enum Opened<'p, 'a> {
+    /// Schemaless documents.
+    Json(&'p mut Vec<Option<Json<'a>>>),
+    /// Any other column.
+    Column(&'p mut Column),
+}
+
+/// What a transform did to a part.
+#[derive(Debug, Default)]
+pub struct Outcome<'a> {
+    /// What goes on.
+    pub parts: Vec<Part<'a>>,
+    /// Rows of the base that were refused, with the reasons.
+    pub failures: Vec<(u32, String)>,
+    /// Number of rows dropped on purpose.
+    pub dropped: usize,
+}
+
+impl<'a> Part<'a> {
+    /// All rows of a batch.
+    pub fn whole(base: &'a Batch) -> Self {
+        let rows = (0..base.len() as u32).collect();
+        Self { base, rows, topic: base.topic.clone(), key: Side::Base, value: Side::Base, headers: None }
+    }
+
+    /// Whether the record is one that was read from Kafka.
+    pub fn is_sink(&self) -> bool {
+        matches!(self.base.offsets, Offsets::Sink(_)) || self.base.partition.is_some()
+    }
+
+    /// The keys or values, opened: base rows become documents or a column of their own.
+    pub fn open(&mut self, target: Target) -> Opened<'_, 'a> {
+        let (side, base) = match target {
+            Target::Key => (&mut self.key, self.base.key.as_ref()),
+            Target::Value => (&mut self.value, Some(&self.base.value)),
+        };
+        if matches!(side, Side::Base) {
+            *side = match base {
+                None => Side::Json(vec![None; self.rows.len()]),
+                Some(column) => match (column.form(), column.as_text()) {
+                    (Form::Json, Some(texts)) => {
+                        let document = |&row: &u32| {
+                            let row = row as usize;
+                            texts.is_valid(row).then(|| Json::text(texts.value(row)))
+                        };
+                        Side::Json(self.rows.iter().map(document).collect())
+                    }
+                    _ => Side::Column(Column::new(column.field().clone(), take(column.array(), &self.rows))),
+                },
+            };
+        }
+        match side {
+            Side::Json(documents) => Opened::Json(documents),
+            Side::Column(column) => Opened::Column(column),
+            Side::Base => unreachable!("opened above"),
+        }
+    }
+
+    /// Which rows have a null on this side.
+    pub fn is_null(&self, target: Target) -> BooleanArray {
+        let (side, base) = match target {
+            Target::Key => (&self.key, self.base.key.as_ref()),
+            Target::Value => (&self.value, Some(&self.base.value)),
+        };
+        match (side, base) {
+            (Side::Base, None) => vec![true; self.rows.len()].into(),
+            (Side::Base, Some(column)) => {
+                self.rows.iter().map(|&row| Some(column.array().is_null(row as usize))).collect()
+            }
+            (Side::Json(documents), _) => documents.iter().map(|document| Some(document.is_none())).collect(),
+            (Side::Column(column), _) => (0..column.len()).map(|row| Some(column.array().is_null(row))).collect(),
+        }
+    }
+
+    /// The side's content replaced.
+    pub fn set(&mut self, target: Target, side: Side<'a>) {
+        match target {
+            Target::Key => self.key = side,
+            Target::Value => self.value = side,
+        }
+    }
+
+    /// Headers of these rows.
+    pub fn headers(&self) -> Option<ListArray> {
+        match &self.headers {
+            Some(headers) => headers.clone(),
+            None => self.base.headers.as_ref().map(|headers| {
+                let taken = take(&(Arc::new(headers.clone()) as ArrayRef), &self.rows);
+                taken.as_any().downcast_ref::<ListArray>().expect("taking keeps the type").clone()
+            }),
+        }
+    }
+
+    /// The rows that `keep` is true for.
+    pub fn filter(self, keep: &BooleanArray) -> Self {
+        if keep.true_count() == self.rows.len() {
+            return self;
+        }
+        let filter_side = |side: Side<'a>| match side {
+            Side::Base => Side::Base,
+            Side::Json(documents) => {
+                Side::Json(documents.into_iter().zip(keep.values()).filter_map(|(d, keep)| keep.then_some(d)).collect())
+            }
+            Side::Column(column) => Side::Column(Column::new(column.field().clone(), filter(column.array(), keep))),
+        };
+        let headers = self.headers.map(|headers| {
+            headers.map(|headers| {
+                let kept = filter(&(Arc::new(headers) as ArrayRef), keep);
+                kept.as_any().downcast_ref::<ListArray>().expect("filtering keeps the type").clone()
+            })
+        });
+        Self {
+            base: self.base,
+            rows: self.rows.into_iter().zip(keep.values()).filter_map(|(row, keep)| keep.then_some(row)).collect(),
+            topic: self.topic,
+            key: filter_side(self.key),
+            value: filter_side(self.value),
+            headers,
+        }
+    }
+
+    /// Divides the rows into those that `mask` is true for, and the others.
+    pub fn divide(self, mask: &BooleanArray) -> (Option<Self>, Option<Self>) {
+        match mask.true_count() {
+            0 => (None, Some(self)),
+            all if all == self.rows.len() => (Some(self), None),
+            _ => {
+                let others: BooleanArray = mask.values().iter().map(|keep| Some(!keep)).collect();
+                (Some(self.clone().filter(mask)), Some(self.filter(&others)))
+            }
+        }
+    }
+
+    /// Whether the side is schemaless; opens it.
+    pub fn is_json(&mut self, target: Target) -> bool {
+        matches!(self.open(target), Opened::Json(_))
+    }
+
+    /// Calls `edit` with each document that is not null; rows that it refuses leave the part. A side that is not schemaless stays as it is.
+    pub fn edit_json(
+        mut self,
+        target: Target,
+        outcome: &mut Outcome<'a>,
+        mut edit: impl FnMut(u32, &mut Json<'a>) -> Result<(), String>,
+    ) -> Self {
+        self.open(target);
+        let side = match target {
+            Target::Key => &mut self.key,
+            Target::Value => &mut self.value,
+        };
+        let Side::Json(documents) = side else { return self };
+        let mut refused = Vec::new();
+        for (i, document) in documents.iter_mut().enumerate() {
+            if let Some(document) = document
+                && let Err(message) = edit(self.rows[i], document)
+            {
+                refused.push((i, message));
+            }
+        }
+        self.refuse(refused, outcome)
+    }
+
+    /// Takes rows (by their place in the part, increasing) out as failures.
+    pub fn refuse(self, refused: Vec<(usize, String)>, outcome: &mut Outcome<'a>) -> Self {
+        if refused.is_empty() {
+            return self;
+        }
+        let mut keep = vec![true; self.rows.len()];
+        for (i, message) in refused {
+            keep[i] = false;
+            outcome.failures.push((self.rows[i], message));
+        }
+        self.filter(&keep.into())
+    }
+
+    /// Refuses all rows that are not null on this side; the null ones go on.
+    pub fn refuse_all(self, target: Target, message: &str, outcome: &mut Outcome<'a>) {
+        let nulls = self.is_null(target);
+        let refused = (0..self.rows.len()).filter(|&i| !nulls.value(i)).map(|i| (i, message.to_owned())).collect();
+        let rest = self.refuse(refused, outcome);
+        outcome.push(rest);
+    }
+}
+
+impl<'a> Outcome<'a> {
+    /// A part goes on; empty ones are forgotten.
+    pub fn push(&mut self, part: Part<'a>) {
+        if !part.rows.is_empty() {
+            self.parts.push(part);
+        }
+    }
+}
+
+/// Opens a document as an object, or says what Kafka Connect says when it is none.
+pub fn require_map<'d, 'a>(document: &'d mut Json<'a>, purpose: &str) -> Result<&'d mut Object<'a>, String> {
+    let class = document.java_class();
+    match document.object() {
+        Ok(Some(object)) => Ok(object),
+        Ok(None) => Err(format!("Only Map objects supported in absence of schema for [{purpose}], found: {class}")),
+        Err(error) => Err(not_json(error)),
+    }
+}
+
+/// Of text that should have been checked before.
+pub fn not_json(error: SyntaxError) -> String {
+    format!("the value is not valid JSON: {error}; the connector or transform that made it is wrong")
+}
+
+/// What Kafka Connect says of a column that is no struct.
+pub fn not_a_struct(column: &Column, purpose: &str) -> String {
+    let class = java_class(column);
+    format!("Only Struct objects supported for [{purpose}], found: {class}")
+}
+
+/// The Java class that Kafka Connect has for a column's values.
+pub fn java_class(column: &Column) -> &'static str {
+    use crate::converter::json::logical;
+    use arrow_schema::DataType;
+    let name = column.field().metadata().get(SCHEMA_NAME).map(String::as_str);
+    match column.field().data_type() {
+        DataType::Boolean => "java.lang.Boolean",
+        DataType::Int8 => "java.lang.Byte",
+        DataType::Int16 => "java.lang.Short",
+        DataType::Int32 => "java.lang.Integer",
+        DataType::Int64 => "java.lang.Long",
+        DataType::Float32 => "java.lang.Float",
+        DataType::Float64 => "java.lang.Double",
+        DataType::Utf8 => "java.lang.String",
+        DataType::Binary if name == Some(logical::DECIMAL) => "java.math.BigDecimal",
+        DataType::Binary => "[B",
+        DataType::Date32 | DataType::Time32(_) | DataType::Timestamp(..) => "java.util.Date",
+        DataType::List(_) => "java.util.ArrayList",
+        DataType::Map(..) => "java.util.HashMap",
+        _ => "org.apache.kafka.connect.data.Struct",
+    }
+}
+
+/// Rows of an array; a slice where they are consecutive.
+pub fn take(array: &ArrayRef, rows: &[u32]) -> ArrayRef {
+    match (rows.first(), rows.last()) {
+        (Some(&first), Some(&last)) if (last - first) as usize + 1 == rows.len() && is_run(rows) => {
+            array.slice(first as usize, rows.len())
+        }
+        _ => {
+            let rows = UInt32Array::from(rows.to_vec());
+            arrow_select::take::take(array, &rows, None).expect("rows of the array")
+        }
+    }
+}
+
+fn is_run(rows: &[u32]) -> bool {
+    rows.windows(2).all(|pair| pair[1] == pair[0] + 1)
+}
+
+fn filter(array: &ArrayRef, keep: &BooleanArray) -> ArrayRef {
+    arrow_select::filter::filter(array, keep).expect("a mask of the array's length")
+}
+
+/// Empty header lists.
+pub fn no_headers(rows: usize) -> ListArray {
+    use arrow_buffer::OffsetBuffer;
+    let arrow_schema::DataType::List(item) = Batch::headers_type() else { unreachable!("headers are lists") };
+    let none = arrow_array::new_empty_array(item.data_type());
+    ListArray::new(item, OffsetBuffer::from_lengths(std::iter::repeat_n(0, rows)), none, None)
+}

@@ -1,0 +1,86 @@
+//! The built-in transforms and predicates by class name.
+
+use tributary_sdk::{Config, ConfigDef, Result};
+
+use super::config::Settings;
+use super::part::Target;
+use super::predicate::{HasHeaderKey, Predicate, RecordIsTombstone, TopicNameMatches};
+use super::single_message::{InsertField, SingleMessage};
+use crate::converter::{ClassInfo, ClassKind};
+
+/// One class as users name it: `InsertField$Value` and `InsertField$Key` are two.
+struct Class {
+    info: ClassInfo,
+    make: Make,
+}
+
+enum Make {
+    Transform(Target, fn(Target, &Settings<'_>) -> Result<Box<dyn SingleMessage>>),
+    Predicate(fn(&Settings<'_>) -> Result<Box<dyn Predicate>>),
+}
+
+macro_rules! transform {
+    ($name:literal, Key, Value, $class:ty) => {
+        [transform!($name, "$Key", Target::Key, $class), transform!($name, "$Value", Target::Value, $class)]
+    };
+    ($name:literal, $suffix:literal, $target:expr, $class:ty) => {
+        Class {
+            info: ClassInfo {
+                class: concat!("org.apache.kafka.connect.transforms.", $name, $suffix),
+                aliases: &[concat!($name, $suffix)],
+                kind: ClassKind::Transformation,
+                config_def: <$class>::config_def,
+            },
+            make: Make::Transform($target, <$class>::build),
+        }
+    };
+}
+
+macro_rules! predicate {
+    ($name:literal, $config_def:expr, $class:ty) => {
+        Class {
+            info: ClassInfo {
+                class: concat!("org.apache.kafka.connect.transforms.predicates.", $name),
+                aliases: &[$name],
+                kind: ClassKind::Predicate,
+                config_def: $config_def,
+            },
+            make: Make::Predicate(<$class>::build),
+        }
+    };
+}
+
+static KEY_AND_VALUE: [[Class; 2]; 1] = [transform!("InsertField", Key, Value, InsertField)];
+static PREDICATES: [Class; 3] = [
+    predicate!("HasHeaderKey", HasHeaderKey::config_def, HasHeaderKey),
+    predicate!("RecordIsTombstone", ConfigDef::new, RecordIsTombstone),
+    predicate!("TopicNameMatches", TopicNameMatches::config_def, TopicNameMatches),
+];
+
+fn classes() -> impl Iterator<Item = &'static Class> {
+    KEY_AND_VALUE.iter().flatten().chain(&PREDICATES)
+}
+
+/// Every built-in transform and predicate.
+pub fn class_infos() -> Vec<ClassInfo> {
+    classes().map(|class| class.info.clone()).collect()
+}
+
+fn find(name: &str, kind: ClassKind) -> Option<&'static Class> {
+    classes().find(|class| class.info.kind == kind && class.info.answers_to(name))
+}
+
+/// The transform that `name` means, with its full class name; `None`: not a built-in one.
+pub fn transform(name: &str, config: &Config) -> Option<Result<(&'static str, Box<dyn SingleMessage>)>> {
+    let class = find(name, ClassKind::Transformation)?;
+    let Make::Transform(target, make) = &class.make else { return None };
+    let settings = Settings::new((class.info.config_def)(), config);
+    Some(settings.and_then(|settings| Ok((class.info.class, make(*target, &settings)?))))
+}
+
+/// The predicate that `name` means; `None`: not a built-in one.
+pub fn predicate(name: &str, config: &Config) -> Option<Result<Box<dyn Predicate>>> {
+    let class = find(name, ClassKind::Predicate)?;
+    let Make::Predicate(make) = &class.make else { return None };
+    Some(Settings::new((class.info.config_def)(), config).and_then(|settings| make(&settings)))
+}

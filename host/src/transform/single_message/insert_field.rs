@@ -1,0 +1,229 @@
+//! `InsertField`: adds the topic, partition, offset or timestamp of the record, or a fixed text, as fields.
+//!
+//! A null key or value goes on unchanged. One that is no object or struct is refused, as is `offset.field` in a source.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, StringArray, StructArray, TimestampMillisecondArray};
+use arrow_schema::{DataType, Field};
+use tributary_sdk::batch::{SCHEMA_NAME, SCHEMA_VERSION};
+use tributary_sdk::{Batch, Column, ConfigDef, ConfigKey, Error, Importance, Offsets, Result, Type};
+
+use super::SingleMessage;
+use crate::converter::json::{logical, timestamp_type};
+use crate::transform::config::Settings;
+use crate::transform::json::{Json, Key};
+use crate::transform::part::{Opened, Outcome, Part, Side, Target, not_a_struct, require_map};
+
+const PURPOSE: &str = "field insertion";
+
+/// See the module's documentation.
+pub struct InsertField {
+    target: Target,
+    insertions: Vec<Insertion>,
+}
+
+struct Insertion {
+    name: String,
+    key: Key<'static>,
+    optional: bool,
+    what: What,
+}
+
+enum What {
+    Topic,
+    Partition,
+    Offset,
+    Timestamp,
+    /// The text, and the same as JSON.
+    Static(String, Json<'static>),
+}
+
+impl InsertField {
+    /// The config definition, as in Kafka Connect.
+    pub fn config_def() -> ConfigDef {
+        let field = |name: &str, what: &str| {
+            let documentation = format!(
+                "Name of the field for {what}. A trailing ! makes it a required field, a trailing ? an optional one (the default)."
+            );
+            ConfigKey::nullable(name, Type::String, Importance::Medium, &documentation)
+        };
+        ConfigDef::new()
+            .define(field("topic.field", "the topic"))
+            .define(field("partition.field", "the partition"))
+            .define(field("offset.field", "the offset (sink connectors only)"))
+            .define(field("timestamp.field", "the record's timestamp"))
+            .define(field("static.field", "static.value"))
+            .define(ConfigKey::nullable(
+                "static.value",
+                Type::String,
+                Importance::Medium,
+                "The text that static.field gets.",
+            ))
+            .define(ConfigKey::optional(
+                "replace.null.with.default",
+                Type::Boolean,
+                "true",
+                Importance::Medium,
+                "Whether a null in a field that has a default becomes the default.",
+            ))
+    }
+
+    /// Takes its config.
+    pub fn build(target: Target, settings: &Settings<'_>) -> Result<Box<dyn SingleMessage>> {
+        let mut insertions = Vec::new();
+        let mut add = |key: &str, what: What| {
+            if let Some(spec) = settings.string(key) {
+                let (name, optional) = match (spec.strip_suffix('?'), spec.strip_suffix('!')) {
+                    (Some(name), _) => (name, true),
+                    (_, Some(name)) => (name, false),
+                    _ => (spec, true),
+                };
+                insertions.push(Insertion { name: name.to_owned(), key: Key::new(name), optional, what });
+            }
+        };
+        add("topic.field", What::Topic);
+        add("partition.field", What::Partition);
+        add("offset.field", What::Offset);
+        add("timestamp.field", What::Timestamp);
+        match (settings.string("static.field"), settings.string("static.value")) {
+            (Some(_), Some(value)) => add("static.field", What::Static(value.to_owned(), Json::string(value))),
+            (Some(field), None) => {
+                return Err(Error::failed(format!(
+                    "Invalid value null for configuration static.value: No value specified for static field: {field}"
+                )));
+            }
+            _ => {}
+        }
+        if insertions.is_empty() {
+            return Err(Error::failed("No field insertion configured"));
+        }
+        Ok(Box::new(Self { target, insertions }))
+    }
+
+    /// What a source record lacks.
+    fn unusable(&self, part: &Part<'_>) -> Option<String> {
+        let offset = self.insertions.iter().any(|insertion| matches!(insertion.what, What::Offset));
+        (offset && !part.is_sink()).then(|| {
+            format!("Only SinkRecord supported for [{PURPOSE}], found: org.apache.kafka.connect.source.SourceRecord")
+        })
+    }
+
+    fn insert_json<'a>(&'a self, base: &Batch, topic: &Json<'a>, row: u32, json: &mut Json<'a>) -> Result<(), String> {
+        let object = require_map(json, PURPOSE)?;
+        for Insertion { key, what, .. } in &self.insertions {
+            let value = match what {
+                What::Topic => Some(topic.clone()),
+                What::Partition => partition(base, row).map(|partition| Json::integer(partition.into())),
+                What::Offset => Some(offset(base, row).map_or(Json::NULL, Json::integer)),
+                What::Timestamp => timestamp(base, row).map(Json::integer),
+                What::Static(_, json) => Some(json.borrowed()),
+            };
+            if let Some(value) = value {
+                object.set(key.borrowed(), value);
+            }
+        }
+        Ok(())
+    }
+
+    fn insert_columns(&self, part: &Part<'_>, column: &Column) -> Column {
+        let structs = column.array().as_struct();
+        let mut fields: Vec<Arc<Field>> = structs.fields().iter().cloned().collect();
+        let mut columns: Vec<ArrayRef> = structs.columns().to_vec();
+        let base = part.base;
+        let rows = || part.rows.iter().copied();
+        for Insertion { name, optional, what, .. } in &self.insertions {
+            let array: ArrayRef = match what {
+                What::Topic => Arc::new(repeated(&part.topic, part.rows.len())),
+                What::Partition => Arc::new(rows().map(|row| partition(base, row)).collect::<Int32Array>()),
+                What::Offset => Arc::new(rows().map(|row| offset(base, row)).collect::<Int64Array>()),
+                What::Timestamp => {
+                    let stamps: TimestampMillisecondArray = rows().map(|row| timestamp(base, row)).collect();
+                    Arc::new(stamps.with_timezone("UTC"))
+                }
+                What::Static(text, _) => Arc::new(repeated(text, part.rows.len())),
+            };
+            let mut field = Field::new(name, array.data_type().clone(), *optional);
+            if *array.data_type() == timestamp_type() {
+                let named = [(SCHEMA_NAME, logical::TIMESTAMP), (SCHEMA_VERSION, "1")];
+                field = field.with_metadata(named.map(|(k, v)| (k.to_owned(), v.to_owned())));
+            }
+            match fields.iter().position(|known| known.name() == name) {
+                Some(at) => (fields[at], columns[at]) = (Arc::new(field), array),
+                None => {
+                    fields.push(Arc::new(field));
+                    columns.push(array);
+                }
+            }
+        }
+        let array = StructArray::new(fields.into(), columns, structs.nulls().cloned());
+        let field = column.field().as_ref().clone().with_data_type(array.data_type().clone());
+        Column::new(field, Arc::new(array))
+    }
+
+    /// Rows without a value for a field that was made a required one.
+    fn lacking(&self, part: &Part<'_>) -> Vec<(usize, String)> {
+        let mut refused = Vec::new();
+        let nulls = part.is_null(self.target);
+        for (i, &row) in part.rows.iter().enumerate().filter(|&(i, _)| !nulls.value(i)) {
+            let missing =
+                self.insertions.iter().filter(|insertion| !insertion.optional).find(|insertion| match insertion.what {
+                    What::Partition => partition(part.base, row).is_none(),
+                    What::Timestamp => timestamp(part.base, row).is_none(),
+                    _ => false,
+                });
+            if let Some(Insertion { name, .. }) = missing {
+                refused.push((i, format!("Invalid value: null used for required field: \"{name}\"")));
+            }
+        }
+        refused
+    }
+}
+
+impl SingleMessage for InsertField {
+    fn apply<'a>(&'a self, mut part: Part<'a>, outcome: &mut Outcome<'a>) {
+        if let Some(message) = self.unusable(&part) {
+            return part.refuse_all(self.target, &message, outcome);
+        }
+        if part.is_json(self.target) {
+            let (base, topic) = (part.base, Json::string(&part.topic));
+            let part = part.edit_json(self.target, outcome, |row, json| self.insert_json(base, &topic, row, json));
+            return outcome.push(part);
+        }
+        let refused = self.lacking(&part);
+        let mut part = part.refuse(refused, outcome);
+        let Opened::Column(column) = part.open(self.target) else { return outcome.push(part) };
+        if !matches!(column.field().data_type(), DataType::Struct(_)) {
+            let message = not_a_struct(column, PURPOSE);
+            return part.refuse_all(self.target, &message, outcome);
+        }
+        let column = column.clone();
+        let inserted = self.insert_columns(&part, &column);
+        part.set(self.target, Side::Column(inserted));
+        outcome.push(part);
+    }
+}
+
+fn repeated(text: &str, rows: usize) -> StringArray {
+    std::iter::repeat_n(Some(text), rows).collect()
+}
+
+fn partition(base: &Batch, row: u32) -> Option<i32> {
+    base.partition.or_else(|| {
+        let partitions = base.partitions.as_ref()?;
+        partitions.is_valid(row as usize).then(|| partitions.value(row as usize))
+    })
+}
+
+fn offset(base: &Batch, row: u32) -> Option<i64> {
+    match &base.offsets {
+        Offsets::Sink(offsets) => Some(offsets.value(row as usize)),
+        _ => None,
+    }
+}
+
+fn timestamp(base: &Batch, row: u32) -> Option<i64> {
+    let timestamps = base.timestamps.as_ref()?;
+    timestamps.is_valid(row as usize).then(|| timestamps.value(row as usize))
+}
