@@ -17,7 +17,7 @@ pub mod transform;
 
 pub use batch::{Batch, Column, Form, Offsets};
 pub use config::Config;
-pub use config_def::{ConfigDef, ConfigKey, Importance, Type, Width};
+pub use config_def::{ConfigDef, ConfigKey, ConfigValue, Importance, Parsed, Type, Validator, Width};
 pub use context::{Context, Level, Services};
 pub use errors::{Error, Result};
 pub use export::Plugin;

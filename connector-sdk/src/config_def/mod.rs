@@ -2,8 +2,16 @@
 //!
 //! Everything that Kafka Connect's `ConfigKeyInfo` shows. It is data (it crosses the plugin boundary and stands in the
 //! manifest as JSON), so that a worker can validate a config without executing anything of the plugin.
+//! [`ConfigDef::validate`] answers with Kafka's own messages; [`ConfigDef::parse`] gives a connector typed values.
+
+mod markdown;
+mod parse;
+mod validate;
 
 use serde::{Deserialize, Serialize};
+
+pub use parse::{FromConfig, Parsed};
+pub use validate::ConfigValue;
 
 /// A value's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,14 +69,31 @@ pub enum Validator {
         /// Greatest value.
         max: Option<f64>,
     },
-    /// One of these, exactly.
+    /// One of these, exactly. For a list: each item is, and none stands twice.
     OneOf(Vec<String>),
     /// One of these, in any case.
     OneOfIgnoreCase(Vec<String>),
-    /// Not the empty text.
+    /// Not the empty text or list.
     NonEmpty,
     /// A regular expression that compiles.
     Regex,
+}
+
+impl Validator {
+    /// A number not below `min`.
+    pub fn at_least(min: impl Into<f64>) -> Self {
+        Self::Range { min: Some(min.into()), max: None }
+    }
+
+    /// A number from `min` to `max`, both allowed.
+    pub fn between(min: impl Into<f64>, max: impl Into<f64>) -> Self {
+        Self::Range { min: Some(min.into()), max: Some(max.into()) }
+    }
+
+    /// One of these, exactly.
+    pub fn one_of(values: &[&str]) -> Self {
+        Self::OneOf(values.iter().map(|&value| value.to_owned()).collect())
+    }
 }
 
 /// The default of a key.
@@ -205,6 +230,14 @@ impl ConfigDef {
         assert!(self.get(&key.name).is_none(), "configuration {} is defined twice", key.name);
         self.keys.push(key);
         self
+    }
+
+    /// Adds the keys of another definition after these.
+    ///
+    /// # Panics
+    /// If a key is defined in both.
+    pub fn extend(self, other: ConfigDef) -> Self {
+        other.keys.into_iter().fold(self, Self::define)
     }
 
     /// A key by name.
