@@ -45,5 +45,5 @@ pub use process::Server;
 pub use proxy::Proxy;
 pub use rest::{Answer, Rest};
 pub use seed::Seed;
-pub use tributary::{TributaryWorker, WorkerOptions};
+pub use tributary::{Limit, TributaryWorker, WorkerOptions};
 pub use usage::Usage;

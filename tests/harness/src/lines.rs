@@ -93,6 +93,12 @@ impl Lines {
         Ok(out.flush()?)
     }
 
+    /// The last of them, without a newline.
+    pub fn last(&self) -> Option<Vec<u8>> {
+        let last = self.numbers.clone().next_back()?;
+        self.clone().with_numbers(last..last + 1).iter().next()
+    }
+
     /// They, one after another, each without a newline.
     pub fn iter(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         self.numbers.clone().map(|number| {

@@ -22,9 +22,9 @@ fn build() -> Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        // All members and targets, so that cargo finds the very dependencies that `cargo test --workspace`
-        // has built: another choice of packages means another choice of features, and builds them again.
-        .args(["build", "--quiet", "--workspace", "--all-targets", "--profile", &place.profile, "--manifest-path"])
+        .args(["build", "--quiet", "--workspace"])
+        .args(place.targets())
+        .args(["--profile", &place.profile, "--manifest-path"])
         .arg(manifest)
         .arg("--target-dir")
         .arg(&place.target)
@@ -59,6 +59,13 @@ impl Place {
             other => other,
         };
         Some(Self { target: dir.parent()?.into(), dir: dir.into(), profile: profile.into() })
+    }
+
+    /// The tests are built again with the binary, so that cargo finds the very dependencies that
+    /// `cargo test --workspace` has built: another choice of targets means another choice of features,
+    /// and some dependencies anew. A benchmark's profile knows no tests.
+    fn targets(&self) -> &'static [&'static str] {
+        if self.profile == "dev" { &["--all-targets"] } else { &[] }
     }
 }
 

@@ -5,7 +5,9 @@
 //! frozen and started again; port and data stay.
 
 mod build;
+mod limit;
 mod worker;
 
 pub use build::binary;
+pub use limit::Limit;
 pub use worker::{TributaryWorker, WorkerOptions};

@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::Value;
 
 use super::build::binary;
+use super::limit::{Limit, SMALL_DISK};
 use crate::process::{ScratchDir, Server};
 use crate::rest::Rest;
-use crate::{KafkaBroker, Result, Usage, ports, wait};
+use crate::{Context, KafkaBroker, Result, Usage, ports, wait};
 
 /// How a worker is set up.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +20,7 @@ pub struct WorkerOptions {
     settings: Vec<(String, String)>,
     env: Vec<(String, String)>,
     connectors: Vec<Value>,
-    file_size_limit: Option<u64>,
+    limit: Option<Limit>,
 }
 
 impl WorkerOptions {
@@ -41,9 +42,9 @@ impl WorkerOptions {
         self
     }
 
-    /// No file may grow past this many bytes, rounded down to blocks of 512: what writing to a full disk is like.
-    pub fn file_size_limit(mut self, bytes: u64) -> Self {
-        self.file_size_limit = Some(bytes);
+    /// What the worker has little of.
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limit = Some(limit);
         self
     }
 }
@@ -90,19 +91,21 @@ impl TributaryWorker {
             args.push(file.display().to_string());
         }
         let log = dir.path().join("worker.log");
-        let mut server = match options.file_size_limit {
+        let mut server = match options.limit {
             None => Server::new("tributary", binary, log),
-            // The shell sets the limit and becomes the worker. Without the signal ignored, the first write
-            // past the limit would kill it; a full disk only fails the write.
-            Some(bytes) => Server::new("tributary", "sh", log)
-                .args(["-c", r#"trap "" XFSZ; ulimit -f "$0"; exec "$@""#])
-                .args([(bytes / SHELL_BLOCK).to_string(), binary.display().to_string()]),
+            Some(limit) => {
+                let disk = dir.path().join(SMALL_DISK);
+                fs::create_dir(&disk)?;
+                let (program, shell) = limit.wrap(&binary, &disk);
+                Server::new("tributary", program, log).args(shell)
+            }
         }
         .args(args);
         for (name, value) in options.env {
             server = server.env(name, value);
         }
-        Ok(Self { server, rest: Rest::new(format!("http://127.0.0.1:{port}")), properties, dir })
+        let rest = Rest::new(format!("http://127.0.0.1:{port}"));
+        Ok(Self { server, rest, properties, dir })
     }
 
     /// Its REST API.
@@ -139,6 +142,25 @@ impl TributaryWorker {
             let answer = rest.get("/health")?;
             Ok((answer.status == 200).then_some(()))
         })
+    }
+
+    /// Lets files grow as they like again, in the running worker and until its next start.
+    pub fn lift_file_size_limit(&self) -> Result<()> {
+        let pid = i32::try_from(self.pid()?).ok().and_then(Pid::from_raw).context("a process id out of range")?;
+        let free = Rlimit { current: None, maximum: None };
+        prlimit(Some(pid), Resource::Fsize, free).context("cannot lift the limit")?;
+        Ok(())
+    }
+
+    /// The small disk as the worker sees it, for its configs.
+    pub fn small_disk(&self) -> PathBuf {
+        self.dir().join(SMALL_DISK)
+    }
+
+    /// The small disk as everybody else sees it while the worker runs.
+    pub fn small_disk_from_outside(&self) -> Result<PathBuf> {
+        let path = self.small_disk();
+        Ok(Path::new(&format!("/proc/{}/root", self.pid()?)).join(path.strip_prefix("/").unwrap_or(&path)))
     }
 
     /// Freezes it with SIGSTOP.
@@ -187,15 +209,12 @@ impl TributaryWorker {
     }
 }
 
-/// `ulimit -f` counts in blocks of this many bytes in every POSIX shell.
-const SHELL_BLOCK: u64 = 512;
-
 fn worker_properties(bootstrap: &str, port: u16, dir: &Path, options: &WorkerOptions) -> String {
     let mut text = format!(
         "\
 bootstrap.servers={bootstrap}
 listeners=http://127.0.0.1:{port}
-offset.storage.file.filename={}
+data.dir={}
 key.converter=org.apache.kafka.connect.storage.StringConverter
 value.converter=org.apache.kafka.connect.storage.StringConverter
 ",
