@@ -1,8 +1,12 @@
 //! Tributary: a connector host. See ARCHITECTURE.md for the map.
 
+pub mod config;
 pub mod converter;
+pub mod herder;
 pub mod log;
 pub mod plugin;
+pub mod rest;
 pub mod storage;
+pub mod telemetry;
 pub mod transform;
 pub mod worker;

@@ -1,11 +1,18 @@
 //! Where configs, offsets and states are kept: one trait each, so that SQLite and Kafka's compacted topics are interchangeable.
+//!
+//! Every call blocks and none may be made on a tokio worker. What returns `Ok` is durable, except for statuses and topics in
+//! use, which follow within moments: they are observations, and a lost one is observed again.
+
+mod config_store;
+mod error;
+pub mod sqlite;
+mod status_store;
 
 use tributary_sdk::source::SourcePosition;
 
-/// What went wrong in a store; names the operation and what to do.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct StorageError(pub String);
+pub use config_store::{ConfigStore, StoredConnector};
+pub use error::{StorageError, StorageErrorKind};
+pub use status_store::{StatusRecord, StatusStore, TopicStatus};
 
 /// Source offsets by connector and source partition. Calls block; none may be made on a tokio worker.
 pub trait OffsetStore: Send + Sync {

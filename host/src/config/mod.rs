@@ -1,0 +1,20 @@
+//! Configs: the worker's properties file, connector files, references to secrets, and Kafka client settings.
+//!
+//! Names, defaults and file formats are Kafka Connect's. A value that cannot be read is an error that names key, value and
+//! what would be right; a key that nobody knows is a warning with the nearest known one, because Connect accepts it.
+
+mod connector_file;
+mod error;
+mod listener;
+pub mod properties;
+mod suggest;
+pub mod validation;
+mod worker_config;
+mod worker_keys;
+
+pub use connector_file::{ConnectorFile, initial_state};
+pub use error::ConfigError;
+pub use listener::{Listener, Scheme};
+pub use suggest::nearest;
+pub use worker_config::{Bootstrap, WorkerConfig};
+pub use worker_keys::worker_config_def;

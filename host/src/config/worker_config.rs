@@ -1,0 +1,326 @@
+//! The worker's properties, typed.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tributary_sdk::Config;
+use tributary_sdk::config_def::{ConfigDef, ConfigKey, DefaultValue, Type, Validator};
+
+use super::worker_keys::{ACCEPTED, OPEN_PREFIXES, worker_config_def};
+use super::{ConfigError, Listener, Scheme, nearest, properties};
+
+/// Where the log is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// In the data directory.
+    Embedded,
+    /// On Kafka brokers, `host:port,…`.
+    Kafka(String),
+}
+
+/// The worker's properties.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct WorkerConfig {
+    pub bootstrap: Bootstrap,
+    pub group_id: Option<String>,
+    pub key_converter: String,
+    pub value_converter: String,
+    pub header_converter: String,
+    pub plugin_path: Vec<PathBuf>,
+    pub data_dir: PathBuf,
+    pub offset_flush_interval: Duration,
+    pub offset_flush_timeout: Duration,
+    pub task_shutdown_timeout: Duration,
+    pub plugin_call_timeout: Duration,
+    pub listeners: Vec<Listener>,
+    pub rest_max_body: usize,
+    pub rest_request_timeout: Duration,
+    pub rest_advertised_host: Option<String>,
+    pub rest_advertised_port: Option<u16>,
+    pub access_control_allow_origin: String,
+    pub access_control_allow_methods: String,
+    pub topic_creation: bool,
+    pub topic_tracking: bool,
+    pub topic_tracking_reset: bool,
+    pub log_level: String,
+    pub log_json: bool,
+    /// Every property as written, for converters, clients and providers.
+    pub properties: Config,
+    /// What is odd about them, for the log.
+    pub warnings: Vec<String>,
+}
+
+impl WorkerConfig {
+    /// Reads a `.properties` file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
+        let pairs = properties::parse(&text).map_err(|error| ConfigError::Malformed {
+            path: path.to_owned(),
+            line: error.line,
+            message: error.message,
+        })?;
+        Self::new(pairs.into_iter().collect())
+    }
+
+    /// Checks and types properties; the error lists everything that is wrong.
+    pub fn new(properties: Config) -> Result<Self, ConfigError> {
+        let def = worker_config_def();
+        let mut values = Values { def: &def, properties: &properties, errors: Vec::new() };
+        values.check();
+        let bootstrap = values.text("bootstrap.servers");
+        let listeners = values.listeners();
+        let data_dir = match (properties.get("data.dir"), properties.get("offset.storage.file.filename")) {
+            (Some(directory), _) => PathBuf::from(directory.trim()),
+            (None, Some(file)) => PathBuf::from(format!("{}.d", file.trim())),
+            (None, None) => PathBuf::from("data"),
+        };
+        let config = Self {
+            bootstrap: if bootstrap == "embedded" { Bootstrap::Embedded } else { Bootstrap::Kafka(bootstrap) },
+            group_id: properties.get("group.id").map(str::to_owned),
+            key_converter: values.text("key.converter"),
+            value_converter: values.text("value.converter"),
+            header_converter: values.text("header.converter"),
+            plugin_path: properties.list("plugin.path").into_iter().map(PathBuf::from).collect(),
+            data_dir,
+            offset_flush_interval: values.millis("offset.flush.interval.ms"),
+            offset_flush_timeout: values.millis("offset.flush.timeout.ms"),
+            task_shutdown_timeout: values.millis("task.shutdown.graceful.timeout.ms"),
+            plugin_call_timeout: values.millis("plugin.call.timeout.ms"),
+            listeners,
+            rest_max_body: values.parsed("rest.max.body.bytes"),
+            rest_request_timeout: values.millis("rest.request.timeout.ms"),
+            rest_advertised_host: properties.get("rest.advertised.host.name").map(str::to_owned),
+            rest_advertised_port: properties.get("rest.advertised.port").and_then(|port| port.trim().parse().ok()),
+            access_control_allow_origin: values.text("access.control.allow.origin"),
+            access_control_allow_methods: values.text("access.control.allow.methods"),
+            topic_creation: values.boolean("topic.creation.enable"),
+            topic_tracking: values.boolean("topic.tracking.enable"),
+            topic_tracking_reset: values.boolean("topic.tracking.allow.reset"),
+            log_level: values.text("log.level"),
+            log_json: values.text("log.format") == "json",
+            warnings: unknown_keys(&def, &properties),
+            properties: Config::default(),
+        };
+        if values.errors.is_empty() {
+            Ok(Self { properties, ..config })
+        } else {
+            Err(ConfigError::Invalid(values.errors))
+        }
+    }
+
+    /// `host:port` of this worker in statuses; `port` is the one that was bound.
+    pub fn worker_id(&self, port: u16) -> String {
+        let listener = &self.listeners[0];
+        let host = match (&self.rest_advertised_host, listener.host.as_str()) {
+            (Some(host), _) => host.clone(),
+            (None, "" | "*" | "0.0.0.0" | "::") => host_name(),
+            (None, host) => host.to_owned(),
+        };
+        format!("{host}:{}", self.rest_advertised_port.unwrap_or(port))
+    }
+}
+
+/// This machine's name, as Linux tells it; `localhost` elsewhere.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "localhost".to_owned() } else { name.trim().to_owned() }
+}
+
+/// Typed access to checked properties; collects what is wrong.
+struct Values<'a> {
+    def: &'a ConfigDef,
+    properties: &'a Config,
+    errors: Vec<String>,
+}
+
+impl Values<'_> {
+    fn check(&mut self) {
+        for key in &self.def.keys {
+            match (self.properties.get(&key.name), &key.default) {
+                (None, DefaultValue::Required) => {
+                    let hint = if key.name == "bootstrap.servers" {
+                        "; bootstrap.servers=embedded needs no Kafka"
+                    } else {
+                        ""
+                    };
+                    self.errors.push(format!(
+                        "Missing required configuration \"{}\" which has no default value{hint}",
+                        key.name
+                    ));
+                }
+                (Some(text), _) => self.errors.extend(problem(key, text)),
+                (None, _) => {}
+            }
+        }
+    }
+
+    fn text(&self, name: &str) -> String {
+        let default = match self.def.get(name).map(|key| &key.default) {
+            Some(DefaultValue::Value(default)) => default,
+            _ => "",
+        };
+        self.properties.get(name).unwrap_or(default).trim().to_owned()
+    }
+
+    /// The value, or zero where `check` has found it wrong.
+    fn parsed<T: std::str::FromStr + Default>(&self, name: &str) -> T {
+        self.text(name).parse().unwrap_or_default()
+    }
+
+    fn millis(&self, name: &str) -> Duration {
+        Duration::from_millis(self.parsed(name))
+    }
+
+    fn boolean(&self, name: &str) -> bool {
+        self.text(name).eq_ignore_ascii_case("true")
+    }
+
+    fn listeners(&mut self) -> Vec<Listener> {
+        let mut listeners = Vec::new();
+        for text in self.properties.list("listeners") {
+            match Listener::parse(text) {
+                Ok(listener) if listener.scheme == Scheme::Https => self.errors.push(format!(
+                    "invalid value {text} for configuration listeners: https is not available yet; listen on http://127.0.0.1 behind a TLS proxy"
+                )),
+                Ok(listener) if !listener.is_loopback() && !self.boolean("rest.allow.unauthenticated") => {
+                    self.errors.push(format!(
+                        "listeners={text} can be reached from other machines without authentication: whoever reaches it can read and change every connector. \
+                         If that is intended, add this line to the worker's properties:\nrest.allow.unauthenticated=true"
+                    ));
+                }
+                Ok(listener) => listeners.push(listener),
+                Err(error) => self.errors.push(error),
+            }
+        }
+        if listeners.is_empty() {
+            listeners.push(Listener::loopback());
+        }
+        listeners
+    }
+}
+
+/// What is wrong with a value.
+fn problem(key: &ConfigKey, text: &str) -> Option<String> {
+    let text = text.trim();
+    // A reference is resolved where the value is used.
+    if text.contains("${") {
+        return None;
+    }
+    let wrong = |reason: &str| Some(format!("invalid value {text} for configuration {}: {reason}", key.name));
+    match key.kind {
+        Type::Boolean if !["true", "false"].contains(&text.to_ascii_lowercase().as_str()) => {
+            wrong("write true or false")
+        }
+        Type::Int | Type::Long => match (text.parse::<i64>(), &key.validator) {
+            (Err(_), _) => wrong("write a whole number"),
+            (Ok(number), Some(Validator::Range { min: Some(min), .. })) if (number as f64) < *min => {
+                wrong(&format!("it has to be at least {min}"))
+            }
+            (Ok(number), _) if key.kind == Type::Int && i32::try_from(number).is_err() => {
+                wrong("the number is too large")
+            }
+            _ => None,
+        },
+        _ => match &key.validator {
+            Some(Validator::OneOf(values)) if !values.iter().any(|value| value == text) => {
+                wrong(&format!("write {}", values.join(" or ")))
+            }
+            _ => None,
+        },
+    }
+}
+
+/// A warning for each key that nobody knows.
+fn unknown_keys(def: &ConfigDef, properties: &Config) -> Vec<String> {
+    let known = |name: &str| {
+        def.get(name).is_some()
+            || ACCEPTED.contains(&name)
+            || OPEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    };
+    let names = || def.keys.iter().map(|key| key.name.as_str()).chain(ACCEPTED.iter().copied());
+    let warning = |name: &String| match nearest(name, names()) {
+        Some(near) => format!("the worker's property {name} is not known and has no effect; did you mean {near}?"),
+        None => format!("the worker's property {name} is not known and has no effect"),
+    };
+    properties.0.keys().filter(|name| !known(name)).map(warning).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<WorkerConfig, String> {
+        let pairs = properties::parse(text).unwrap();
+        WorkerConfig::new(pairs.into_iter().collect()).map_err(|error| error.to_string())
+    }
+
+    const LEAST: &str = "bootstrap.servers=embedded\nkey.converter=StringConverter\nvalue.converter=StringConverter\n";
+
+    #[test]
+    fn defaults_are_connects() {
+        let config = parse(LEAST).unwrap();
+        assert_eq!(config.bootstrap, Bootstrap::Embedded);
+        assert_eq!(config.offset_flush_interval, Duration::from_secs(60));
+        assert_eq!(config.task_shutdown_timeout, Duration::from_secs(5));
+        assert_eq!(config.listeners, [Listener::loopback()]);
+        assert_eq!(config.data_dir, PathBuf::from("data"));
+        assert_eq!(config.worker_id(8083), "127.0.0.1:8083");
+        assert!(config.topic_tracking && config.topic_tracking_reset && config.topic_creation);
+        assert_eq!(config.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn a_connect_standalone_file_is_read() {
+        let config = parse(
+            "bootstrap.servers=a:9092,b:9092\nkey.converter=org.apache.kafka.connect.json.JsonConverter\n\
+             value.converter=org.apache.kafka.connect.json.JsonConverter\nkey.converter.schemas.enable=true\n\
+             value.converter.schemas.enable=true\noffset.storage.file.filename=/tmp/connect.offsets\n\
+             offset.flush.interval.ms=10000\nplugin.path=/usr/share/java, /opt/x\nproducer.linger.ms=5\n",
+        )
+        .unwrap();
+        assert_eq!(config.bootstrap, Bootstrap::Kafka("a:9092,b:9092".to_owned()));
+        assert_eq!(config.data_dir, PathBuf::from("/tmp/connect.offsets.d"));
+        assert_eq!(config.plugin_path.len(), 2);
+        assert_eq!(config.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn everything_wrong_is_told_at_once() {
+        let error = parse("key.converter=x\noffset.flush.interval.ms=soon\ntopic.tracking.enable=1\nlisteners=http://:8083,ftp://x:1\nrest.max.body.bytes=0\n")
+            .unwrap_err();
+        for part in [
+            "\"bootstrap.servers\"",
+            "embedded needs no Kafka",
+            "\"value.converter\"",
+            "offset.flush.interval.ms: write a whole number",
+            "topic.tracking.enable: write true or false",
+            "\nrest.allow.unauthenticated=true\n",
+            "ftp://x:1",
+            "at least 1",
+        ] {
+            assert!(error.contains(part), "{part} is not in:\n{error}");
+        }
+    }
+
+    #[test]
+    fn an_open_listener_has_to_be_asked_for() {
+        let open = format!("{LEAST}listeners=http://0.0.0.0:8083\n");
+        assert!(parse(&open).is_err());
+        assert!(parse(&format!("{open}rest.allow.unauthenticated=true\n")).is_ok());
+        assert!(parse(&format!("{LEAST}listeners=http://localhost:1\n")).is_ok());
+    }
+
+    #[test]
+    fn unknown_keys_warn_with_the_nearest() {
+        let config = parse(&format!("{LEAST}offset.flush.intervall.ms=1\ncolour=red\n")).unwrap();
+        assert_eq!(
+            config.warnings,
+            [
+                "the worker's property colour is not known and has no effect",
+                "the worker's property offset.flush.intervall.ms is not known and has no effect; did you mean offset.flush.interval.ms?",
+            ]
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! The worker's config definition: names and defaults are Kafka Connect's, except where the text says so.
+
+use tributary_sdk::config_def::{ConfigDef, ConfigKey, Importance, Type, Validator};
+
+/// Prefixes whose keys belong to something else (a client, a converter, a provider) and are not checked here.
+pub(super) const OPEN_PREFIXES: &[&str] = &[
+    "producer.",
+    "consumer.",
+    "admin.",
+    "key.converter.",
+    "value.converter.",
+    "header.converter.",
+    "config.providers.",
+    "connector.client.config.override.",
+    "listeners.https.",
+    "sasl.",
+    "ssl.",
+    "security.",
+    "metrics.",
+    "metric.",
+    "client.",
+    "reconnect.backoff.",
+    "retry.backoff.",
+    "socket.connection.setup.",
+    "metadata.",
+    "connections.",
+    "internal.",
+    // Distributed mode's, so that one file serves both.
+    "config.storage.",
+    "offset.storage.",
+    "status.storage.",
+    "inter.worker.",
+    "worker.sync.",
+    "worker.unsync.",
+    "topic.creation.",
+];
+
+/// Keys of Kafka Connect that mean nothing to this worker, or not yet; accepted without a warning.
+pub(super) const ACCEPTED: &[&str] = &[
+    "plugin.discovery",
+    "admin.listeners",
+    "rest.extension.classes",
+    "response.http.headers.config",
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "rebalance.timeout.ms",
+    "scheduled.rebalance.max.delay.ms",
+    "connect.protocol",
+    "exactly.once.source.support",
+    "request.timeout.ms",
+    "send.buffer.bytes",
+    "receive.buffer.bytes",
+    "default.api.timeout.ms",
+    "retries",
+    "enable.metrics.push",
+    "key.converter.schemas.enable",
+    "value.converter.schemas.enable",
+];
+
+/// The worker's keys.
+pub fn worker_config_def() -> ConfigDef {
+    use Importance::{High, Low, Medium};
+    let key = |name, kind, default: Option<&str>, importance, documentation| match default {
+        Some(default) => ConfigKey::optional(name, kind, default, importance, documentation),
+        None => ConfigKey::nullable(name, kind, importance, documentation),
+    };
+    let at_least = |min: i64| Validator::Range { min: Some(min as f64), max: None };
+    ConfigDef::new()
+        .define(ConfigKey::required(
+            "bootstrap.servers",
+            Type::List,
+            High,
+            "Kafka brokers as host:port,… for the first connection; or embedded: topics are kept in the data directory and no Kafka is needed.",
+        ))
+        .define(ConfigKey::required("key.converter", Type::Class, High, "Converter class for record keys, between the bytes in Kafka and the values of connectors. A connector may set its own."))
+        .define(ConfigKey::required("value.converter", Type::Class, High, "Converter class for record values."))
+        .define(key("header.converter", Type::Class, Some("org.apache.kafka.connect.storage.SimpleHeaderConverter"), Low, "Converter class for header values."))
+        .define(key("group.id", Type::String, None, High, "Names the worker's group: consumer groups of metrics and transactional ids derive from it. Standalone workers need none."))
+        .define(key("plugin.path", Type::List, None, Low, "Directories with plugins: each plugin is a directory with a plugin.toml beside its library. Connectors that are built in need no path."))
+        .define(key("data.dir", Type::String, None, Medium, "Directory of the worker's database: connectors, source offsets, states and the embedded log. Not a key of Kafka Connect. If it is not set: offset.storage.file.filename with .d added, or ./data without that either."))
+        .define(key("offset.storage.file.filename", Type::String, None, Low, "Kafka Connect's offsets file in standalone mode. Offsets are kept in the data directory here, and the key only names that: see data.dir."))
+        .define(key("offset.flush.interval.ms", Type::Long, Some("60000"), Low, "How often the offsets of tasks are committed.").validator(at_least(1)))
+        .define(key("offset.flush.timeout.ms", Type::Long, Some("5000"), Low, "How long a commit waits for records in flight before it is left to the next one.").validator(at_least(1)))
+        .define(key("task.shutdown.graceful.timeout.ms", Type::Long, Some("5000"), Low, "How long all tasks together may take to stop before they are fenced off and left behind.").validator(at_least(0)))
+        .define(key("listeners", Type::List, None, Low, "Where the REST API listens, protocol://host:port,…. If it is not set: http://127.0.0.1:8083, which only programs on this machine reach (Kafka Connect listens on every interface)."))
+        .define(key("rest.allow.unauthenticated", Type::Boolean, Some("false"), Low, "Allows listeners that other machines can reach without authentication. Not a key of Kafka Connect."))
+        .define(key("rest.max.body.bytes", Type::Int, Some("1048576"), Low, "Larger request bodies are refused with 413. Not a key of Kafka Connect.").validator(at_least(1)))
+        .define(key("rest.request.timeout.ms", Type::Long, Some("90000"), Low, "After this time a request is answered with 500 and the operation that it waits for; Kafka Connect has 90 s built in.").validator(at_least(1)))
+        .define(key("rest.advertised.host.name", Type::String, None, Low, "Host name by which other workers reach this one, and the first part of worker_id."))
+        .define(key("rest.advertised.port", Type::Int, None, Low, "Port by which other workers reach this one, and the second part of worker_id."))
+        .define(key("rest.advertised.listener", Type::String, None, Low, "Protocol by which other workers reach this one, http or https."))
+        .define(key("access.control.allow.origin", Type::String, Some(""), Low, "Value of Access-Control-Allow-Origin for requests from scripts of other web sites; empty: none are allowed."))
+        .define(key("access.control.allow.methods", Type::String, Some(""), Low, "Methods that such scripts may use; empty: GET, POST and HEAD."))
+        .define(key("config.providers", Type::List, Some(""), Low, "Names of config providers for ${name:path:key} in configs; each has config.providers.<name>.class and .param.*."))
+        .define(key("connector.client.config.override.policy", Type::String, Some("All"), Medium, "Which Kafka client settings connectors may override: All, None, Principal or Allowlist, or the Java class of one of these."))
+        .define(key("topic.creation.enable", Type::Boolean, Some("true"), Low, "Whether topics of source connectors are created by topic.creation.* of their configs."))
+        .define(key("topic.tracking.enable", Type::Boolean, Some("true"), Low, "Whether the topics that connectors use are recorded."))
+        .define(key("topic.tracking.allow.reset", Type::Boolean, Some("true"), Low, "Whether that record may be reset over REST."))
+        .define(key("plugin.call.timeout.ms", Type::Long, Some("10000"), Low, "How long validation waits for a connector's own checks. Not a key of Kafka Connect.").validator(at_least(1)))
+        .define(key("log.level", Type::String, Some("info"), Low, "Level of the worker's log lines: error, warn, info, debug, trace; or filters by module as in RUST_LOG, which takes precedence. Not a key of Kafka Connect."))
+        .define(key("log.format", Type::String, Some("text"), Low, "text, or json: one object a line. Not a key of Kafka Connect.").validator(Validator::OneOf(vec!["text".to_owned(), "json".to_owned()])))
+}

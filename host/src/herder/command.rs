@@ -1,0 +1,55 @@
+//! What the REST API asks of the herder.
+
+use tokio::sync::oneshot;
+use tributary_sdk::Config;
+
+use super::HerderError;
+use super::view::ConnectorView;
+use crate::worker::State;
+
+/// Where the answer to a command goes. Whoever waited may have gone away.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, HerderError>>;
+
+/// A connector after it was created or changed.
+#[derive(Debug)]
+pub struct Created {
+    /// Whether it is new.
+    pub created: bool,
+    /// As it is now.
+    pub connector: ConnectorView,
+}
+
+/// What to restart.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RestartRequest {
+    /// The tasks, too.
+    pub include_tasks: bool,
+    /// Only what failed.
+    pub only_failed: bool,
+}
+
+/// A config to store; it has been validated.
+#[derive(Debug)]
+pub(super) struct PutConnector {
+    pub name: String,
+    pub config: Config,
+    /// The state to create it in, or to bring it into.
+    pub initial_state: Option<State>,
+    /// Whether an existing connector may be changed.
+    pub replace: bool,
+    /// The config that this one was made from: refused with [`HerderError::Conflict`] if it is no longer the present one.
+    pub based_on: Option<Config>,
+}
+
+/// One of the things a user can ask for.
+pub(super) enum Command {
+    Put(PutConnector, Reply<Created>),
+    Delete(String, Reply<()>),
+    /// Running or Paused: answered as soon as it is stored. Stopped: when everything has stopped.
+    SetTarget(String, State, Reply<()>),
+    Restart(String, RestartRequest, Reply<ConnectorView>),
+    RestartTask(String, u32, Reply<()>),
+    ResetTopics(String, Reply<()>),
+    /// Ends the herder once the worker has stopped everything.
+    Shutdown(oneshot::Sender<()>),
+}

@@ -1,0 +1,29 @@
+//! Why the herder refuses a command.
+
+use crate::storage::StorageError;
+
+/// Why a command was refused. Messages that Kafka Connect also gives are worded as there.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HerderError {
+    /// No such connector, task or plugin.
+    #[error("{0}")]
+    NotFound(String),
+    /// The name is taken.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// What was asked makes no sense, or not now.
+    #[error("{0}")]
+    BadRequest(String),
+    /// Somebody else changed the same thing in between.
+    #[error("{0}")]
+    Conflict(String),
+    /// It could not be stored, and has no effect.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// It could not be done.
+    #[error("{0}")]
+    Internal(String),
+    /// The worker is ending.
+    #[error("the worker is shutting down")]
+    ShuttingDown,
+}

@@ -1,0 +1,46 @@
+//! `/` and `/health`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::api::Api;
+use super::errors::{ApiError, json};
+use super::params::QueryParams;
+use super::shapes::{ServerInfo, WorkerStatus};
+use crate::worker::State as TaskState;
+
+/// Tools ask the version of Kafka Connect to know what the API can do; the worker's own follows as a pre-release part.
+const VERSION: &str = concat!("4.3.1-tributary.", env!("CARGO_PKG_VERSION"));
+
+pub(super) async fn info(State(api): State<Arc<Api>>) -> Response {
+    let commit = option_env!("TRIBUTARY_COMMIT").unwrap_or("unknown");
+    json(StatusCode::OK, &ServerInfo { version: VERSION, commit, kafka_cluster_id: api.cluster_id.get().cloned() })
+}
+
+/// The worker's health; with `connector=` that of a connector, which Kafka Connect does not tell.
+pub(super) async fn health(State(api): State<Arc<Api>>, query: QueryParams) -> Result<Response, ApiError> {
+    let Some(names) = query.all("connector") else {
+        // The answer itself proves it: it is this thread that would be stuck.
+        let message = "Worker has completed startup and is ready to handle requests.".to_owned();
+        return Ok(json(StatusCode::OK, &WorkerStatus { status: "healthy", message }));
+    };
+    let mut failed = Vec::new();
+    for name in names {
+        let connector = api.connector(name)?;
+        if connector.instance.state == TaskState::Failed {
+            failed.push(format!("connector {name}"));
+        }
+        let tasks = connector.tasks.iter().filter(|task| task.instance.state == TaskState::Failed);
+        failed.extend(tasks.map(|task| format!("task {name}-{}", task.id)));
+    }
+    Ok(if failed.is_empty() {
+        let message = "No failed connector or task.".to_owned();
+        json(StatusCode::OK, &WorkerStatus { status: "healthy", message })
+    } else {
+        let message = format!("Failed: {}.", failed.join(", "));
+        json(StatusCode::INTERNAL_SERVER_ERROR, &WorkerStatus { status: "unhealthy", message })
+    })
+}

@@ -1,0 +1,211 @@
+//! The routes: every operation of the API with its description.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::MethodRouter;
+
+use super::api::Api;
+use super::endpoint::{Endpoint, inline, list_of, shape};
+use super::errors::ApiError;
+use super::shapes::{
+    ConnectorInfo, ConnectorStateInfo, CreateConnectorRequest, ServerInfo, TaskInfo, TaskState, WorkerStatus,
+};
+use super::{connectors, control, openapi, plugins, root};
+use crate::config::validation::{ConfigInfos, ConfigKeyInfo};
+
+type StringMap = BTreeMap<String, String>;
+
+/// Every operation.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let mut endpoints = worker();
+    endpoints.extend(configs());
+    endpoints.extend(states());
+    endpoints.extend(plugin_classes());
+    endpoints
+}
+
+fn worker() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/", "The worker's version and its log's cluster", root::info).ok(
+            200,
+            "Version, commit and cluster id",
+            shape::<ServerInfo>(),
+        ),
+        Endpoint::get("/health", "Whether the worker, or a connector with its tasks, is well", root::health)
+            .queries("connector", "Ask for these connectors and their tasks instead of the worker alone")
+            .ok(200, "healthy", shape::<WorkerStatus>())
+            .error(404, "No such connector")
+            .ok(500, "unhealthy: something has failed", shape::<WorkerStatus>()),
+        Endpoint::get("/openapi.json", "This document", openapi::document).ok(
+            200,
+            "The API as an OpenAPI document",
+            inline::<serde_json::Value>(),
+        ),
+    ]
+}
+
+fn configs() -> Vec<Endpoint> {
+    let invalid = "Invalid config; the message lists every error";
+    vec![
+        Endpoint::get("/connectors", "Names of all connectors, or their statuses and configs", connectors::list)
+            .queries("expand", "status, info, or both: a map by name instead of a list")
+            .ok(200, "The names; with expand, a map", inline::<Vec<String>>()),
+        Endpoint::post("/connectors", "Create a connector", connectors::create)
+            .body(shape::<CreateConnectorRequest>())
+            .ok(201, "Created; Location names it", shape::<ConnectorInfo>())
+            .error(400, invalid)
+            .error(409, "The name is taken"),
+        Endpoint::get("/connectors/{connector}", "A connector with its config and tasks", connectors::get)
+            .ok(200, "The connector", shape::<ConnectorInfo>())
+            .error(404, "No such connector"),
+        Endpoint::delete(
+            "/connectors/{connector}",
+            "Stop a connector and forget it, except its offsets",
+            connectors::delete,
+        )
+        .empty(204, "Stopped and forgotten")
+        .error(404, "No such connector"),
+        Endpoint::get("/connectors/{connector}/config", "A connector's config", connectors::get_config)
+            .ok(200, "The config, references unresolved", inline::<StringMap>())
+            .error(404, "No such connector"),
+        Endpoint::put(
+            "/connectors/{connector}/config",
+            "Create a connector or replace its config",
+            connectors::put_config,
+        )
+        .body(inline::<StringMap>())
+        .ok(200, "Replaced", shape::<ConnectorInfo>())
+        .ok(201, "Created; Location names it", shape::<ConnectorInfo>())
+        .error(400, invalid),
+        Endpoint::patch(
+            "/connectors/{connector}/config",
+            "Change some keys of a config; null removes a key",
+            connectors::patch_config,
+        )
+        .body(inline::<BTreeMap<String, Option<String>>>())
+        .ok(200, "Changed", shape::<ConnectorInfo>())
+        .error(400, invalid)
+        .error(404, "No such connector"),
+    ]
+}
+
+fn states() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get(
+            "/connectors/{connector}/status",
+            "States and progress of a connector and its tasks",
+            connectors::status,
+        )
+        .ok(200, "The states", shape::<ConnectorStateInfo<'_>>())
+        .error(404, "No such connector"),
+        Endpoint::get("/connectors/{connector}/tasks", "A connector's tasks with their configs", connectors::tasks)
+            .ok(200, "The tasks", list_of::<TaskInfo>())
+            .error(404, "No such connector"),
+        Endpoint::get(
+            "/connectors/{connector}/tasks/{task}/status",
+            "State and progress of a task",
+            connectors::task_status,
+        )
+        .ok(200, "The state", shape::<TaskState<'_>>())
+        .error(404, "No such task"),
+        Endpoint::post("/connectors/{connector}/tasks/{task}/restart", "Restart a task", control::restart_task)
+            .empty(204, "The restart has begun")
+            .error(404, "No such task"),
+        Endpoint::put("/connectors/{connector}/pause", "Pause a connector and its tasks", control::pause)
+            .empty(202, "Stored; the states follow")
+            .error(404, "No such connector"),
+        Endpoint::put("/connectors/{connector}/resume", "Resume a paused or stopped connector", control::resume)
+            .empty(202, "Stored; the states follow")
+            .error(404, "No such connector"),
+        Endpoint::put(
+            "/connectors/{connector}/stop",
+            "Stop a connector and its tasks, and keep its config",
+            control::stop,
+        )
+        .empty(204, "Stopped")
+        .error(404, "No such connector"),
+        Endpoint::post("/connectors/{connector}/restart", "Restart a connector, and tasks as asked", control::restart)
+            .query("includeTasks", "boolean", "Restart the tasks, too")
+            .query("onlyFailed", "boolean", "Restart only what has failed")
+            .ok(202, "The restart has begun", shape::<ConnectorStateInfo<'_>>())
+            .empty(204, "The restart of the connector alone has begun")
+            .error(404, "No such connector"),
+        Endpoint::get("/connectors/{connector}/topics", "Topics that a connector has used", control::topics)
+            .ok(200, "By connector, its topics", inline::<BTreeMap<String, BTreeMap<String, Vec<String>>>>())
+            .error(403, "Tracking is off"),
+        Endpoint::put(
+            "/connectors/{connector}/topics/reset",
+            "Forget the topics that a connector has used",
+            control::reset_topics,
+        )
+        .empty(202, "Forgotten")
+        .error(403, "Tracking or resetting is off"),
+    ]
+}
+
+fn plugin_classes() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/connector-plugins", "Classes that configs can name", plugins::list)
+            .query("connectorsOnly", "boolean", "Only sources and sinks; true by default")
+            .ok(200, "The classes", list_of::<plugins::PluginInfo<'_>>()),
+        Endpoint::get("/connector-plugins/{plugin}/config", "A class's keys", plugins::config)
+            .ok(200, "The keys", list_of::<ConfigKeyInfo>())
+            .error(404, "No such class"),
+        Endpoint::put(
+            "/connector-plugins/{plugin}/config/validate",
+            "Check a connector's config without creating it",
+            plugins::validate,
+        )
+        .body(inline::<StringMap>())
+        .ok(200, "Every key with its value and errors", shape::<ConfigInfos>())
+        .error(400, "The config is of another class, or of none"),
+    ]
+}
+
+/// The API as a service.
+pub fn router(api: Arc<Api>) -> Router {
+    let mut routes: BTreeMap<&'static str, MethodRouter<Arc<Api>>> = BTreeMap::new();
+    for endpoint in endpoints() {
+        let route = routes.remove(endpoint.path).unwrap_or_default();
+        routes.insert(endpoint.path, route.merge(endpoint.handler));
+    }
+    let mut router = Router::new();
+    for (path, route) in routes {
+        let route = route.fallback(method_not_allowed);
+        // Connect takes a trailing slash for none.
+        if path != "/" {
+            router = router.route(&format!("{path}/"), route.clone());
+        }
+        router = router.route(path, route);
+    }
+    router.fallback(async || ApiError::plain(StatusCode::NOT_FOUND)).with_state(api)
+}
+
+/// Another method of a path that exists; `OPTIONS` asks which there are.
+async fn method_not_allowed(method: Method, uri: axum::http::Uri) -> Response {
+    if method != Method::OPTIONS {
+        return ApiError::plain(StatusCode::METHOD_NOT_ALLOWED).into_response();
+    }
+    let matches = |pattern: &str| {
+        let (path, pattern) = (uri.path().trim_matches('/').split('/'), pattern.trim_matches('/').split('/'));
+        path.clone().count() == pattern.clone().count()
+            && pattern.zip(path).all(|(pattern, part)| pattern.starts_with('{') || pattern == part)
+    };
+    let mut methods: Vec<&'static str> = vec!["OPTIONS"];
+    for endpoint in endpoints().iter().filter(|endpoint| matches(endpoint.path)) {
+        methods.push(match endpoint.method {
+            Method::GET => "GET, HEAD",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::PATCH => "PATCH",
+            _ => "DELETE",
+        });
+    }
+    let allow = methods.join(", ");
+    let value = HeaderValue::try_from(&allow).unwrap_or(HeaderValue::from_static("OPTIONS"));
+    ([(header::ALLOW, value)], allow).into_response()
+}

@@ -1,0 +1,84 @@
+//! The HTTP server: binds the listeners at once, serves until told to end, and lets requests under way finish.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::api::Api;
+use super::routes::router;
+use crate::config::Listener;
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A listener that cannot be bound.
+    #[error("cannot listen on {listener}: {error}; stop what listens there, or set another address in listeners")]
+    Bind {
+        /// The listener.
+        listener: Listener,
+        /// The reason.
+        error: std::io::Error,
+    },
+}
+
+/// Listeners that are bound, and accept connections once [`RestServer::serve`] runs.
+pub struct RestServer {
+    sockets: Vec<(Listener, TcpListener)>,
+}
+
+impl RestServer {
+    /// Binds the listeners, so that their ports are known before anything else starts.
+    pub fn bind(listeners: &[Listener]) -> Result<Self, ServerError> {
+        let bind = |listener: &Listener| {
+            let bound = TcpListener::bind(listener.address()).and_then(|socket| {
+                socket.set_nonblocking(true)?;
+                Ok(socket)
+            });
+            match bound {
+                Ok(socket) => Ok((listener.clone(), socket)),
+                Err(error) => Err(ServerError::Bind { listener: listener.clone(), error }),
+            }
+        };
+        Ok(Self { sockets: listeners.iter().map(bind).collect::<Result<_, _>>()? })
+    }
+
+    /// The addresses that were bound.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect()
+    }
+
+    /// Serves until `end` turns true; then requests under way have `grace` to finish.
+    pub async fn serve(self, api: Arc<Api>, end: watch::Receiver<bool>, grace: Duration) {
+        let router = router(api);
+        let mut servers = tokio::task::JoinSet::new();
+        for (listener, socket) in self.sockets {
+            let (router, mut end) = (router.clone(), end.clone());
+            servers.spawn(async move {
+                let socket = match tokio::net::TcpListener::from_std(socket) {
+                    Ok(socket) => socket,
+                    Err(error) => return tracing::error!("cannot serve {listener}: {error}"),
+                };
+                let ended = {
+                    let mut end = end.clone();
+                    async move { drop(end.wait_for(|ended| *ended).await) }
+                };
+                let serve = axum::serve(axum::serve::ListenerExt::tap_io(socket, |connection| {
+                    // Answers are small and whole; waiting to fill a packet only delays them.
+                    let _ = connection.set_nodelay(true);
+                }), router)
+                .with_graceful_shutdown(ended);
+                let given_up = async {
+                    let _ = end.wait_for(|ended| *ended).await;
+                    tokio::time::sleep(grace).await;
+                };
+                tokio::select! {
+                    result = serve => if let Err(error) = result { tracing::error!("serving {listener} ended: {error}") },
+                    () = given_up => tracing::warn!("requests on {listener} took longer than {grace:?} to finish and were cut off"),
+                }
+            });
+        }
+        while servers.join_next().await.is_some() {}
+    }
+}

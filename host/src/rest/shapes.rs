@@ -1,0 +1,243 @@
+//! The JSON shapes of the API: Kafka Connect's names, with additions where old clients do not look.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tributary_sdk::Config;
+use utoipa::ToSchema;
+
+use super::body::ConfigMap;
+use crate::herder::{ConnectorView, InstanceView, PluginKind, TaskView};
+use crate::worker::{State, TaskProgress};
+
+/// Every error.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ErrorMessage {
+    /// The HTTP status.
+    pub error_code: u16,
+    /// What was wrong.
+    pub message: String,
+}
+
+/// `GET /`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ServerInfo {
+    /// The version of Kafka Connect whose API this is, then this worker's own.
+    pub version: &'static str,
+    /// The commit that the worker was built from.
+    pub commit: &'static str,
+    /// The log's cluster; null until it is known.
+    pub kafka_cluster_id: Option<String>,
+}
+
+/// `GET /health`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct WorkerStatus {
+    /// healthy, starting or unhealthy.
+    pub status: &'static str,
+    /// Details.
+    pub message: String,
+}
+
+/// `source`, `sink`, or `unknown` if the class is not here.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub(super) enum ConnectorType {
+    Source,
+    Sink,
+    Unknown,
+}
+
+impl From<Option<PluginKind>> for ConnectorType {
+    fn from(kind: Option<PluginKind>) -> Self {
+        match kind {
+            Some(PluginKind::Source) => Self::Source,
+            Some(PluginKind::Sink) => Self::Sink,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// A task's name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ConnectorTaskId {
+    /// The connector.
+    pub connector: String,
+    /// The task's number.
+    pub task: u32,
+}
+
+/// A connector with its config.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ConnectorInfo {
+    /// Its name.
+    pub name: String,
+    /// Its config, references unresolved.
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    #[serde(serialize_with = "config")]
+    pub config: Arc<Config>,
+    /// Its tasks.
+    pub tasks: Vec<ConnectorTaskId>,
+    /// Source or sink.
+    #[serde(rename = "type")]
+    pub kind: ConnectorType,
+}
+
+/// A task with its config.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TaskInfo {
+    /// Its name.
+    pub id: ConnectorTaskId,
+    /// Its config, references unresolved.
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    #[serde(serialize_with = "config")]
+    pub config: Arc<Config>,
+}
+
+/// `POST /connectors`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateConnectorRequest {
+    /// The connector's name; may also stand in its config.
+    pub name: Option<String>,
+    /// Its config.
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    pub config: Option<ConfigMap>,
+    /// RUNNING, PAUSED or STOPPED, in any case.
+    pub initial_state: Option<String>,
+}
+
+/// The states of a connector and its tasks.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ConnectorStateInfo<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The connector itself.
+    pub connector: InstanceState<'a>,
+    /// Its tasks.
+    pub tasks: Vec<TaskState<'a>>,
+    /// Source or sink.
+    #[serde(rename = "type")]
+    pub kind: ConnectorType,
+}
+
+/// The state of a connector.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct InstanceState<'a> {
+    /// UNASSIGNED, RUNNING, PAUSED, STOPPED, FAILED or RESTARTING.
+    #[schema(value_type = String)]
+    pub state: State,
+    /// The worker that runs it.
+    pub worker_id: &'a str,
+    /// The plugin's version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<&'a str>,
+    /// Of a failure: message and trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<&'a str>,
+    /// Restarts by `errors.restart.policy`, once there was a failure. Not in Kafka Connect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartState>,
+}
+
+/// The state of a task.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TaskState<'a> {
+    /// Its number.
+    pub id: u32,
+    /// Its state.
+    #[serde(flatten)]
+    pub instance: InstanceState<'a>,
+    /// What it has done since it started. Not in Kafka Connect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+}
+
+/// Restarts by the policy.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RestartState {
+    /// Restarts in a row so far.
+    pub attempts: u32,
+    /// When the next one is due; not there if none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// What a task has done since it started.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Progress {
+    /// Records polled from the source, or read from Kafka.
+    pub records_in: u64,
+    /// Records acknowledged by Kafka, or accepted by the sink.
+    pub records_out: u64,
+    /// Bytes of `records_in`.
+    pub bytes_in: u64,
+    /// Records that failed and were skipped or dead-lettered.
+    pub records_failed: u64,
+    /// Records dropped by transforms.
+    pub records_filtered: u64,
+    /// Records in a second, over the last few seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records_per_second: Option<f64>,
+    /// When the last record passed; null if none has.
+    pub last_record: Option<String>,
+    /// When offsets were last committed; null if they were not.
+    pub last_commit: Option<String>,
+    /// Records between a sink and the end of its partitions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag: Option<i64>,
+}
+
+impl From<&ConnectorView> for ConnectorInfo {
+    fn from(connector: &ConnectorView) -> Self {
+        let task = |task: &TaskView| ConnectorTaskId { connector: connector.name.clone(), task: task.id };
+        Self {
+            name: connector.name.clone(),
+            config: connector.config.clone(),
+            tasks: connector.tasks.iter().map(task).collect(),
+            kind: connector.kind.into(),
+        }
+    }
+}
+
+impl<'a> InstanceState<'a> {
+    pub(super) fn new(instance: &'a InstanceView, version: Option<&'a str>, worker_id: &'a str) -> Self {
+        Self {
+            state: instance.state,
+            worker_id,
+            version,
+            trace: instance.trace.as_deref(),
+            restart: instance
+                .restart
+                .as_ref()
+                .map(|restart| RestartState { attempts: restart.attempts, next: restart.next_ms.map(time) }),
+        }
+    }
+}
+
+impl Progress {
+    pub(super) fn new(progress: &TaskProgress, records_per_second: Option<f64>) -> Self {
+        Self {
+            records_in: progress.records_in,
+            records_out: progress.records_out,
+            bytes_in: progress.bytes_in,
+            records_failed: progress.records_failed,
+            records_filtered: progress.records_filtered,
+            records_per_second: records_per_second.map(|rate| (rate * 10.0).round() / 10.0),
+            last_record: progress.last_record_ms.map(time),
+            last_commit: progress.last_commit_ms.map(time),
+            lag: progress.lag,
+        }
+    }
+}
+
+/// RFC 3339 in UTC.
+fn time(ms: i64) -> String {
+    chrono::DateTime::from_timestamp_millis(ms)
+        .map_or_else(String::new, |time| time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
+}
+
+fn config<S: serde::Serializer>(config: &Arc<Config>, serializer: S) -> Result<S::Ok, S::Error> {
+    config.0.serialize(serializer)
+}
