@@ -11,12 +11,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod deliveries;
+pub mod embedded;
 pub mod kafka;
 mod open;
 mod records;
 mod run_builder;
 
-pub use open::open_log;
+pub use open::{EMBEDDED, attach_log, embedded_file, open_log};
 pub use records::{HEADER_FIELDS, LogRecords};
 
 /// What opens producers, consumers and admin clients on one cluster.

@@ -1,6 +1,7 @@
 //! One behaviour suite for every implementation of the log.
 
 mod behaviour;
+mod embedded_file;
 mod support;
 
 /// Runs every behaviour on one implementation.
@@ -8,6 +9,9 @@ macro_rules! behaviours {
     ($($name:ident),* $(,)?) => {
         mod kafka {
             $(#[test] fn $name() { crate::behaviour::$name(&crate::support::kafka()); })*
+        }
+        mod embedded {
+            $(#[test] fn $name() { crate::behaviour::$name(&crate::support::embedded()); })*
         }
     };
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow_array::{Array, BinaryArray, ListArray, StringArray, StructArray};
+use tributary::log::embedded::EmbeddedLog;
 use tributary::log::kafka::KafkaLog;
 use tributary::log::{
     ClientSettings, Completion, ConsumerEvent, FetchedBatch, Log, LogConsumer, LogRecords, NewTopic, Subscription,
@@ -25,6 +26,12 @@ pub struct Fixture {
 pub fn kafka() -> Fixture {
     let broker = KafkaBroker::shared().expect("a broker starts");
     Fixture { log: Arc::new(KafkaLog::new(&broker.bootstrap(), &BTreeMap::new())), _keep: Box::new(broker) }
+}
+
+/// An embedded log in a directory of its own.
+pub fn embedded() -> Fixture {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    Fixture { log: Arc::new(EmbeddedLog::open(&dir.path().join("log.db")).unwrap()), _keep: Box::new(dir) }
 }
 
 /// A name that no other test uses.

@@ -4,7 +4,6 @@
 //! |---|---|
 //! | `settings` | Java's client settings as librdkafka's |
 //! | `batch_calls/` | the calls into librdkafka; the only `unsafe` of the log |
-//! | `deliveries` | what became of each row handed to a producer |
 //! | `producer`, `consumer`, `admin` | the traits |
 //! | `topic_pattern` | subscription by regular expression |
 //! | `client_log`, `errors` | what librdkafka says, in our words |
@@ -16,7 +15,6 @@ mod admin;
 mod batch_calls;
 mod client_log;
 mod consumer;
-mod deliveries;
 mod errors;
 mod producer;
 mod settings;

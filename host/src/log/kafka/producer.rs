@@ -37,7 +37,8 @@ impl LogProducer for KafkaProducer {
         timeout: Duration,
     ) -> Result<usize, LogError> {
         self.client.fatal()?;
-        let slot = self.client.deliveries().open(token, records);
+        let slot = self.client.deliveries().open(token);
+        self.client.deliveries().keep(slot, records.values.values());
         let deadline = Instant::now() + timeout;
         let mut row = from_row;
         loop {

@@ -26,9 +26,9 @@ use std::time::Duration;
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
+use super::super::deliveries::Deliveries;
 use super::super::{LogError, TopicPartition};
 use super::client_log::ClientLog;
-use super::deliveries::Deliveries;
 use super::errors;
 use super::settings::{ClientKind, NativeSettings};
 

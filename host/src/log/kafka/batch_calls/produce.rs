@@ -8,8 +8,8 @@ use arrow_array::{Array, BinaryArray, StringArray, StructArray};
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
+use super::super::super::deliveries::Deliveries;
 use super::super::super::{LogError, LogRecords};
-use super::super::deliveries::Deliveries;
 use super::super::errors;
 use super::{Client, PARTITION_UNASSIGNED};
 

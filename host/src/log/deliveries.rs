@@ -1,13 +1,14 @@
 //! What became of each row handed to a producer.
 //!
-//! Every message carries one machine word: which send it belongs to and which row it is. Delivery reports
-//! come back in that word, so that a row costs an addition and no allocation.
+//! A row is named by one machine word: which send it belongs to and which row it is. Delivery reports come
+//! back in that word, so that a row costs an addition and no allocation.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use arrow_buffer::Buffer;
 
-use super::super::{Completion, LogError, LogRecords};
+use super::{Completion, LogError};
 
 /// Bits of the word that hold the row; the rest hold the send's slot.
 const ROW_BITS: u32 = 40;
@@ -30,35 +31,35 @@ struct Send {
     done: usize,
     finished: bool,
     failed: Vec<(usize, LogError)>,
-    /// The values that librdkafka's messages point into.
-    values: Vec<Buffer>,
+    /// Memory that the client still points into.
+    kept: Vec<Buffer>,
 }
 
 impl Deliveries {
-    /// The slot of `token`, opened if need be; the values of `records` stay alive until the token completes.
-    pub(super) fn open(&mut self, token: u64, records: &LogRecords) -> usize {
-        let slot = match self.by_token.get(&token) {
-            Some(slot) => *slot,
-            None => {
-                let slot = self.free.pop().unwrap_or_else(|| {
-                    self.slots.push(Send::default());
-                    self.slots.len() - 1
-                });
-                self.slots[slot] = Send { token, ..Send::default() };
-                self.by_token.insert(token, slot);
-                slot
-            }
-        };
-        let send = &mut self.slots[slot];
-        let values = records.values.values();
-        // The rest of the same rows may come with the next call: keep them once.
-        if !send.values.iter().any(|kept| kept.data_ptr() == values.data_ptr()) {
-            send.values.push(values.clone());
+    /// The slot of `token`, opened if need be.
+    pub(super) fn open(&mut self, token: u64) -> usize {
+        if let Some(slot) = self.by_token.get(&token) {
+            return *slot;
         }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Send::default());
+            self.slots.len() - 1
+        });
+        self.slots[slot] = Send { token, ..Send::default() };
+        self.by_token.insert(token, slot);
         slot
     }
 
-    /// The word for the first row of a chunk; the following rows count up from it.
+    /// Keeps `buffer` alive until the slot's token completes.
+    pub(super) fn keep(&mut self, slot: usize, buffer: &Buffer) {
+        let kept = &mut self.slots[slot].kept;
+        // The rest of the same rows may come with the next call: keep them once.
+        if !kept.iter().any(|kept| kept.data_ptr() == buffer.data_ptr()) {
+            kept.push(buffer.clone());
+        }
+    }
+
+    /// The word for a row; the words of following rows count up from it.
     pub(super) fn word(slot: usize, row: usize) -> usize {
         slot << ROW_BITS | row
     }
@@ -72,13 +73,27 @@ impl Deliveries {
     /// Report for the row of this word.
     #[inline]
     pub(super) fn report(&mut self, word: usize, error: Option<LogError>) {
-        let slot = word >> ROW_BITS;
-        let send = &mut self.slots[slot];
-        send.done += 1;
-        self.in_flight -= 1;
+        let (slot, row) = (word >> ROW_BITS, word & ((1 << ROW_BITS) - 1));
         if let Some(error) = error {
-            send.failed.push((word & ((1 << ROW_BITS) - 1), error));
+            self.slots[slot].failed.push((row, error));
         }
+        self.done(slot, 1);
+    }
+
+    /// The same report for rows that follow each other.
+    pub(super) fn report_rows(&mut self, slot: usize, rows: Range<usize>, error: Option<&LogError>) {
+        let count = rows.len();
+        if let Some(error) = error {
+            self.slots[slot].failed.extend(rows.map(|row| (row, error.clone())));
+        }
+        self.done(slot, count);
+    }
+
+    #[inline]
+    fn done(&mut self, slot: usize, count: usize) {
+        let send = &mut self.slots[slot];
+        send.done += count;
+        self.in_flight -= count;
         if send.finished && send.done == send.sent {
             self.complete(slot);
         }
@@ -123,31 +138,26 @@ impl Deliveries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_array::BinaryArray;
-
-    fn records() -> LogRecords {
-        LogRecords::from_values(BinaryArray::from_vec(vec![b"a".as_slice(), b"b"]))
-    }
 
     #[test]
     fn a_token_completes_once_all_its_rows_are_reported_and_it_is_finished() {
         let mut deliveries = Deliveries::default();
-        let first = deliveries.open(7, &records());
-        let second = deliveries.open(8, &records());
+        let first = deliveries.open(7);
+        let second = deliveries.open(8);
         deliveries.sent(first, 2);
         deliveries.sent(second, 1);
         deliveries.finish(8);
         deliveries.report(Deliveries::word(first, 0), None);
         deliveries.report(Deliveries::word(first, 1), Some(LogError::fatal("too large")));
         assert!(!deliveries.has_completed());
-        deliveries.report(Deliveries::word(second, 0), None);
+        deliveries.report_rows(second, 0..1, None);
         deliveries.finish(7);
         let completed = deliveries.take_completed();
         assert_eq!(completed.iter().map(|c| c.token).collect::<Vec<_>>(), [8, 7]);
         assert_eq!(completed[1].failed[0].0, 1);
         assert_eq!(deliveries.in_flight(), 0);
         // The slots are used again.
-        assert!(deliveries.open(9, &records()) < 2);
+        assert!(deliveries.open(9) < 2);
     }
 
     #[test]
@@ -155,5 +165,17 @@ mod tests {
         let mut deliveries = Deliveries::default();
         deliveries.finish(1);
         assert_eq!(deliveries.take_completed()[0].token, 1);
+    }
+
+    #[test]
+    fn memory_is_kept_once_and_until_the_token_completes() {
+        let mut deliveries = Deliveries::default();
+        let buffer = Buffer::from_vec(vec![1_u8, 2, 3]);
+        let slot = deliveries.open(1);
+        deliveries.keep(slot, &buffer);
+        deliveries.keep(slot, &buffer.clone());
+        assert_eq!(buffer.strong_count(), 2);
+        deliveries.finish(1);
+        assert_eq!(buffer.strong_count(), 1);
     }
 }
