@@ -81,8 +81,9 @@ pub(super) unsafe extern "C" fn destroy<T>(instance: *mut c_void) {
 
 /// [`abi::CancelFn`].
 pub(super) unsafe extern "C" fn cancel<T>(instance: *mut c_void) {
-    // SAFETY: made by `create::<T>` and not destroyed yet; a shared reference to the lock only, which other calls share too.
-    let canceller = unsafe { &*(&raw const (*instance.cast::<Instance<T>>()).canceller) };
+    // SAFETY: made by `create::<T>` and not destroyed yet. Only shared references to an instance are ever made, and what
+    // changes in it (`inner`) is behind a cell that this function leaves alone.
+    let canceller = unsafe { &(*instance.cast::<Instance<T>>()).canceller };
     if let Some(Some(canceller)) = canceller.get() {
         let _ = catch_unwind(AssertUnwindSafe(canceller));
     }

@@ -1,0 +1,115 @@
+//! A sink task in a test's hands.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tributary_sdk::sink::{Failures, SinkConnector, SinkTask, TopicPartition, TopicPartitionOffset};
+use tributary_sdk::{Batch, Config, Error, Offsets, Result};
+
+use crate::services::TestServices;
+
+/// A started sink task. Dropping it is a kill: `stop` is not called.
+pub struct SinkRun<C: SinkConnector> {
+    services: Arc<TestServices>,
+    task: C::Task,
+    /// Next offset of what was put, by partition.
+    put: BTreeMap<TopicPartition, i64>,
+}
+
+impl<C: SinkConnector> SinkRun<C> {
+    /// Starts the connector with `config` and the first of its tasks, in a worker of its own.
+    pub fn start(config: &Config) -> Result<Self> {
+        Self::start_in(TestServices::new(), config)
+    }
+
+    /// As [`Self::start`], in a given worker.
+    pub fn start_in(services: Arc<TestServices>, config: &Config) -> Result<Self> {
+        let config = task_config::<C>(&services, config)?;
+        let mut task = C::Task::default();
+        task.start(&services.context(), &config)?;
+        Ok(Self { services, task, put: BTreeMap::new() })
+    }
+
+    /// The worker.
+    pub fn services(&self) -> &Arc<TestServices> {
+        &self.services
+    }
+
+    /// The task itself.
+    pub fn task(&mut self) -> &mut C::Task {
+        &mut self.task
+    }
+
+    /// Gives the task a partition, from `offset` on. Answers where it wants to begin.
+    pub fn open(&mut self, topic: &str, partition: i32, offset: i64) -> Result<i64> {
+        let asked = TopicPartitionOffset { topic: topic.into(), partition, offset: Some(offset) };
+        let elsewhere = self.task.open(std::slice::from_ref(&asked))?;
+        let own = elsewhere.into_iter().find(|p| *p.topic == *topic && p.partition == partition);
+        Ok(own.and_then(|p| p.offset).unwrap_or(offset))
+    }
+
+    /// Puts a batch once. Its partition and offsets are filled in where they are missing: partition 0, offsets that go on.
+    pub fn put(&mut self, mut batch: Batch) -> Result<Failures> {
+        let partition = *batch.partition.get_or_insert(0);
+        let at = TopicPartition { topic: batch.topic.clone(), partition };
+        let next = self.put.get(&at).copied().unwrap_or(0);
+        let rows = batch.len() as i64;
+        if matches!(batch.offsets, Offsets::None) {
+            batch.offsets = Offsets::Sink((next..next + rows).collect::<Vec<i64>>().into());
+        }
+        let end = match &batch.offsets {
+            Offsets::Sink(offsets) if rows > 0 => offsets.value(rows as usize - 1) + 1,
+            _ => next + rows,
+        };
+        let mut failures = Failures::default();
+        self.task.put(batch, &mut failures)?;
+        self.put.insert(at, end);
+        Ok(failures)
+    }
+
+    /// Asks what may be committed, as before each commit.
+    pub fn pre_commit(&mut self) -> Result<Vec<TopicPartitionOffset>> {
+        let offsets: Vec<_> = self
+            .put
+            .iter()
+            .map(|(at, &next)| TopicPartitionOffset {
+                topic: at.topic.clone(),
+                partition: at.partition,
+                offset: Some(next),
+            })
+            .collect();
+        let safe = self.task.pre_commit(&offsets)?;
+        for at in &safe {
+            let put = offsets.iter().find(|put| put.topic == at.topic && put.partition == at.partition);
+            if put.is_none_or(|put| at.offset > put.offset) {
+                let message = format!("the task lets {at:?} be committed, but only {put:?} was put");
+                return Err(Error::failed(message));
+            }
+        }
+        Ok(safe)
+    }
+
+    /// Takes all partitions away and stops the task, after a last [`Self::pre_commit`].
+    pub fn stop(&mut self) -> Result<()> {
+        self.pre_commit()?;
+        let partitions: Vec<TopicPartition> = std::mem::take(&mut self.put).into_keys().collect();
+        self.task.close(&partitions)?;
+        self.task.stop()
+    }
+}
+
+/// What the connector makes of a config for its first task.
+fn task_config<C: SinkConnector>(services: &Arc<TestServices>, config: &Config) -> Result<Config> {
+    let mut connector = C::default();
+    C::config_def().parse(config)?;
+    if let Some((key, message)) = connector.validate(config).into_iter().next() {
+        return Err(Error::failed(format!("{key}: {message}")));
+    }
+    connector.start(&services.context(), config)?;
+    let configs = connector.task_configs(1)?;
+    connector.stop()?;
+    match configs.len() {
+        1 => Ok(configs.into_iter().next().unwrap_or_default()),
+        count => Err(Error::failed(format!("asked for at most 1 task config and got {count}"))),
+    }
+}
