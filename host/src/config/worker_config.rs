@@ -6,8 +6,8 @@ use std::time::Duration;
 use tributary_sdk::Config;
 use tributary_sdk::config_def::{ConfigDef, ConfigKey, DefaultValue, Type, Validator};
 
-use super::worker_keys::{ACCEPTED, OPEN_PREFIXES, worker_config_def};
-use super::{ConfigError, Listener, Scheme, nearest, properties};
+use super::worker_keys::{ACCEPTED, is_unknown, worker_config_def};
+use super::{ConfigError, Listener, OverridePolicy, Providers, Scheme, nearest, properties};
 
 /// Where the log is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct WorkerConfig {
     pub topic_tracking_reset: bool,
     pub log_level: String,
     pub log_json: bool,
+    pub override_policy: OverridePolicy,
+    pub providers: Providers,
     /// Every property as written, for converters, clients and providers.
     pub properties: Config,
     /// What is odd about them, for the log.
@@ -71,6 +73,14 @@ impl WorkerConfig {
         values.check();
         let bootstrap = values.text("bootstrap.servers");
         let listeners = values.listeners();
+        let override_policy = OverridePolicy::of(&properties).unwrap_or_else(|error| {
+            values.errors.push(error);
+            OverridePolicy::None
+        });
+        let providers = Providers::new(&properties).unwrap_or_else(|error| {
+            values.errors.push(error.to_string());
+            Providers::default()
+        });
         let data_dir = match (properties.get("data.dir"), properties.get("offset.storage.file.filename")) {
             (Some(directory), _) => PathBuf::from(directory.trim()),
             (None, Some(file)) => PathBuf::from(format!("{}.d", file.trim())),
@@ -100,6 +110,8 @@ impl WorkerConfig {
             topic_tracking_reset: values.boolean("topic.tracking.allow.reset"),
             log_level: values.text("log.level"),
             log_json: values.text("log.format") == "json",
+            override_policy,
+            providers,
             warnings: unknown_keys(&def, &properties),
             properties: Config::default(),
         };
@@ -234,17 +246,12 @@ fn problem(key: &ConfigKey, text: &str) -> Option<String> {
 
 /// A warning for each key that nobody knows.
 fn unknown_keys(def: &ConfigDef, properties: &Config) -> Vec<String> {
-    let known = |name: &str| {
-        def.get(name).is_some()
-            || ACCEPTED.contains(&name)
-            || OPEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-    };
     let names = || def.keys.iter().map(|key| key.name.as_str()).chain(ACCEPTED.iter().copied());
     let warning = |name: &String| match nearest(name, names()) {
         Some(near) => format!("the worker's property {name} is not known and has no effect; did you mean {near}?"),
         None => format!("the worker's property {name} is not known and has no effect"),
     };
-    properties.0.keys().filter(|name| !known(name)).map(warning).collect()
+    properties.0.keys().filter(|name| is_unknown(def, name)).map(warning).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use tributary_sdk::config_def::{ConfigDef, ConfigKey, Importance, Type, Validator};
 
 /// Prefixes whose keys belong to something else (a client, a converter, a provider) and are not checked here.
-pub(super) const OPEN_PREFIXES: &[&str] = &[
+const OPEN_PREFIXES: &[&str] = &[
     "producer.",
     "consumer.",
     "admin.",
@@ -13,18 +13,6 @@ pub(super) const OPEN_PREFIXES: &[&str] = &[
     "config.providers.",
     "connector.client.config.override.",
     "listeners.https.",
-    "sasl.",
-    "ssl.",
-    "security.",
-    "metrics.",
-    "metric.",
-    "client.",
-    "reconnect.backoff.",
-    "retry.backoff.",
-    "socket.connection.setup.",
-    "metadata.",
-    "connections.",
-    "internal.",
     // Distributed mode's, so that one file serves both.
     "config.storage.",
     "offset.storage.",
@@ -34,6 +22,41 @@ pub(super) const OPEN_PREFIXES: &[&str] = &[
     "worker.unsync.",
     "topic.creation.",
 ];
+
+/// Settings that the worker passes on to every Kafka client.
+const CLIENT_PREFIXES: &[&str] = &[
+    "sasl.",
+    "ssl.",
+    "security.",
+    "client.",
+    "reconnect.backoff.",
+    "retry.backoff.",
+    "socket.",
+    "metadata.",
+    "connections.",
+];
+
+const CLIENT_KEYS: &[&str] = &[
+    "bootstrap.servers",
+    "request.timeout.ms",
+    "send.buffer.bytes",
+    "receive.buffer.bytes",
+    "default.api.timeout.ms",
+    "retries",
+];
+
+/// Whether the worker passes the property on to every Kafka client.
+pub(super) fn is_client_setting(name: &str) -> bool {
+    CLIENT_KEYS.contains(&name) || CLIENT_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether the property is nobody's, as far as can be told.
+pub(super) fn is_unknown(def: &ConfigDef, name: &str) -> bool {
+    def.get(name).is_none()
+        && !ACCEPTED.contains(&name)
+        && !is_client_setting(name)
+        && !OPEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
 
 /// Keys of Kafka Connect that mean nothing to this worker, or not yet; accepted without a warning.
 pub(super) const ACCEPTED: &[&str] = &[
@@ -47,14 +70,14 @@ pub(super) const ACCEPTED: &[&str] = &[
     "scheduled.rebalance.max.delay.ms",
     "connect.protocol",
     "exactly.once.source.support",
-    "request.timeout.ms",
-    "send.buffer.bytes",
-    "receive.buffer.bytes",
-    "default.api.timeout.ms",
-    "retries",
     "enable.metrics.push",
-    "key.converter.schemas.enable",
-    "value.converter.schemas.enable",
+    "metric.reporters",
+    "metrics.num.samples",
+    "metrics.recording.level",
+    "metrics.sample.window.ms",
+    "auto.include.jmx.reporter",
+    "internal.key.converter",
+    "internal.value.converter",
 ];
 
 /// The worker's keys.

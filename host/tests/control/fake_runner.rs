@@ -131,6 +131,10 @@ impl TaskRunner for FakeRunner {
         std::thread::sleep(time);
     }
 
+    fn leave_group(&self, group: &str, ids: &[TaskId]) {
+        self.call(format!("{} leave {group}", ids.len()));
+    }
+
     fn set_target_state(&self, connector: &str, target: State) {
         self.call(format!("{target:?} {connector}"));
         let tasks: Vec<TaskId> = self.lock().tasks.keys().filter(|id| id.connector == connector).cloned().collect();
