@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::errors::Result;
 use crate::sink::TopicPartition;
+use crate::state::State;
 
 /// Levels of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,6 +93,22 @@ impl Context {
     /// The stored offset of one source partition, parsed.
     pub fn offset(&self, partition: &serde_json::Value) -> Result<Option<serde_json::Value>> {
         Ok(self.0.offsets(std::slice::from_ref(partition))?.pop().flatten())
+    }
+
+    /// The stored offset of one source partition, as a type of the connector's own.
+    pub fn offset_as<T: serde::de::DeserializeOwned>(&self, partition: &serde_json::Value) -> Result<Option<T>> {
+        let Some(offset) = self.offset(partition)? else { return Ok(None) };
+        let shown = offset.to_string();
+        serde_json::from_value(offset).map(Some).map_err(|error| {
+            crate::Error::failed(format!(
+                "the stored offset {shown} of source partition {partition} is not one of this connector: {error}"
+            ))
+        })
+    }
+
+    /// This task's state in one shard.
+    pub fn state<'a>(&'a self, shard: &'a str) -> State<'a> {
+        State::new(self, shard)
     }
 }
 

@@ -11,8 +11,10 @@ pub mod context;
 pub mod errors;
 pub mod export;
 pub mod ffi;
+pub mod record;
 pub mod sink;
 pub mod source;
+pub mod state;
 pub mod transform;
 
 pub use batch::{Batch, Column, Form, Offsets};
@@ -21,8 +23,10 @@ pub use config_def::{ConfigDef, ConfigKey, ConfigValue, Importance, Parsed, Type
 pub use context::{Context, Level, Services};
 pub use errors::{Error, Result};
 pub use export::Plugin;
+pub use record::{Cell, Record, Records, Row};
 pub use sink::{Failures, SinkConnector, SinkTask, TopicPartition, TopicPartitionOffset};
 pub use source::{ExactlyOnceSupport, Output, SourceConnector, SourcePosition, SourceTask};
+pub use state::State;
 pub use transform::Transform;
 
 /// The Arrow crates that the SDK's types come from, so that a connector needs no version of its own.

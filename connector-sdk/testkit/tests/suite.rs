@@ -84,8 +84,10 @@ impl SourceTask for LinesTask {
         let all = lines(&self.name);
         let end = all.len().min(self.next + 17);
         if self.next >= end {
-            while self.fault == "deaf" {
-                std::thread::sleep(std::time::Duration::from_millis(1));
+            if self.fault == "deaf" {
+                loop {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
             }
             context.wait(std::time::Duration::from_millis(500));
             return Ok(());
