@@ -1,1 +1,3 @@
-//!
+//! The generator as a plugin library: nothing but the exported symbol.
+
+tributary_sdk::export_plugin!(tributary_connector_generator::plugin());
