@@ -17,6 +17,8 @@ mod tail;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod throughput;
 
 pub use sink::{FileStreamSinkConnector, FileStreamSinkTask};
 pub use source::{FileStreamSourceConnector, FileStreamSourceTask};
