@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use arrow_array::builder::{BinaryBuilder, ListBuilder, StringBuilder, StructBuilder};
 use arrow_array::{Array, BinaryArray, Int32Array, Int64Array, ListArray};
 use arrow_schema::{DataType, Field};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tributary::log::{
     ClientSettings, ConsumerEvent, HEADER_FIELDS, LogConsumer, LogRecords, NewTopic, Subscription, TopicPartition,
 };
@@ -89,6 +91,42 @@ pub fn what_is_written_is_read(fixture: &Fixture) {
     }
     reader.close(PATIENCE).unwrap();
 }
+
+/// Keys, values and headers of all shapes beside each other: what one record has must not touch the next.
+pub fn records_of_all_shapes_come_back(fixture: &Fixture) {
+    let topic = fixture.topic("shapes", 1);
+    let mut random = StdRng::seed_from_u64(20_261_123);
+    let mut bytes = |max: usize| -> Option<Vec<u8>> {
+        let len = random.random_range(0..=max);
+        // Often nothing but zeros, which lengths and counts are made of, too.
+        let fill = if random.random_bool(0.5) { 0 } else { random.random() };
+        random.random_bool(0.8).then(|| vec![fill; len])
+    };
+    let shapes: Vec<Shape> = (0..4_000)
+        .map(|i| {
+            let headers = (0..[0, 0, 0, 1, 2][i % 5]).map(|h| (["", "a", "bb"][(i + h) % 3], bytes(3))).collect();
+            (bytes(4), bytes(if i % 50 == 0 { 5_000 } else { 40 }), headers)
+        })
+        .collect();
+    let borrowed: Vec<Vec<_>> =
+        shapes.iter().map(|(_, _, headers)| headers.iter().map(|(k, v)| (*k, v.as_deref())).collect()).collect();
+    let records = LogRecords {
+        keys: Some(shapes.iter().map(|(key, ..)| key.as_deref()).collect()),
+        values: shapes.iter().map(|(_, value, _)| value.as_deref()).collect(),
+        headers: Some(headers(&borrowed.iter().map(Vec::as_slice).collect::<Vec<_>>())),
+        timestamps: None,
+        partitions: None,
+    };
+    fixture.write(&topic, &records);
+    for (i, (record, (key, value, headers))) in
+        fixture.read(&topic, 1, shapes.len()).into_iter().zip(shapes).enumerate()
+    {
+        let headers: Vec<_> = headers.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        assert_eq!((record.key, record.value, record.headers), (key, value, headers), "record {i}");
+    }
+}
+
+type Shape = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(&'static str, Option<Vec<u8>>)>);
 
 fn now() -> i64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64

@@ -18,6 +18,7 @@ macro_rules! behaviours {
 
 behaviours!(
     what_is_written_is_read,
+    records_of_all_shapes_come_back,
     explicit_partitions_and_murmur2,
     null_keys_are_spread,
     tokens_complete_after_all_their_rows,

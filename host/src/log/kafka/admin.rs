@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::{ClientSettings, LogAdmin, LogError, NewTopic, TopicDescription, TopicPartition};
 use super::batch_calls::Client;
@@ -35,7 +35,35 @@ impl KafkaAdmin {
         client.fatal()?;
         call(client)
     }
+
+    /// The same for a question, asked again while the cluster is still settling on who has the answer.
+    fn ask<T>(
+        &self,
+        timeout: Duration,
+        mut call: impl FnMut(&mut Client, Duration) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.with(|client| call(client, left)) {
+                Err(error) if error.code.is_some_and(|code| SETTLING.contains(&code)) && left > PAUSE => {
+                    std::thread::sleep(PAUSE)
+                }
+                other => return other,
+            }
+        }
+    }
 }
+
+/// Answers of a cluster in which a topic was just made, a leader moves, or a coordinator loads.
+const SETTLING: [&str; 5] = [
+    "NOT_LEADER_FOR_PARTITION",
+    "LEADER_NOT_AVAILABLE",
+    "COORDINATOR_LOAD_IN_PROGRESS",
+    "COORDINATOR_NOT_AVAILABLE",
+    "NOT_COORDINATOR",
+];
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl LogAdmin for KafkaAdmin {
     fn topics(&self, timeout: Duration) -> Result<Vec<TopicDescription>, LogError> {
@@ -62,7 +90,7 @@ impl LogAdmin for KafkaAdmin {
     }
 
     fn watermarks(&self, partition: &TopicPartition, timeout: Duration) -> Result<(i64, i64), LogError> {
-        self.with(|client| client.watermarks(partition, timeout))
+        self.ask(timeout, |client, left| client.watermarks(partition, left))
     }
 
     fn offset_at(
@@ -71,11 +99,11 @@ impl LogAdmin for KafkaAdmin {
         timestamp: i64,
         timeout: Duration,
     ) -> Result<Option<i64>, LogError> {
-        self.with(|client| client.offset_for_time(partition, timestamp, timeout))
+        self.ask(timeout, |client, left| client.offset_for_time(partition, timestamp, left))
     }
 
     fn group_offsets(&self, group: &str, timeout: Duration) -> Result<Vec<(TopicPartition, i64)>, LogError> {
-        let mut offsets = self.with(|client| client.group_offsets(group, timeout))?;
+        let mut offsets = self.ask(timeout, |client, left| client.group_offsets(group, left))?;
         offsets.sort();
         Ok(offsets)
     }
@@ -88,16 +116,16 @@ impl LogAdmin for KafkaAdmin {
     ) -> Result<(), LogError> {
         let set: Vec<_> = offsets.iter().filter_map(|(p, o)| Some((p.clone(), (*o)?))).collect();
         let removed: Vec<_> = offsets.iter().filter(|(_, o)| o.is_none()).map(|(p, _)| p.clone()).collect();
-        self.with(|client| {
+        self.ask(timeout, |client, left| {
             if !set.is_empty() {
-                client.set_group_offsets(group, &set, timeout)?;
+                client.set_group_offsets(group, &set, left)?;
             }
-            if removed.is_empty() { Ok(()) } else { client.remove_group_offsets(group, &removed, timeout) }
+            if removed.is_empty() { Ok(()) } else { client.remove_group_offsets(group, &removed, left) }
         })
     }
 
     fn delete_group(&self, group: &str, timeout: Duration) -> Result<(), LogError> {
-        match self.with(|client| client.delete_group(group, timeout)) {
+        match self.ask(timeout, |client, left| client.delete_group(group, left)) {
             Err(error) if error.code == Some("GROUP_ID_NOT_FOUND") => Ok(()),
             other => other,
         }

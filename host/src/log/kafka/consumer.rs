@@ -19,7 +19,7 @@ use super::errors;
 use super::topic_pattern::TopicPattern;
 
 /// Messages taken at a time: their structures stay in the second-level cache while they are copied.
-const CHUNK: usize = 1024;
+const CHUNK: usize = 512;
 /// First guess of a record's size, until some were seen.
 const FIRST_GUESS: usize = 1024;
 /// A column of bytes has 32-bit offsets.
@@ -36,6 +36,8 @@ pub(super) struct KafkaConsumer {
     paused: BTreeSet<TopicPartition>,
     /// Bytes of a record, lately.
     record_bytes: usize,
+    /// Rows and bytes of the last call: room to make for the next one.
+    last_run: (usize, usize),
     failed: Option<LogError>,
 }
 
@@ -50,13 +52,14 @@ impl KafkaConsumer {
             revoking: BTreeSet::new(),
             paused: BTreeSet::new(),
             record_bytes: FIRST_GUESS,
+            last_run: (0, 0),
             failed: None,
         }
     }
 
     /// Gathers what is ready, waiting up to `wait` for the first record.
     fn fetch(&mut self, limits: Limits, wait: Duration) -> Vec<ConsumerEvent> {
-        let mut runs = Runs::default();
+        let mut runs = Runs { expected: self.last_run, ..Runs::default() };
         let mut wait = wait;
         let mut messages = std::mem::take(&mut self.messages);
         loop {
@@ -66,7 +69,7 @@ impl KafkaConsumer {
             self.client.consume(&mut messages, max, wait);
             wait = Duration::ZERO;
             for message in messages.iter() {
-                if let Err(error) = runs.push(message, limits.records.saturating_sub(runs.count)) {
+                if let Err(error) = runs.push(message) {
                     self.refused(error);
                 }
             }
@@ -78,6 +81,7 @@ impl KafkaConsumer {
         }
         messages.clear();
         self.messages = messages;
+        self.last_run = (runs.count.min(limits.records), runs.bytes());
         runs.finish()
     }
 
@@ -267,11 +271,13 @@ struct Runs {
     finished_bytes: usize,
     current: Option<(usize, RunBuilder)>,
     count: usize,
+    /// Rows and bytes to make room for.
+    expected: (usize, usize),
 }
 
 impl Runs {
     #[inline]
-    fn push(&mut self, message: Message<'_>, expected: usize) -> Result<(), Refusal> {
+    fn push(&mut self, message: Message<'_>) -> Result<(), Refusal> {
         if let Some((code, text)) = message.error() {
             return Err(Refusal::Code(code, text));
         }
@@ -281,7 +287,7 @@ impl Runs {
                 if *id == topic
                     && run.topic_partition().partition == message.partition()
                     && run.bytes() < MAX_RUN_BYTES => {}
-            _ => self.start(message, expected),
+            _ => self.start(message),
         }
         let Some((_, run)) = &mut self.current else { return Ok(()) };
         run.push(message.offset(), message.timestamp(), message.key(), message.value());
@@ -298,12 +304,12 @@ impl Runs {
     }
 
     #[cold]
-    fn start(&mut self, message: Message<'_>, expected: usize) {
+    fn start(&mut self, message: Message<'_>) {
         self.end();
         let topic_partition = TopicPartition { topic: message.topic_name().into(), partition: message.partition() };
-        let rows = expected.clamp(1, 4 * CHUNK);
-        let bytes = rows * message.value().map_or(0, <[u8]>::len);
-        self.current = Some((message.topic_id(), RunBuilder::new(topic_partition, rows, bytes.min(1 << 20))));
+        // A little more than last time; only the first run of a call is that large.
+        let (rows, bytes) = std::mem::take(&mut self.expected);
+        self.current = Some((message.topic_id(), RunBuilder::new(topic_partition, rows + rows / 8, bytes + bytes / 8)));
     }
 
     fn end(&mut self) {
