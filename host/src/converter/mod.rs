@@ -14,6 +14,7 @@ pub mod json;
 pub mod registry;
 mod string;
 pub(crate) mod utf8;
+pub mod values;
 
 pub use bytes::ByteArrayConverter;
 pub use class_info::{ClassInfo, ClassKind};

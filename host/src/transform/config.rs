@@ -46,7 +46,8 @@ impl<'a> Settings<'a> {
     fn raw(&self, key: &str) -> Option<&str> {
         let key = self.def.get(key).unwrap_or_else(|| panic!("the key {key} is not defined"));
         match (self.config.get(&key.name), &key.default) {
-            (Some(value), _) => Some(value),
+            // As Kafka reads every value.
+            (Some(value), _) => Some(value.trim()),
             (None, DefaultValue::Value(default)) => Some(default),
             (None, _) => None,
         }

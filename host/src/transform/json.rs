@@ -26,7 +26,7 @@ pub struct Object<'a> {
 }
 
 /// A member's name as it stands between quotes, escaped in the one way that [`text::write_escaped`] does: equal names are equal text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key<'a>(Cow<'a, str>);
 
 impl Key<'static> {
@@ -42,6 +42,11 @@ impl<'a> Key<'a> {
     /// The same, without a copy.
     pub fn borrowed(&'a self) -> Key<'a> {
         Key(Cow::Borrowed(&self.0))
+    }
+
+    /// This name, `between` and another name as one.
+    pub fn joined(&self, between: &Key<'_>, other: &Key<'_>) -> Key<'static> {
+        Key(Cow::Owned([&*self.0, &*between.0, &*other.0].concat()))
     }
 
     /// The name.

@@ -9,13 +9,18 @@
 
 pub mod chain;
 mod config;
+mod date_format;
+mod field_path;
+mod headers;
 pub mod json;
 mod merge;
 mod part;
 mod plugin_step;
 pub mod predicate;
 pub mod registry;
+mod replacement;
 mod single_message;
+mod structs;
 
 pub use chain::{Applied, ChainFailure, Resolve, TransformChain};
 pub use registry::class_infos;

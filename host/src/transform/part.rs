@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, BooleanArray, ListArray, UInt32Array};
-use tributary_sdk::batch::SCHEMA_NAME;
 use tributary_sdk::{Batch, Column, Form, Offsets};
 
 use super::json::{Json, Object};
+use super::structs::Struct;
 use crate::converter::json::syntax::SyntaxError;
 
 /// The side of a record that a `$Key` or `$Value` transform works on.
@@ -187,12 +187,13 @@ impl<'a> Part<'a> {
         matches!(self.open(target), Opened::Json(_))
     }
 
-    /// Calls `edit` with each document that is not null; rows that it refuses leave the part. A side that is not schemaless stays as it is.
+    /// Calls `edit` with each row of the base and its document; rows that it refuses leave the part. A side that is not schemaless
+    /// stays as it is.
     pub fn edit_json(
         mut self,
         target: Target,
         outcome: &mut Outcome<'a>,
-        mut edit: impl FnMut(u32, &mut Json<'a>) -> Result<(), String>,
+        mut edit: impl FnMut(u32, &mut Option<Json<'a>>) -> Result<(), String>,
     ) -> Self {
         self.open(target);
         let side = match target {
@@ -202,12 +203,44 @@ impl<'a> Part<'a> {
         let Side::Json(documents) = side else { return self };
         let mut refused = Vec::new();
         for (i, document) in documents.iter_mut().enumerate() {
-            if let Some(document) = document
-                && let Err(message) = edit(self.rows[i], document)
-            {
+            if let Err(message) = edit(self.rows[i], document) {
                 refused.push((i, message));
             }
         }
+        self.refuse(refused, outcome)
+    }
+
+    /// Takes a column of structs apart, lets `edit` change it, and puts it back. What `edit` refuses leaves the part; an error is of
+    /// all rows that are not null. A side that is schemaless stays as it is.
+    pub fn edit_struct(
+        mut self,
+        target: Target,
+        purpose: &str,
+        replace_nulls: bool,
+        outcome: &mut Outcome<'a>,
+        edit: impl FnOnce(&Self, Struct, &mut Vec<(usize, String)>) -> Result<Column, String>,
+    ) {
+        let Opened::Column(column) = self.open(target) else { return outcome.push(self) };
+        let column = column.clone();
+        let mut refused = Vec::new();
+        let edited = Struct::open(&column, purpose, replace_nulls).and_then(|open| edit(&self, open, &mut refused));
+        match edited {
+            Ok(column) => {
+                self.set(target, Side::Column(column));
+                refused.sort_by_key(|&(i, _)| i);
+                refused.dedup_by_key(|&mut (i, _)| i);
+                let part = self.refuse(refused, outcome);
+                outcome.push(part);
+            }
+            Err(message) => self.refuse_all(target, &message, outcome),
+        }
+    }
+
+    /// Rows that are null on this side are refused in the words that Kafka Connect has for them.
+    pub fn refuse_nulls(self, target: Target, purpose: &str, outcome: &mut Outcome<'a>) -> Self {
+        let nulls = self.is_null(target);
+        let message = || not_a_map("null", purpose);
+        let refused = (0..self.rows.len()).filter(|&i| nulls.value(i)).map(|i| (i, message())).collect();
         self.refuse(refused, outcome)
     }
 
@@ -243,47 +276,23 @@ impl<'a> Outcome<'a> {
 }
 
 /// Opens a document as an object, or says what Kafka Connect says when it is none.
-pub fn require_map<'d, 'a>(document: &'d mut Json<'a>, purpose: &str) -> Result<&'d mut Object<'a>, String> {
+pub fn require_map<'d, 'a>(document: &'d mut Option<Json<'a>>, purpose: &str) -> Result<&'d mut Object<'a>, String> {
+    let Some(document) = document else { return Err(not_a_map("null", purpose)) };
     let class = document.java_class();
     match document.object() {
         Ok(Some(object)) => Ok(object),
-        Ok(None) => Err(format!("Only Map objects supported in absence of schema for [{purpose}], found: {class}")),
+        Ok(None) => Err(not_a_map(class, purpose)),
         Err(error) => Err(not_json(error)),
     }
+}
+
+fn not_a_map(class: &str, purpose: &str) -> String {
+    format!("Only Map objects supported in absence of schema for [{purpose}], found: {class}")
 }
 
 /// Of text that should have been checked before.
 pub fn not_json(error: SyntaxError) -> String {
     format!("the value is not valid JSON: {error}; the connector or transform that made it is wrong")
-}
-
-/// What Kafka Connect says of a column that is no struct.
-pub fn not_a_struct(column: &Column, purpose: &str) -> String {
-    let class = java_class(column);
-    format!("Only Struct objects supported for [{purpose}], found: {class}")
-}
-
-/// The Java class that Kafka Connect has for a column's values.
-pub fn java_class(column: &Column) -> &'static str {
-    use crate::converter::json::logical;
-    use arrow_schema::DataType;
-    let name = column.field().metadata().get(SCHEMA_NAME).map(String::as_str);
-    match column.field().data_type() {
-        DataType::Boolean => "java.lang.Boolean",
-        DataType::Int8 => "java.lang.Byte",
-        DataType::Int16 => "java.lang.Short",
-        DataType::Int32 => "java.lang.Integer",
-        DataType::Int64 => "java.lang.Long",
-        DataType::Float32 => "java.lang.Float",
-        DataType::Float64 => "java.lang.Double",
-        DataType::Utf8 => "java.lang.String",
-        DataType::Binary if name == Some(logical::DECIMAL) => "java.math.BigDecimal",
-        DataType::Binary => "[B",
-        DataType::Date32 | DataType::Time32(_) | DataType::Timestamp(..) => "java.util.Date",
-        DataType::List(_) => "java.util.ArrayList",
-        DataType::Map(..) => "java.util.HashMap",
-        _ => "org.apache.kafka.connect.data.Struct",
-    }
 }
 
 /// Rows of an array; a slice where they are consecutive.

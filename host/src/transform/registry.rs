@@ -5,7 +5,10 @@ use tributary_sdk::{Config, ConfigDef, Result};
 use super::config::Settings;
 use super::part::Target;
 use super::predicate::{HasHeaderKey, Predicate, RecordIsTombstone, TopicNameMatches};
-use super::single_message::{InsertField, SingleMessage};
+use super::single_message::{
+    Cast, DropHeaders, ExtractField, Filter, Flatten, HeaderFrom, HoistField, InsertField, InsertHeader, MaskField,
+    RegexRouter, ReplaceField, SetSchemaMetadata, SingleMessage, TimestampConverter, TimestampRouter, ValueToKey,
+};
 use crate::converter::{ClassInfo, ClassKind};
 
 /// One class as users name it: `InsertField$Value` and `InsertField$Key` are two.
@@ -50,7 +53,26 @@ macro_rules! predicate {
     };
 }
 
-static KEY_AND_VALUE: [[Class; 2]; 1] = [transform!("InsertField", Key, Value, InsertField)];
+static KEY_AND_VALUE: [[Class; 2]; 10] = [
+    transform!("Cast", Key, Value, Cast),
+    transform!("ExtractField", Key, Value, ExtractField),
+    transform!("Flatten", Key, Value, Flatten),
+    transform!("HeaderFrom", Key, Value, HeaderFrom),
+    transform!("HoistField", Key, Value, HoistField),
+    transform!("InsertField", Key, Value, InsertField),
+    transform!("MaskField", Key, Value, MaskField),
+    transform!("ReplaceField", Key, Value, ReplaceField),
+    transform!("SetSchemaMetadata", Key, Value, SetSchemaMetadata),
+    transform!("TimestampConverter", Key, Value, TimestampConverter),
+];
+static PLAIN: [Class; 6] = [
+    transform!("DropHeaders", "", Target::Value, DropHeaders),
+    transform!("Filter", "", Target::Value, Filter),
+    transform!("InsertHeader", "", Target::Value, InsertHeader),
+    transform!("RegexRouter", "", Target::Value, RegexRouter),
+    transform!("TimestampRouter", "", Target::Value, TimestampRouter),
+    transform!("ValueToKey", "", Target::Value, ValueToKey),
+];
 static PREDICATES: [Class; 3] = [
     predicate!("HasHeaderKey", HasHeaderKey::config_def, HasHeaderKey),
     predicate!("RecordIsTombstone", ConfigDef::new, RecordIsTombstone),
@@ -58,7 +80,7 @@ static PREDICATES: [Class; 3] = [
 ];
 
 fn classes() -> impl Iterator<Item = &'static Class> {
-    KEY_AND_VALUE.iter().flatten().chain(&PREDICATES)
+    KEY_AND_VALUE.iter().flatten().chain(&PLAIN).chain(&PREDICATES)
 }
 
 /// Every built-in transform and predicate.

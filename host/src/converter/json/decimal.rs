@@ -128,6 +128,18 @@ pub fn from_text(text: &str, scale: i32) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// The whole part of decimal text; `None` when it is no number or does not fit.
+pub fn whole_part(text: &str) -> Option<i64> {
+    if let Ok(whole) = text.parse() {
+        return Some(whole);
+    }
+    let plain = text.strip_prefix('+').unwrap_or(text);
+    // Enough digits for every fraction that a user writes.
+    let unscaled = from_text(plain, 40).ok()?;
+    let text = to_text(&unscaled, 40);
+    text.split('.').next()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

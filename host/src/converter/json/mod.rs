@@ -4,7 +4,7 @@
 
 mod config;
 mod converter;
-mod decimal;
+pub mod decimal;
 mod decode;
 mod encode;
 mod envelope;

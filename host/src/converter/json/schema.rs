@@ -17,6 +17,9 @@ use super::text;
 
 /// Connect's logical type names.
 pub mod logical {
+    use arrow_schema::Field;
+    use tributary_sdk::batch::{SCHEMA_NAME, SCHEMA_VERSION};
+
     /// Unscaled big-endian bytes, scale as parameter.
     pub const DECIMAL: &str = "org.apache.kafka.connect.data.Decimal";
     /// Days since the epoch.
@@ -25,6 +28,12 @@ pub mod logical {
     pub const TIME: &str = "org.apache.kafka.connect.data.Time";
     /// Milliseconds since the epoch.
     pub const TIMESTAMP: &str = "org.apache.kafka.connect.data.Timestamp";
+
+    /// The field with a logical type's name and version.
+    pub fn named(field: Field, name: &str) -> Field {
+        let facts = [(SCHEMA_NAME, name), (SCHEMA_VERSION, "1")];
+        field.with_metadata(facts.map(|(key, value)| (key.to_owned(), value.to_owned())))
+    }
 }
 
 /// Arrow's type of Connect's Timestamp.

@@ -38,6 +38,24 @@ pub fn write_escaped(out: &mut String, value: &str) {
     }
 }
 
+/// Checked JSON text without the whitespace between its parts.
+pub fn compact(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut in_string = false;
+    let mut escaped = false;
+    for c in text.chars() {
+        if in_string || !c.is_ascii_whitespace() {
+            out.push(c);
+        }
+        in_string = match c {
+            '"' if !escaped => !in_string,
+            _ => in_string,
+        };
+        escaped = in_string && c == '\\' && !escaped;
+    }
+    out
+}
+
 /// `value` as a JSON string.
 pub fn string(value: &str) -> String {
     let mut out = String::with_capacity(value.len() + 2);

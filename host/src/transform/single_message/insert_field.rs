@@ -4,17 +4,16 @@
 
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, StringArray, StructArray, TimestampMillisecondArray};
-use arrow_schema::{DataType, Field};
-use tributary_sdk::batch::{SCHEMA_NAME, SCHEMA_VERSION};
-use tributary_sdk::{Batch, Column, ConfigDef, ConfigKey, Error, Importance, Offsets, Result, Type};
+use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, StringArray, TimestampMillisecondArray};
+use arrow_schema::Field;
+use tributary_sdk::{Batch, ConfigDef, ConfigKey, Error, Importance, Offsets, Result, Type};
 
-use super::SingleMessage;
-use crate::converter::json::{logical, timestamp_type};
+use super::{SingleMessage, replace_nulls};
+use crate::converter::json::logical;
 use crate::transform::config::Settings;
 use crate::transform::json::{Json, Key};
-use crate::transform::part::{Opened, Outcome, Part, Side, Target, not_a_struct, require_map};
+use crate::transform::part::{Outcome, Part, Target, require_map};
+use crate::transform::structs::Struct;
 
 const PURPOSE: &str = "field insertion";
 
@@ -22,6 +21,7 @@ const PURPOSE: &str = "field insertion";
 pub struct InsertField {
     target: Target,
     insertions: Vec<Insertion>,
+    replace_nulls: bool,
 }
 
 struct Insertion {
@@ -61,13 +61,7 @@ impl InsertField {
                 Importance::Medium,
                 "The text that static.field gets.",
             ))
-            .define(ConfigKey::optional(
-                "replace.null.with.default",
-                Type::Boolean,
-                "true",
-                Importance::Medium,
-                "Whether a null in a field that has a default becomes the default.",
-            ))
+            .define(replace_nulls())
     }
 
     /// Takes its config.
@@ -99,7 +93,8 @@ impl InsertField {
         if insertions.is_empty() {
             return Err(Error::failed("No field insertion configured"));
         }
-        Ok(Box::new(Self { target, insertions }))
+        let replace_nulls = settings.boolean("replace.null.with.default")?;
+        Ok(Box::new(Self { target, insertions, replace_nulls }))
     }
 
     /// What a source record lacks.
@@ -110,7 +105,16 @@ impl InsertField {
         })
     }
 
-    fn insert_json<'a>(&'a self, base: &Batch, topic: &Json<'a>, row: u32, json: &mut Json<'a>) -> Result<(), String> {
+    fn insert_json<'a>(
+        &'a self,
+        base: &Batch,
+        topic: &Json<'a>,
+        row: u32,
+        json: &mut Option<Json<'a>>,
+    ) -> Result<(), String> {
+        if json.is_none() {
+            return Ok(());
+        }
         let object = require_map(json, PURPOSE)?;
         for Insertion { key, what, .. } in &self.insertions {
             let value = match what {
@@ -127,10 +131,7 @@ impl InsertField {
         Ok(())
     }
 
-    fn insert_columns(&self, part: &Part<'_>, column: &Column) -> Column {
-        let structs = column.array().as_struct();
-        let mut fields: Vec<Arc<Field>> = structs.fields().iter().cloned().collect();
-        let mut columns: Vec<ArrayRef> = structs.columns().to_vec();
+    fn insert_columns(&self, part: &Part<'_>, structs: &mut Struct, refused: &mut Vec<(usize, String)>) {
         let base = part.base;
         let rows = || part.rows.iter().copied();
         for Insertion { name, optional, what, .. } in &self.insertions {
@@ -145,39 +146,12 @@ impl InsertField {
                 What::Static(text, _) => Arc::new(repeated(text, part.rows.len())),
             };
             let mut field = Field::new(name, array.data_type().clone(), *optional);
-            if *array.data_type() == timestamp_type() {
-                let named = [(SCHEMA_NAME, logical::TIMESTAMP), (SCHEMA_VERSION, "1")];
-                field = field.with_metadata(named.map(|(k, v)| (k.to_owned(), v.to_owned())));
+            if matches!(what, What::Timestamp) {
+                field = logical::named(field, logical::TIMESTAMP);
             }
-            match fields.iter().position(|known| known.name() == name) {
-                Some(at) => (fields[at], columns[at]) = (Arc::new(field), array),
-                None => {
-                    fields.push(Arc::new(field));
-                    columns.push(array);
-                }
-            }
+            let array = if *optional { array } else { require(&field, array, structs, refused) };
+            structs.set(field, array);
         }
-        let array = StructArray::new(fields.into(), columns, structs.nulls().cloned());
-        let field = column.field().as_ref().clone().with_data_type(array.data_type().clone());
-        Column::new(field, Arc::new(array))
-    }
-
-    /// Rows without a value for a field that was made a required one.
-    fn lacking(&self, part: &Part<'_>) -> Vec<(usize, String)> {
-        let mut refused = Vec::new();
-        let nulls = part.is_null(self.target);
-        for (i, &row) in part.rows.iter().enumerate().filter(|&(i, _)| !nulls.value(i)) {
-            let missing =
-                self.insertions.iter().filter(|insertion| !insertion.optional).find(|insertion| match insertion.what {
-                    What::Partition => partition(part.base, row).is_none(),
-                    What::Timestamp => timestamp(part.base, row).is_none(),
-                    _ => false,
-                });
-            if let Some(Insertion { name, .. }) = missing {
-                refused.push((i, format!("Invalid value: null used for required field: \"{name}\"")));
-            }
-        }
-        refused
     }
 }
 
@@ -191,18 +165,24 @@ impl SingleMessage for InsertField {
             let part = part.edit_json(self.target, outcome, |row, json| self.insert_json(base, &topic, row, json));
             return outcome.push(part);
         }
-        let refused = self.lacking(&part);
-        let mut part = part.refuse(refused, outcome);
-        let Opened::Column(column) = part.open(self.target) else { return outcome.push(part) };
-        if !matches!(column.field().data_type(), DataType::Struct(_)) {
-            let message = not_a_struct(column, PURPOSE);
-            return part.refuse_all(self.target, &message, outcome);
-        }
-        let column = column.clone();
-        let inserted = self.insert_columns(&part, &column);
-        part.set(self.target, Side::Column(inserted));
-        outcome.push(part);
+        part.edit_struct(self.target, PURPOSE, self.replace_nulls, outcome, |part, mut structs, refused| {
+            self.insert_columns(part, &mut structs, refused);
+            Ok(structs.rebuild())
+        });
     }
+}
+
+/// A column without nulls; rows that have one are refused.
+fn require(field: &Field, array: ArrayRef, structs: &Struct, refused: &mut Vec<(usize, String)>) -> ArrayRef {
+    if array.null_count() == 0 {
+        return array;
+    }
+    let dead = |row: usize| structs.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+    for row in (0..array.len()).filter(|&row| array.is_null(row) && !dead(row)) {
+        refused.push((row, format!("Invalid value: null used for required field: \"{}\"", field.name())));
+    }
+    let data = array.to_data().into_builder().nulls(None);
+    arrow_array::make_array(data.build().expect("the same data without nulls"))
 }
 
 fn repeated(text: &str, rows: usize) -> StringArray {
@@ -226,4 +206,12 @@ fn offset(base: &Batch, row: u32) -> Option<i64> {
 fn timestamp(base: &Batch, row: u32) -> Option<i64> {
     let timestamps = base.timestamps.as_ref()?;
     timestamps.is_valid(row as usize).then(|| timestamps.value(row as usize))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn as_in_kafka_connect() {
+        super::super::cases::check(include_str!("cases/insert_field.json"));
+    }
 }

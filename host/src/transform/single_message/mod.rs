@@ -1,13 +1,59 @@
 //! Kafka Connect's single-message transforms, one a file, each with its cases checked against the Java class.
 
+#[cfg(test)]
+mod cases;
+mod cast;
+mod drop_headers;
+mod extract_field;
+mod filter;
+mod flatten;
+mod header_from;
+mod hoist_field;
 mod insert_field;
+mod insert_header;
+mod mask_field;
+mod regex_router;
+mod replace_field;
+mod scalar;
+mod set_schema_metadata;
+mod timestamp_converter;
+mod timestamp_router;
+mod value_to_key;
+
+use tributary_sdk::{ConfigKey, Importance, Type};
 
 use super::part::{Outcome, Part};
 
+pub use cast::Cast;
+pub use drop_headers::DropHeaders;
+pub use extract_field::ExtractField;
+pub use filter::Filter;
+pub use flatten::Flatten;
+pub use header_from::HeaderFrom;
+pub use hoist_field::HoistField;
 pub use insert_field::InsertField;
+pub use insert_header::InsertHeader;
+pub use mask_field::MaskField;
+pub use regex_router::RegexRouter;
+pub use replace_field::ReplaceField;
+pub use set_schema_metadata::SetSchemaMetadata;
+pub use timestamp_converter::TimestampConverter;
+pub use timestamp_router::TimestampRouter;
+pub use value_to_key::ValueToKey;
 
 /// A transform that looks at nothing but the record.
 pub trait SingleMessage: Send {
     /// Takes rows and says what goes on, what is refused and how many were dropped.
     fn apply<'a>(&'a self, part: Part<'a>, outcome: &mut Outcome<'a>);
+}
+
+/// The key that many transforms have.
+fn replace_nulls() -> ConfigKey {
+    ConfigKey::optional(
+        "replace.null.with.default",
+        Type::Boolean,
+        "true",
+        Importance::Medium,
+        "Whether a null in a field that has a default becomes the default.",
+    )
 }
