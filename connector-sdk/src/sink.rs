@@ -60,6 +60,11 @@ impl Failures {
         &self.0
     }
 
+    /// The failures, taken out.
+    pub fn into_records(self) -> Vec<RecordFailure> {
+        self.0
+    }
+
     /// Whether every record was accepted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -7,6 +7,7 @@ pub mod log;
 pub mod plugin;
 pub mod rest;
 pub mod storage;
+pub mod task;
 pub mod telemetry;
 pub mod transform;
 pub mod worker;

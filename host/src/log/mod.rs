@@ -41,6 +41,15 @@ pub trait Log: Send + Sync {
     ) -> Result<Box<dyn LogConsumer>, LogError>;
     /// The admin client.
     fn admin(&self) -> &dyn LogAdmin;
+    /// Whether consumers should carry a `group.instance.id`: a member that crashed and comes back then has its partitions at
+    /// once, and one that is gone for good has to be taken out with [`Log::remove_static_members`].
+    fn static_membership(&self) -> bool {
+        false
+    }
+    /// Takes members that are gone for good out of a group, by their `group.instance.id`; fine where they are not in.
+    fn remove_static_members(&self, _group: &str, _members: &[String], _timeout: Duration) -> Result<(), LogError> {
+        Ok(())
+    }
 }
 
 /// Kafka client settings by Kafka's names, after overrides.

@@ -1,8 +1,4 @@
-//! The worker: runs connectors and tasks, each on threads of its own.
-//!
-//! The herder decides what runs; the worker runs it and reports every change of state as a [`WorkerEvent`].
-//! No call here waits for a plugin, except where it says so.
-
+//! tmp
+mod latch;
 mod types;
-
 pub use types::{ConnectorSpec, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};

@@ -112,4 +112,6 @@ pub struct TaskProgress {
     pub last_commit_ms: Option<i64>,
     /// Records behind the end of the sink's partitions, where known.
     pub lag: Option<i64>,
+    /// Why the task is not getting on although it runs: the error that it is trying to get past.
+    pub retrying: Option<String>,
 }

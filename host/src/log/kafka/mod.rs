@@ -5,6 +5,7 @@
 //! | `settings` | Java's client settings as librdkafka's |
 //! | `batch_calls/` | the calls into librdkafka; the only `unsafe` of the log |
 //! | `producer`, `consumer`, `admin` | the traits |
+//! | `static_members` | taking sink tasks out of their group |
 //! | `topic_pattern` | subscription by regular expression |
 //! | `client_log`, `errors` | what librdkafka says, in our words |
 //!
@@ -18,6 +19,7 @@ mod consumer;
 mod errors;
 mod producer;
 mod settings;
+mod static_members;
 mod topic_pattern;
 
 use std::time::Duration;
@@ -98,5 +100,13 @@ impl Log for KafkaLog {
 
     fn admin(&self) -> &dyn LogAdmin {
         &self.admin
+    }
+
+    fn static_membership(&self) -> bool {
+        static_members::possible(&self.settings)
+    }
+
+    fn remove_static_members(&self, group: &str, members: &[String], timeout: Duration) -> Result<(), LogError> {
+        static_members::remove(&self.settings, group, members, timeout)
     }
 }

@@ -1,0 +1,272 @@
+//! The second thread of a sink task: owns the consumer, converts what it reads, commits what it is told.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use super::control::TaskControl;
+use super::delivery::TopicUsed;
+use super::errors::TaskError;
+use super::inbound::{CommitPort, SinkItem};
+use super::inbound_converter::InboundConverter;
+use super::queue::Queue;
+use super::services::InstanceServices;
+use crate::log::{ConsumerEvent, LogConsumer, TopicPartition};
+
+/// How the log is read.
+#[derive(Clone)]
+pub struct ConsumeSettings {
+    /// Records that one poll returns at most.
+    pub max_records: usize,
+    /// Bytes that one poll returns at most.
+    pub max_bytes: usize,
+    /// How long the connector may take to give up partitions before they are taken without its consent.
+    pub revoke_timeout: Duration,
+    /// Told of each topic read.
+    pub topic_used: TopicUsed,
+}
+
+/// The consuming side of a sink task.
+pub(super) struct Consume {
+    pub consumer: Box<dyn LogConsumer>,
+    pub converter: InboundConverter,
+    pub queue: Arc<Queue<SinkItem>>,
+    pub commits: Arc<CommitPort>,
+    pub control: Arc<TaskControl>,
+    pub services: Arc<InstanceServices>,
+    pub settings: ConsumeSettings,
+}
+
+/// How long a full queue is waited for before the partitions are paused, so that the group keeps hearing from this member.
+const PATIENCE: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(100);
+const LAG_INTERVAL: Duration = Duration::from_secs(5);
+
+impl Consume {
+    /// Runs until the task stops or the log cannot be read.
+    pub fn run(self) -> Result<(), TaskError> {
+        let Self { consumer, converter, queue, commits, control, services, settings } = self;
+        let mut state = Consuming {
+            consumer,
+            converter,
+            queue: &queue,
+            commits: &commits,
+            control: &control,
+            services: &services,
+            settings: &settings,
+            assigned: Vec::new(),
+            held_by_connector: Vec::new(),
+            topics: Vec::new(),
+            pending: VecDeque::new(),
+            full_since: None,
+            paused: false,
+            next_lag: Instant::now(),
+        };
+        let result = state.run();
+        if let Err(error) = &result {
+            // The other thread may be waiting for records; it ends the task with this error.
+            queue.push_front(SinkItem::Failed(error.clone()));
+        }
+        // The last offsets come when the connector has flushed; a fenced task commits nothing.
+        while !control.fenced() && !commits.wait_finished(POLL) {
+            state.commit();
+        }
+        if !control.fenced() {
+            state.commit();
+        }
+        state.consumer.close(Duration::from_secs(5)).unwrap_or_else(|error| tracing::warn!("{error}"));
+        Ok(())
+    }
+}
+
+struct Consuming<'a> {
+    consumer: Box<dyn LogConsumer>,
+    converter: InboundConverter,
+    queue: &'a Queue<SinkItem>,
+    commits: &'a CommitPort,
+    control: &'a TaskControl,
+    services: &'a InstanceServices,
+    settings: &'a ConsumeSettings,
+    assigned: Vec<TopicPartition>,
+    /// Partitions that the connector itself asked to pause.
+    held_by_connector: Vec<TopicPartition>,
+    topics: Vec<Arc<str>>,
+    /// Converted records that found no room in the queue.
+    pending: VecDeque<SinkItem>,
+    full_since: Option<Instant>,
+    /// Whether all partitions are paused in the consumer.
+    paused: bool,
+    next_lag: Instant,
+}
+
+impl Consuming<'_> {
+    fn run(&mut self) -> Result<(), TaskError> {
+        while !self.control.stopping() && !self.queue.is_closed() {
+            self.commit();
+            self.flush_pending();
+            self.obey()?;
+            if !self.pending.is_empty() && !self.paused {
+                continue;
+            }
+            let events = self.consumer.poll(self.settings.max_records, self.settings.max_bytes, POLL)?;
+            for event in events {
+                self.take(event)?;
+            }
+            if Instant::now() >= self.next_lag {
+                self.next_lag = Instant::now() + LAG_INTERVAL;
+                let lag = self.consumer.lag();
+                self.control.counters.set_lag((!lag.is_empty()).then(|| lag.iter().map(|(_, lag)| lag).sum()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves converted records into the queue, waiting a little for room.
+    fn flush_pending(&mut self) {
+        while let Some(item) = self.pending.pop_front() {
+            let wait = if self.paused { Duration::ZERO } else { POLL };
+            if let Err(item) = self.queue.push(item, wait) {
+                self.pending.push_front(item);
+                self.full_since.get_or_insert_with(Instant::now);
+                return;
+            }
+        }
+        self.full_since = None;
+    }
+
+    /// Brings the consumer's pauses in line with the target state, the queue and the connector's wishes.
+    fn obey(&mut self) -> Result<(), TaskError> {
+        let stuck = self.full_since.is_some_and(|since| since.elapsed() > PATIENCE);
+        let pause = self.control.paused() || stuck;
+        if pause != self.paused {
+            if pause {
+                self.consumer.pause(&self.assigned)?;
+            } else {
+                let wanted = self.assigned.iter().filter(|partition| !self.held_by_connector.contains(partition));
+                self.consumer.resume(&wanted.cloned().collect::<Vec<_>>())?;
+            }
+            self.paused = pause;
+        }
+        for (hold, partitions) in self.services.pauses.take() {
+            let named = |partition: &&TopicPartition| {
+                partitions.is_empty()
+                    || partitions.iter().any(|p| p.topic == partition.topic && p.partition == partition.partition)
+            };
+            let partitions = self.assigned.iter().filter(named).cloned().collect::<Vec<_>>();
+            self.held_by_connector.retain(|held| !partitions.contains(held));
+            if hold {
+                self.consumer.pause(&partitions)?;
+                self.held_by_connector.extend(partitions);
+            } else if !self.paused {
+                self.consumer.resume(&partitions)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, event: ConsumerEvent) -> Result<(), TaskError> {
+        match event {
+            ConsumerEvent::Batch(fetched) => {
+                let topic = &fetched.topic_partition.topic;
+                if !self.topics.contains(topic) {
+                    self.topics.push(topic.clone());
+                    (self.settings.topic_used)(topic);
+                }
+                self.control.counters.came_in(fetched.records.len(), fetched.records.bytes());
+                let inbound = self.converter.convert(*fetched, &self.control.counters)?;
+                self.pending.push_back(SinkItem::Records(Box::new(inbound)));
+                self.flush_pending();
+            }
+            ConsumerEvent::Assigned(partitions) => self.open(partitions)?,
+            ConsumerEvent::Revoked(partitions) => self.close(partitions, false)?,
+            ConsumerEvent::Lost(partitions) => self.close(partitions, true)?,
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, partitions: Vec<TopicPartition>) -> Result<(), TaskError> {
+        tracing::info!("assigned {}", names(&partitions));
+        let (reply, answer) = sync_channel(1);
+        self.queue.push_front(SinkItem::Open { partitions: partitions.clone(), reply });
+        let Some(seeks) = self.wait(&answer, None) else { return Ok(()) };
+        let start = |partition: TopicPartition| {
+            let seek = seeks.iter().find(|seek| seek.topic == partition.topic && seek.partition == partition.partition);
+            (partition, seek.and_then(|seek| seek.offset))
+        };
+        self.consumer.assign(&partitions.iter().cloned().map(start).collect::<Vec<_>>())?;
+        if self.paused {
+            self.consumer.pause(&partitions)?;
+        }
+        self.assigned.extend(partitions);
+        Ok(())
+    }
+
+    fn close(&mut self, partitions: Vec<TopicPartition>, lost: bool) -> Result<(), TaskError> {
+        tracing::info!("{} {}", if lost { "lost" } else { "giving up" }, names(&partitions));
+        // What was not put yet is read again by the partitions' next owner.
+        let keep =
+            |item: &SinkItem| !matches!(item, SinkItem::Records(inbound) if partitions.contains(&inbound.partition));
+        self.pending.retain(keep);
+        self.queue.retain(keep);
+        let (reply, answer) = sync_channel(1);
+        self.queue.push_front(SinkItem::Close { partitions: partitions.clone(), lost, reply });
+        let offsets = self.wait(&answer, Some(self.settings.revoke_timeout)).unwrap_or_default();
+        if !offsets.is_empty() && !self.control.fenced() {
+            match self.consumer.commit(&offsets) {
+                Ok(()) => self.control.counters.committed(),
+                Err(error) => tracing::warn!(
+                    "the last offsets of {} were not committed; their records come again: {error}",
+                    names(&partitions)
+                ),
+            }
+        }
+        self.consumer.unassign(&partitions)?;
+        self.assigned.retain(|partition| !partitions.contains(partition));
+        self.held_by_connector.retain(|partition| !partitions.contains(partition));
+        Ok(())
+    }
+
+    /// Waits for the connector's answer; `None` when the task ends or the time is up.
+    fn wait<T>(&self, answer: &Receiver<T>, timeout: Option<Duration>) -> Option<T> {
+        let begun = Instant::now();
+        loop {
+            match answer.recv_timeout(POLL) {
+                Ok(answer) => return Some(answer),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if self.control.stopping() || self.queue.is_closed() => return None,
+                Err(RecvTimeoutError::Timeout) if timeout.is_some_and(|timeout| begun.elapsed() > timeout) => {
+                    tracing::warn!(
+                        "the connector did not give up its partitions within {:?}; they are taken now",
+                        begun.elapsed()
+                    );
+                    return None;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Commits what the other thread asked for. A failure is logged and the offsets are offered again later.
+    fn commit(&mut self) {
+        let Some((mut offsets, epoch)) = self.commits.take_requested() else { return };
+        offsets.retain(|(partition, _)| self.assigned.contains(partition));
+        if offsets.is_empty() {
+            return;
+        }
+        match self.consumer.commit(&offsets) {
+            Ok(()) => {
+                self.control.counters.committed();
+                self.commits.done(epoch);
+            }
+            Err(error) => {
+                tracing::warn!("offsets were not committed and will be at the next interval: {error}");
+                self.commits.failed(offsets);
+            }
+        }
+    }
+}
+
+fn names(partitions: &[TopicPartition]) -> String {
+    partitions.iter().map(|p| format!("{}-{}", p.topic, p.partition)).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,206 @@
+//! What the worker and a task's threads share: orders in one direction, progress in the other.
+//!
+//! Stopping is cooperative (`stop`: finish what is in hand), and fenced at the deadline (`fence`: a thread that still runs
+//! may neither produce nor commit, whenever it comes back).
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::plugin::handle::Canceller;
+use crate::worker::TaskProgress;
+
+/// Milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64)
+}
+
+/// Orders to a task.
+#[derive(Default)]
+struct Orders {
+    stop: bool,
+    paused: bool,
+    canceller: Option<Canceller>,
+}
+
+/// Shared by a task's threads and the worker.
+#[derive(Default)]
+pub struct TaskControl {
+    orders: Mutex<Orders>,
+    ordered: Condvar,
+    stopping: AtomicBool,
+    fenced: AtomicBool,
+    commit_requested: AtomicBool,
+    /// What the task has done.
+    pub counters: Counters,
+}
+
+impl TaskControl {
+    /// A control whose task begins paused, or not.
+    pub fn new(paused: bool) -> Self {
+        let control = Self::default();
+        control.lock().paused = paused;
+        control
+    }
+
+    /// What interrupts the plugin's current call; called at once if the task is already stopping.
+    pub fn set_canceller(&self, canceller: Canceller) {
+        let mut orders = self.lock();
+        let late = orders.stop.then(|| canceller.clone());
+        orders.canceller = Some(canceller);
+        drop(orders);
+        if let Some(cancel) = late {
+            cancel();
+        }
+    }
+
+    /// Orders the task to come to an end and interrupts the plugin.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        let mut orders = self.lock();
+        orders.stop = true;
+        let canceller = orders.canceller.clone();
+        drop(orders);
+        self.ordered.notify_all();
+        if let Some(cancel) = canceller {
+            cancel();
+        }
+    }
+
+    /// From now on the task may write nothing more.
+    pub fn fence(&self) {
+        self.fenced.store(true, Ordering::Release);
+        self.stop();
+    }
+
+    /// Pauses or resumes.
+    pub fn set_paused(&self, paused: bool) {
+        self.lock().paused = paused;
+        self.ordered.notify_all();
+    }
+
+    /// Whether the task has to come to an end.
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Whether the task may write nothing more.
+    pub fn fenced(&self) -> bool {
+        self.fenced.load(Ordering::Acquire)
+    }
+
+    /// Whether the task is to be paused.
+    pub fn paused(&self) -> bool {
+        self.lock().paused
+    }
+
+    /// Sleeps; returns early, with `true`, when the task has to come to an end.
+    pub fn wait(&self, time: Duration) -> bool {
+        self.wait_while(time, |orders| !orders.stop);
+        self.stopping()
+    }
+
+    /// Sleeps while the task is paused, at most for `time`.
+    pub fn wait_while_paused(&self, time: Duration) {
+        self.wait_while(time, |orders| orders.paused && !orders.stop);
+    }
+
+    /// Asks for a commit of offsets soon.
+    pub fn request_commit(&self) {
+        self.commit_requested.store(true, Ordering::Release);
+    }
+
+    /// Whether a commit was asked for since the last call.
+    pub fn take_commit_request(&self) -> bool {
+        self.commit_requested.swap(false, Ordering::AcqRel)
+    }
+
+    fn wait_while(&self, time: Duration, condition: impl Fn(&Orders) -> bool) {
+        let deadline = Instant::now() + time;
+        let mut orders = self.lock();
+        while condition(&orders) {
+            let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                return;
+            };
+            orders = self.ordered.wait_timeout(orders, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counters of one task, updated once a batch.
+#[derive(Debug, Default)]
+pub struct Counters {
+    records_in: AtomicU64,
+    records_out: AtomicU64,
+    bytes_in: AtomicU64,
+    records_failed: AtomicU64,
+    records_filtered: AtomicU64,
+    last_record_ms: AtomicI64,
+    last_commit_ms: AtomicI64,
+    /// Plus one; 0: not known.
+    lag: AtomicI64,
+    /// What is being tried again, and why.
+    retrying: Mutex<Option<String>>,
+}
+
+impl Counters {
+    /// Records came in.
+    pub fn came_in(&self, records: usize, bytes: usize) {
+        self.records_in.fetch_add(records as u64, Ordering::Relaxed);
+        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.last_record_ms.store(now_ms(), Ordering::Relaxed);
+    }
+
+    /// Records were acknowledged or accepted.
+    pub fn went_out(&self, records: usize) {
+        self.records_out.fetch_add(records as u64, Ordering::Relaxed);
+    }
+
+    /// Records failed and were skipped or dead-lettered.
+    pub fn failed(&self, records: usize) {
+        self.records_failed.fetch_add(records as u64, Ordering::Relaxed);
+    }
+
+    /// Records were dropped by transforms.
+    pub fn filtered(&self, records: usize) {
+        self.records_filtered.fetch_add(records as u64, Ordering::Relaxed);
+    }
+
+    /// Offsets were committed.
+    pub fn committed(&self) {
+        self.last_commit_ms.store(now_ms(), Ordering::Relaxed);
+    }
+
+    /// Records behind the end of the sink's partitions.
+    pub fn set_lag(&self, lag: Option<i64>) {
+        self.lag.store(lag.map_or(0, |lag| lag + 1), Ordering::Relaxed);
+    }
+
+    /// Something is being tried again, with its reason; or no longer.
+    pub fn set_retrying(&self, reason: Option<&str>) {
+        let mut retrying = self.retrying.lock().unwrap_or_else(PoisonError::into_inner);
+        if retrying.as_deref() != reason {
+            *retrying = reason.map(str::to_owned);
+        }
+    }
+
+    /// A consistent enough copy for status and metrics.
+    pub fn progress(&self) -> TaskProgress {
+        let time = |at: &AtomicI64| Some(at.load(Ordering::Relaxed)).filter(|&ms| ms > 0);
+        TaskProgress {
+            records_in: self.records_in.load(Ordering::Relaxed),
+            records_out: self.records_out.load(Ordering::Relaxed),
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            records_failed: self.records_failed.load(Ordering::Relaxed),
+            records_filtered: self.records_filtered.load(Ordering::Relaxed),
+            last_record_ms: time(&self.last_record_ms),
+            last_commit_ms: time(&self.last_commit_ms),
+            lag: time(&self.lag).map(|lag| lag - 1),
+            retrying: self.retrying.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}

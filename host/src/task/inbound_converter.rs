@@ -1,0 +1,118 @@
+//! From fetched records to what a sink is given: header, key and value converters, then transforms.
+
+use std::ops::Range;
+
+use tributary_sdk::{Batch, Column, Offsets};
+
+use super::control::Counters;
+use super::converters::Converters;
+use super::errors::{FailedRecord, Stage, TaskError};
+use super::inbound::Inbound;
+use crate::converter::{RowFailure, ToConnect};
+use crate::log::FetchedBatch;
+use crate::transform::TransformChain;
+
+/// Converts for one sink task.
+pub struct InboundConverter {
+    /// The converters.
+    pub converters: Converters,
+    /// The transforms.
+    pub chain: TransformChain,
+}
+
+impl InboundConverter {
+    /// Converts and transforms one run of fetched records. Records that fail are named in the answer.
+    pub fn convert(&mut self, fetched: FetchedBatch, counters: &Counters) -> Result<Inbound, TaskError> {
+        let (topic, records) = (&fetched.topic_partition.topic, &fetched.records);
+        let mut failures = Vec::new();
+        let mut note = |stage, class: &str, failed: Vec<RowFailure>| {
+            let record = |RowFailure { row, message }| FailedRecord { row, stage, class: class.to_owned(), message };
+            failures.extend(failed.into_iter().map(record));
+        };
+        let Converters { key, value, header } = &mut self.converters;
+        let headers = records.headers.as_ref().map(|headers| {
+            let converted = header.converter.to_connect(topic, headers);
+            note(Stage::HeaderConverter, &header.class, converted.failures);
+            converted.headers
+        });
+        let keys = records.keys.as_ref().map(|keys| {
+            let ToConnect { runs, failures } = key.converter.to_connect(topic, keys);
+            note(Stage::KeyConverter, &key.class, failures);
+            runs
+        });
+        let ToConnect { runs: values, failures: failed } = value.converter.to_connect(topic, &records.values);
+        note(Stage::ValueConverter, &value.class, failed);
+
+        let whole = Batch {
+            topic: topic.clone(),
+            source_partition: None,
+            partition: Some(fetched.topic_partition.partition),
+            key: None,
+            value: Column::bytes(records.values.clone()),
+            headers,
+            timestamps: records.timestamps.clone(),
+            partitions: None,
+            offsets: Offsets::Sink(fetched.offsets.clone()),
+        };
+        let mut batches = Vec::new();
+        let mut filtered = 0;
+        let key_rows = keys.as_ref().map(|runs| runs.iter().map(|run| run.rows.clone()).collect::<Vec<_>>());
+        for (rows, key_run, value_run) in
+            overlaps(key_rows.as_deref(), &values.iter().map(|run| run.rows.clone()).collect::<Vec<_>>())
+        {
+            let part = |run: &crate::converter::Run| run.column.slice(rows.start - run.rows.start, rows.len());
+            let mut batch = whole.slice(rows.start, rows.len());
+            batch.key = key_run.and_then(|run| keys.as_ref().map(|runs| part(&runs[run])));
+            batch.value = part(&values[value_run]);
+            let applied = self.chain.apply(batch).map_err(|error| TaskError::of_call("a transform", error))?;
+            filtered += applied.dropped;
+            let record = |failure: crate::transform::ChainFailure| FailedRecord {
+                row: rows.start + failure.row,
+                stage: Stage::Transformation,
+                class: failure.class,
+                message: failure.message,
+            };
+            failures.extend(applied.failures.into_iter().map(record));
+            batches.extend(applied.batches);
+        }
+        counters.filtered(filtered);
+        failures.sort_by_key(|failure| failure.row);
+        let next_offset = fetched.offsets.value(fetched.offsets.len() - 1) + 1;
+        Ok(Inbound { partition: fetched.topic_partition.clone(), next_offset, batches, failures, fetched })
+    }
+}
+
+/// The rows that lie in a key run and in a value run, with the runs' numbers.
+fn overlaps(keys: Option<&[Range<usize>]>, values: &[Range<usize>]) -> Vec<(Range<usize>, Option<usize>, usize)> {
+    let Some(keys) = keys else {
+        return values.iter().cloned().enumerate().map(|(run, rows)| (rows, None, run)).collect();
+    };
+    let mut overlaps = Vec::with_capacity(keys.len().max(values.len()));
+    let (mut key, mut value) = (0, 0);
+    while key < keys.len() && value < values.len() {
+        let rows = keys[key].start.max(values[value].start)..keys[key].end.min(values[value].end);
+        if !rows.is_empty() {
+            overlaps.push((rows, Some(key), value));
+        }
+        if keys[key].end <= values[value].end {
+            key += 1;
+        } else {
+            value += 1;
+        }
+    }
+    overlaps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_failed_on_either_side_are_in_no_overlap() {
+        // Row 2 has no key, row 5 no value.
+        let (keys, values) = ([0..2, 3..8], [0..4, 4..5, 6..8]);
+        let expected = vec![(0..2, Some(0), 0), (3..4, Some(1), 0), (4..5, Some(1), 1), (6..8, Some(1), 2)];
+        assert_eq!(overlaps(Some(&keys), &values), expected);
+        assert_eq!(overlaps(None, &values), vec![(0..4, None, 0), (4..5, None, 1), (6..8, None, 2)]);
+    }
+}

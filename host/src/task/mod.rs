@@ -1,0 +1,29 @@
+//! Tasks: the loops between Kafka and a connector.
+//!
+//! A task is two threads with a bounded [`queue`] between them: one calls the plugin and transforms, the other talks to the
+//! log and commits. Offsets move only after the acknowledgement.
+
+mod backoff;
+mod consume;
+pub mod control;
+pub mod converters;
+pub mod dead_letters;
+pub mod delivery;
+pub mod errors;
+mod inbound;
+pub mod inbound_converter;
+pub mod offset_tracker;
+pub mod outbound_converter;
+pub mod queue;
+mod rows;
+pub mod services;
+pub mod sink_task;
+pub mod source_task;
+pub mod staged_state;
+
+#[cfg(test)]
+mod tests;
+
+pub use consume::ConsumeSettings;
+pub use sink_task::SinkTask;
+pub use source_task::SourceTask;

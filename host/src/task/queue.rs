@@ -1,0 +1,214 @@
+//! The queue between a task's two threads, bounded by records and by bytes.
+//!
+//! An item larger than a bound is let through when the queue is empty, so that a huge batch passes alone instead of never.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// What an item counts for.
+pub trait Weight {
+    /// Number of records.
+    fn records(&self) -> usize;
+    /// Number of bytes.
+    fn bytes(&self) -> usize;
+}
+
+/// Bounds of a queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Records at most.
+    pub records: usize,
+    /// Bytes at most.
+    pub bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { records: 32_768, bytes: 8 << 20 }
+    }
+}
+
+/// What [`Queue::pop`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Popped<T> {
+    /// The oldest item.
+    Item(T),
+    /// Nothing came in time.
+    TimedOut,
+    /// Nothing is left and nothing will come.
+    Closed,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    items: VecDeque<T>,
+    records: usize,
+    bytes: usize,
+    closed: bool,
+}
+
+/// The queue. One side pushes, the other pops; either may close it.
+#[derive(Debug)]
+pub struct Queue<T> {
+    bounds: Bounds,
+    state: Mutex<State<T>>,
+    changed: Condvar,
+}
+
+impl<T: Weight> Queue<T> {
+    /// An empty queue.
+    pub fn new(bounds: Bounds) -> Self {
+        let state = State { items: VecDeque::new(), records: 0, bytes: 0, closed: false };
+        Self { bounds, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Adds an item, waiting for room at most `timeout`. Gives it back when there was none in time, or the queue is closed.
+    pub fn push(&self, item: T, timeout: Duration) -> Result<(), T> {
+        let fits = |state: &State<T>| {
+            state.items.is_empty()
+                || (state.records + item.records() <= self.bounds.records
+                    && state.bytes + item.bytes() <= self.bounds.bytes)
+        };
+        let state = self.wait(self.lock(), timeout, |state| state.closed || fits(state));
+        if state.closed || !fits(&state) {
+            return Err(item);
+        }
+        self.add(state, item, false);
+        Ok(())
+    }
+
+    /// Adds an item at the front, whatever the bounds: for control items that overtake the data.
+    pub fn push_front(&self, item: T) {
+        self.add(self.lock(), item, true);
+    }
+
+    /// Takes the oldest item, waiting for one at most `timeout`.
+    pub fn pop(&self, timeout: Duration) -> Popped<T> {
+        let mut state = self.wait(self.lock(), timeout, |state| state.closed || !state.items.is_empty());
+        let Some(item) = state.items.pop_front() else {
+            return if state.closed { Popped::Closed } else { Popped::TimedOut };
+        };
+        state.records -= item.records();
+        state.bytes -= item.bytes();
+        drop(state);
+        self.changed.notify_all();
+        Popped::Item(item)
+    }
+
+    /// Removes the items that `keep` refuses.
+    pub fn retain(&self, keep: impl FnMut(&T) -> bool) {
+        let mut state = self.lock();
+        state.items.retain(keep);
+        state.records = state.items.iter().map(Weight::records).sum();
+        state.bytes = state.items.iter().map(Weight::bytes).sum();
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Refuses further items; those inside can still be taken.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether it refuses further items.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Bytes inside.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    fn add(&self, mut state: MutexGuard<'_, State<T>>, item: T, front: bool) {
+        state.records += item.records();
+        state.bytes += item.bytes();
+        if front {
+            state.items.push_front(item);
+        } else {
+            state.items.push_back(item);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn wait<'a>(
+        &self,
+        mut state: MutexGuard<'a, State<T>>,
+        timeout: Duration,
+        ready: impl Fn(&State<T>) -> bool,
+    ) -> MutexGuard<'a, State<T>> {
+        if ready(&state) {
+            return state;
+        }
+        let deadline = Instant::now() + timeout;
+        while !ready(&state) {
+            let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                break;
+            };
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Eq)]
+    struct Item(usize, usize);
+
+    impl Weight for Item {
+        fn records(&self) -> usize {
+            self.0
+        }
+        fn bytes(&self) -> usize {
+            self.1
+        }
+    }
+
+    const NOW: Duration = Duration::ZERO;
+
+    #[test]
+    fn bounds_records_and_bytes_but_lets_one_large_item_through() {
+        let queue = Queue::new(Bounds { records: 10, bytes: 100 });
+        queue.push(Item(1, 1000), NOW).unwrap();
+        assert_eq!(queue.push(Item(1, 1), NOW), Err(Item(1, 1)));
+        assert_eq!(queue.pop(NOW), Popped::Item(Item(1, 1000)));
+        queue.push(Item(9, 1), NOW).unwrap();
+        assert_eq!(queue.push(Item(2, 1), NOW), Err(Item(2, 1)));
+        queue.push(Item(1, 99), NOW).unwrap();
+        assert_eq!(queue.push(Item(0, 1), NOW), Err(Item(0, 1)));
+        assert_eq!(queue.bytes(), 100);
+    }
+
+    #[test]
+    fn a_closed_queue_gives_what_is_left() {
+        let queue = Queue::new(Bounds::default());
+        queue.push(Item(1, 1), NOW).unwrap();
+        queue.close();
+        assert_eq!(queue.push(Item(2, 2), NOW), Err(Item(2, 2)));
+        assert_eq!(queue.pop(NOW), Popped::Item(Item(1, 1)));
+        assert_eq!(queue.pop(NOW), Popped::Closed);
+    }
+
+    #[test]
+    fn a_waiting_push_goes_on_when_room_is_made() {
+        let queue = Queue::new(Bounds { records: 1, bytes: 1 });
+        queue.push(Item(1, 1), NOW).unwrap();
+        std::thread::scope(|scope| {
+            let push = scope.spawn(|| queue.push(Item(1, 1), Duration::from_secs(20)));
+            assert_eq!(queue.pop(Duration::from_secs(20)), Popped::Item(Item(1, 1)));
+            push.join().unwrap().unwrap();
+        });
+        queue.retain(|_| false);
+        assert_eq!((queue.bytes(), queue.pop(NOW)), (0, Popped::TimedOut));
+    }
+}

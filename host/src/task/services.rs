@@ -1,0 +1,186 @@
+//! The worker's services as one connector or task sees them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tributary_sdk::context::{Level, Services};
+use tributary_sdk::sink::TopicPartition;
+use tributary_sdk::{Error, Result};
+
+use super::control::{TaskControl, now_ms};
+use super::staged_state::StagedState;
+use crate::storage::{OffsetStore, StateStore};
+
+/// Partitions that a sink asked to pause or to resume.
+#[derive(Debug, Default)]
+pub struct PauseRequests(Mutex<Vec<(bool, Vec<TopicPartition>)>>);
+
+impl PauseRequests {
+    /// The requests since the last call: pause (`true`) or resume, and for which partitions (none: all).
+    pub fn take(&self) -> Vec<(bool, Vec<TopicPartition>)> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, pause: bool, partitions: &[TopicPartition]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((pause, partitions.to_vec()));
+    }
+}
+
+/// What happens when a connector asks for new task configs.
+pub type Reconfigure = Box<dyn Fn() + Send + Sync>;
+
+/// The services of one instance.
+pub struct InstanceServices {
+    /// The connector's name.
+    pub connector: String,
+    /// The task's number; `None` for the connector itself.
+    pub task: Option<u32>,
+    /// Orders and progress.
+    pub control: Arc<TaskControl>,
+    /// Stored source offsets.
+    pub offsets: Arc<dyn OffsetStore>,
+    /// Keyed state.
+    pub state: StagedState,
+    /// For sinks.
+    pub pauses: PauseRequests,
+    /// For connectors.
+    pub reconfigure: Option<Reconfigure>,
+    metrics: Mutex<BTreeMap<String, f64>>,
+}
+
+impl InstanceServices {
+    /// Services for a connector or task.
+    pub fn new(
+        connector: &str,
+        task: Option<u32>,
+        control: Arc<TaskControl>,
+        offsets: Arc<dyn OffsetStore>,
+        state: Arc<dyn StateStore>,
+    ) -> Self {
+        Self {
+            connector: connector.to_owned(),
+            task,
+            control,
+            offsets,
+            state: StagedState::new(connector.to_owned(), state),
+            pauses: PauseRequests::default(),
+            reconfigure: None,
+            metrics: Mutex::default(),
+        }
+    }
+
+    /// The metrics that the plugin keeps, by name.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// `tracing` fixes a line's level where the line is written.
+macro_rules! at_level {
+    ($level:expr, $action:ident) => {
+        match $level {
+            Level::Error => $action!(ERROR),
+            Level::Warn => $action!(WARN),
+            Level::Info => $action!(INFO),
+            Level::Debug => $action!(DEBUG),
+            Level::Trace => $action!(TRACE),
+        }
+    };
+}
+
+impl Services for InstanceServices {
+    fn log_enabled(&self, level: Level) -> bool {
+        macro_rules! enabled {
+            ($level:ident) => {
+                tracing::enabled!(target: "plugin", tracing::Level::$level)
+            };
+        }
+        at_level!(level, enabled)
+    }
+
+    fn log(&self, level: Level, message: &str, fields: &str) {
+        let (connector, task) = (self.connector.as_str(), self.task);
+        let fields = (!fields.is_empty()).then_some(fields);
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::event!(target: "plugin", tracing::Level::$level, connector, task, fields, "{message}")
+            };
+        }
+        at_level!(level, event)
+    }
+
+    fn count(&self, name: &str, value: f64) {
+        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        match metrics.get_mut(name) {
+            Some(count) => *count += value,
+            None => _ = metrics.insert(name.to_owned(), value),
+        }
+    }
+
+    fn gauge(&self, name: &str, value: f64) {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), value);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.control.stopping()
+    }
+
+    fn wait(&self, time: Duration) -> bool {
+        self.control.wait(time)
+    }
+
+    fn now_ms(&self) -> i64 {
+        now_ms()
+    }
+
+    fn offsets(&self, partitions: &[Value]) -> Result<Vec<Option<Value>>> {
+        self.offsets.get(&self.connector, partitions).map_err(|error| Error::retriable(error.to_string()))
+    }
+
+    fn pause(&self, partitions: &[TopicPartition]) -> Result<()> {
+        self.pauses.add(true, partitions);
+        Ok(())
+    }
+
+    fn resume(&self, partitions: &[TopicPartition]) -> Result<()> {
+        self.pauses.add(false, partitions);
+        Ok(())
+    }
+
+    fn request_commit(&self) {
+        self.control.request_commit();
+    }
+
+    fn request_reconfiguration(&self) {
+        if let Some(reconfigure) = &self.reconfigure {
+            reconfigure();
+        }
+    }
+
+    fn end_transaction(&self, _commit: bool) -> Result<()> {
+        Err(Error::Unsupported(
+            "transactions: this worker delivers at least once; set transaction.boundary to poll or leave it out".into(),
+        ))
+    }
+
+    fn state_get_many(&self, shard: &str, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        self.state.get_many(shard, keys)
+    }
+
+    fn state_put_many(&self, shard: &str, writes: &[(&[u8], Option<&[u8]>)]) -> Result<()> {
+        self.state.put_many(shard, writes);
+        Ok(())
+    }
+
+    fn state_scan(
+        &self,
+        shard: &str,
+        prefix: &[u8],
+        from: &[u8],
+        entry: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<()> {
+        self.state.scan(shard, prefix, from, entry)
+    }
+}

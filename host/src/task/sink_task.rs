@@ -1,0 +1,358 @@
+//! The sink loop: consume → convert → transforms │ put → pre-commit → commit.
+//!
+//! What it promises: at least once. Only offsets that the connector gave back from `pre_commit` are committed, and never
+//! past what was put; a batch whose `put` failed for now is put again until it is accepted or the task stops. Order is kept
+//! within a partition. How it fails: a record that fails and is not tolerated, or an error that no retry mends, ends the
+//! task; what was accepted before it is still committed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tributary_sdk::sink::{Failures, RecordFailure, TopicPartitionOffset};
+use tributary_sdk::{Batch, Config, Error};
+
+use super::backoff::Backoff;
+use super::consume::{Consume, ConsumeSettings};
+use super::control::TaskControl;
+use super::dead_letters::DeadLetters;
+use super::errors::{ErrorPolicy, FailedRecord, Stage, TaskError};
+use super::inbound::{CommitPort, Inbound, SinkItem};
+use super::inbound_converter::InboundConverter;
+use super::queue::{Bounds, Popped, Queue};
+use super::services::InstanceServices;
+use super::source_task::Report;
+use crate::log::{LogConsumer, TopicPartition};
+use crate::plugin::SinkTaskHandle;
+use crate::worker::State;
+
+/// Everything that a sink task is made of.
+pub struct SinkTask {
+    /// `<connector>-<task>`, for thread names.
+    pub name: String,
+    /// The connector's class, for errors.
+    pub class: String,
+    /// The plugin's instance.
+    pub handle: Box<dyn SinkTaskHandle>,
+    /// The task's config, resolved.
+    pub config: Config,
+    /// Converters and transforms.
+    pub converter: InboundConverter,
+    /// Where records come from.
+    pub consumer: Box<dyn LogConsumer>,
+    /// What happens to records that fail.
+    pub errors: ErrorPolicy,
+    /// Where failed records are kept, if anywhere.
+    pub dead_letters: Option<DeadLetters>,
+    /// Orders and progress.
+    pub control: Arc<TaskControl>,
+    /// The plugin's services.
+    pub services: Arc<InstanceServices>,
+    /// Bounds of the queue.
+    pub bounds: Bounds,
+    /// `offset.flush.interval.ms`.
+    pub commit_interval: Duration,
+    /// How the log is read.
+    pub consume: ConsumeSettings,
+    /// Told of RUNNING and PAUSED.
+    pub report: Report,
+}
+
+impl SinkTask {
+    /// Runs until stopped or failed. Blocks; called on the task's own thread.
+    pub fn run(mut self) -> Result<(), TaskError> {
+        self.control.set_canceller(self.handle.canceller());
+        if let Err(error) = self.handle.start(&self.config) {
+            let closed = self.consumer.close(Duration::from_secs(1));
+            closed.unwrap_or_else(|error| tracing::warn!("{error}"));
+            return Err(TaskError::of_call("start", error));
+        }
+        let queue = Arc::new(Queue::new(self.bounds));
+        let commits = Arc::new(CommitPort::default());
+        let consume = Consume {
+            consumer: self.consumer,
+            converter: self.converter,
+            queue: queue.clone(),
+            commits: commits.clone(),
+            control: self.control.clone(),
+            services: self.services.clone(),
+            settings: self.consume,
+        };
+        let consuming = std::thread::Builder::new()
+            .name(format!("consume-{}", self.name))
+            .spawn(move || consume.run())
+            .map_err(|error| TaskError::new(format!("cannot start a thread: {error}")))?;
+
+        let mut put = PutLoop {
+            handle: &mut *self.handle,
+            class: &self.class,
+            errors: &self.errors,
+            dead_letters: self.dead_letters.as_mut(),
+            control: &self.control,
+            services: &self.services,
+            queue: &queue,
+            commits: &commits,
+            report: &self.report,
+            delivered: HashMap::new(),
+            requested: HashMap::new(),
+            epoch: 0,
+            panicked: false,
+            reported: None,
+        };
+        let mut result = put.run(self.commit_interval);
+        if !self.control.fenced() && !put.panicked {
+            let committed = put.last_commit();
+            result = result.and(committed);
+        }
+        queue.close();
+        commits.finish();
+        let consumed = consuming
+            .join()
+            .unwrap_or_else(|_| Err(TaskError::new("the consuming thread panicked; this is a bug of the worker")));
+        if !self.control.fenced() && !put.panicked {
+            let stopped = put.close_and_stop();
+            result = result.and(stopped);
+        }
+        if let Some(dead_letters) = self.dead_letters {
+            dead_letters.close();
+        }
+        result.and(consumed)
+    }
+}
+
+/// The thread that calls the plugin.
+struct PutLoop<'a> {
+    handle: &'a mut dyn SinkTaskHandle,
+    class: &'a str,
+    errors: &'a ErrorPolicy,
+    dead_letters: Option<&'a mut DeadLetters>,
+    control: &'a TaskControl,
+    services: &'a InstanceServices,
+    queue: &'a Queue<SinkItem>,
+    commits: &'a CommitPort,
+    report: &'a Report,
+    /// Next-to-read offsets of what was put, by partition that is open.
+    delivered: HashMap<TopicPartition, Option<i64>>,
+    /// What was last handed over for commit.
+    requested: HashMap<TopicPartition, i64>,
+    epoch: u64,
+    panicked: bool,
+    reported: Option<State>,
+}
+
+impl PutLoop<'_> {
+    fn run(&mut self, commit_interval: Duration) -> Result<(), TaskError> {
+        let mut next_commit = Instant::now() + commit_interval;
+        while !self.control.stopping() {
+            let state = if self.control.paused() { State::Paused } else { State::Running };
+            if self.reported.replace(state) != Some(state) {
+                (self.report)(state);
+            }
+            let wait = next_commit.saturating_duration_since(Instant::now()).min(Duration::from_millis(500));
+            match self.queue.pop(wait) {
+                Popped::Item(item) => self.take(item)?,
+                Popped::TimedOut => {}
+                Popped::Closed => break,
+            }
+            if Instant::now() >= next_commit || self.control.take_commit_request() {
+                self.commit(None)?;
+                next_commit = Instant::now() + commit_interval;
+            }
+            if let Some(epoch) = self.commits.take_done() {
+                self.services.state.commit(epoch).unwrap_or_else(|error| {
+                    tracing::error!("state was not stored and will be at the next commit: {error}")
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, item: SinkItem) -> Result<(), TaskError> {
+        match item {
+            SinkItem::Records(inbound) => self.put_all(*inbound),
+            SinkItem::Open { partitions, reply } => {
+                let start = partitions.iter().map(|partition| at(partition, None)).collect::<Vec<_>>();
+                let answer = self.handle.open(&start);
+                let seeks = self.checked("open", answer)?;
+                self.delivered.extend(partitions.into_iter().map(|partition| (partition, None)));
+                _ = reply.send(seeks);
+                Ok(())
+            }
+            SinkItem::Close { partitions, lost, reply } => {
+                let offsets = if lost { Vec::new() } else { self.pre_commit(Some(&partitions))? };
+                self.close(&partitions)?;
+                _ = reply.send(offsets);
+                Ok(())
+            }
+            SinkItem::Failed(error) => Err(error),
+        }
+    }
+
+    /// Puts what came of one run of fetched records; only then its offset counts as delivered.
+    fn put_all(&mut self, inbound: Inbound) -> Result<(), TaskError> {
+        self.epoch += 1;
+        self.services.state.begin(self.epoch);
+        self.dispose(&inbound, &inbound.failures)?;
+        for batch in &inbound.batches {
+            if !self.put(batch, &inbound)? {
+                return Ok(());
+            }
+        }
+        self.delivered.insert(inbound.partition, Some(inbound.next_offset));
+        Ok(())
+    }
+
+    /// Puts a batch, as often as it takes. Answers `false` when the task has to stop instead.
+    fn put(&mut self, batch: &Batch, inbound: &Inbound) -> Result<bool, TaskError> {
+        let mut backoff = Backoff::default();
+        let mut batch = batch.clone();
+        let mut given_up_at = None;
+        loop {
+            let mut failures = Failures::default();
+            match self.handle.put(batch.clone(), &mut failures) {
+                Ok(()) => {}
+                Err(Error::Retriable(message)) => {
+                    self.control.counters.set_retrying(Some(&message));
+                    tracing::warn!("put will be tried again in {:?}: {message}", backoff.next());
+                    if self.control.wait(backoff.advance()) {
+                        return Ok(false);
+                    }
+                    continue;
+                }
+                Err(error) => return self.checked("put", Err(error)),
+            }
+            self.control.counters.set_retrying(None);
+            let retry_until = *given_up_at.get_or_insert_with(|| self.errors.retry_deadline());
+            let (again, lost): (Vec<_>, Vec<_>) = failures
+                .into_records()
+                .into_iter()
+                .partition(|failure| failure.retriable && retry_until.is_none_or(|until| Instant::now() < until));
+            self.control.counters.went_out(batch.len() - again.len() - lost.len());
+            self.dispose(inbound, &self.failed_records(&batch, inbound, lost))?;
+            if again.is_empty() {
+                return Ok(true);
+            }
+            let rows = again.iter().map(|failure| failure.row).collect::<Vec<_>>();
+            tracing::warn!("{} records will be tried again in {:?}: {}", rows.len(), backoff.next(), again[0].message);
+            batch = super::rows::take(&batch, &rows).map_err(|error| TaskError::new(error.to_string()))?;
+            if self.control.wait(backoff.advance()) {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn failed_records(&self, batch: &Batch, inbound: &Inbound, failures: Vec<RecordFailure>) -> Vec<FailedRecord> {
+        let failed = |failure: RecordFailure| FailedRecord {
+            row: inbound.row_of(batch, failure.row),
+            stage: Stage::TaskPut,
+            class: self.class.to_owned(),
+            message: failure.message,
+        };
+        failures.into_iter().map(failed).collect()
+    }
+
+    /// Judges failed records, and keeps those that are tolerated as dead letters where a topic is configured.
+    fn dispose(&mut self, inbound: &Inbound, failed: &[FailedRecord]) -> Result<(), TaskError> {
+        for record in failed {
+            self.errors.judge(record, &inbound.place(record.row))?;
+        }
+        if let (Some(dead_letters), false) = (&mut self.dead_letters, failed.is_empty()) {
+            dead_letters.send(&inbound.fetched, failed)?;
+        }
+        self.control.counters.failed(failed.len());
+        Ok(())
+    }
+
+    /// Asks the connector what may be committed, of these partitions or all. Dead letters are safe before it is asked.
+    fn pre_commit(&mut self, only: Option<&[TopicPartition]>) -> Result<Vec<(TopicPartition, i64)>, TaskError> {
+        if let Some(dead_letters) = &mut self.dead_letters {
+            dead_letters.flush()?;
+        }
+        let wanted = |partition: &TopicPartition| only.is_none_or(|only| only.contains(partition));
+        let delivered = self
+            .delivered
+            .iter()
+            .filter(|(partition, _)| wanted(partition))
+            .filter_map(|(partition, offset)| Some((partition.clone(), (*offset)?)))
+            .filter(|(partition, offset)| self.requested.get(partition) != Some(offset))
+            .collect::<HashMap<_, _>>();
+        if delivered.is_empty() {
+            return Ok(Vec::new());
+        }
+        let offered = delivered.iter().map(|(partition, offset)| at(partition, Some(*offset))).collect::<Vec<_>>();
+        let answer = match self.handle.pre_commit(&offered) {
+            Err(Error::Retriable(message)) => {
+                tracing::warn!("nothing is committed until the next interval: the connector cannot flush: {message}");
+                return Ok(Vec::new());
+            }
+            answer => self.checked("pre_commit", answer)?,
+        };
+        let safe = answer.into_iter().filter_map(|TopicPartitionOffset { topic, partition, offset }| {
+            let (partition, offset) = (TopicPartition { topic, partition }, offset?);
+            let known = delivered.get(&partition).copied();
+            if known.is_none_or(|delivered| offset > delivered) {
+                tracing::warn!("ignored an offset from pre_commit that was never put: {partition:?} {offset}");
+            }
+            Some((partition, offset)).filter(|_| known.is_some_and(|delivered| offset <= delivered))
+        });
+        let safe = safe.collect::<Vec<_>>();
+        self.requested.extend(safe.iter().cloned());
+        Ok(safe)
+    }
+
+    fn commit(&mut self, only: Option<&[TopicPartition]>) -> Result<(), TaskError> {
+        if let Some(failed) = self.commits.take_failed() {
+            // They are offered again, unless the partition moved on.
+            for (partition, offset) in failed {
+                if self.requested.get(&partition) == Some(&offset) {
+                    self.requested.remove(&partition);
+                }
+            }
+        }
+        let offsets = self.pre_commit(only)?;
+        if !offsets.is_empty() {
+            self.commits.request(offsets, self.epoch);
+        }
+        Ok(())
+    }
+
+    /// At the end: what was accepted is committed even if the task failed.
+    fn last_commit(&mut self) -> Result<(), TaskError> {
+        self.commit(None)
+    }
+
+    fn close_and_stop(&mut self) -> Result<(), TaskError> {
+        if let Some(epoch) = self.commits.take_done() {
+            self.services.state.commit(epoch).unwrap_or_else(|error| tracing::error!("state was not stored: {error}"));
+        }
+        let open = self.delivered.keys().cloned().collect::<Vec<_>>();
+        let closed = if open.is_empty() { Ok(()) } else { self.close(&open) };
+        let stopped = self.handle.stop();
+        closed.and(self.checked("stop", stopped))
+    }
+
+    fn close(&mut self, partitions: &[TopicPartition]) -> Result<(), TaskError> {
+        for partition in partitions {
+            self.delivered.remove(partition);
+            self.requested.remove(partition);
+        }
+        let partitions = partitions.iter().map(sdk_partition).collect::<Vec<_>>();
+        let answer = self.handle.close(&partitions);
+        self.checked("close", answer)
+    }
+
+    fn checked<T>(&mut self, call: &str, answer: tributary_sdk::Result<T>) -> Result<T, TaskError> {
+        answer.map_err(|error| {
+            self.panicked |= matches!(error, Error::Panicked { .. });
+            TaskError::of_call(call, error)
+        })
+    }
+}
+
+fn at(partition: &TopicPartition, offset: Option<i64>) -> TopicPartitionOffset {
+    TopicPartitionOffset { topic: partition.topic.clone(), partition: partition.partition, offset }
+}
+
+fn sdk_partition(partition: &TopicPartition) -> tributary_sdk::TopicPartition {
+    tributary_sdk::TopicPartition { topic: partition.topic.clone(), partition: partition.partition }
+}

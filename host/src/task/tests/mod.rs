@@ -1,0 +1,5 @@
+//! The loops against scripted neighbours: what is committed, and what is not, whatever happens in between.
+
+mod fakes;
+mod sink;
+mod source;

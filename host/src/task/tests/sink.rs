@@ -1,0 +1,258 @@
+//! The sink loop.
+
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tributary_sdk::sink::{Failures, TopicPartition, TopicPartitionOffset};
+use tributary_sdk::{Batch, Config, Error, Result};
+
+use super::fakes::{Journal, ScriptedConsumer, converters, fetched, partition, services};
+use crate::log::ConsumerEvent;
+use crate::plugin::SinkTaskHandle;
+use crate::plugin::handle::Canceller;
+use crate::task::control::TaskControl;
+use crate::task::errors::{ErrorPolicy, TaskError};
+use crate::task::inbound_converter::InboundConverter;
+use crate::task::{ConsumeSettings, SinkTask};
+use crate::transform::TransformChain;
+
+type Put = Box<dyn FnMut(&[String], &mut Failures) -> Result<()> + Send>;
+
+/// A sink whose `put` is scripted.
+struct Scripted {
+    journal: Journal,
+    put: Put,
+}
+
+impl SinkTaskHandle for Scripted {
+    fn start(&mut self, _: &Config) -> Result<()> {
+        Ok(())
+    }
+    fn open(&mut self, partitions: &[TopicPartitionOffset]) -> Result<Vec<TopicPartitionOffset>> {
+        partitions.iter().for_each(|p| self.journal.note(format!("open {}-{}", p.topic, p.partition)));
+        Ok(vec![TopicPartitionOffset { topic: "t".into(), partition: 1, offset: Some(40) }])
+    }
+    fn put(&mut self, batch: Batch, failures: &mut Failures) -> Result<()> {
+        let values = batch.value.as_text().unwrap().iter().map(|v| v.unwrap_or("null").to_owned()).collect::<Vec<_>>();
+        self.journal.note(format!("put {}", values.join(" ")));
+        (self.put)(&values, failures)
+    }
+    fn flush(&mut self, _: &[TopicPartitionOffset]) -> Result<()> {
+        Ok(())
+    }
+    fn pre_commit(&mut self, offsets: &[TopicPartitionOffset]) -> Result<Vec<TopicPartitionOffset>> {
+        Ok(offsets.to_vec())
+    }
+    fn close(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        partitions.iter().for_each(|p| self.journal.note(format!("close {}-{}", p.topic, p.partition)));
+        Ok(())
+    }
+    fn stop(&mut self) -> Result<()> {
+        self.journal.note("stop");
+        Ok(())
+    }
+    fn canceller(&self) -> Canceller {
+        Arc::new(|| {})
+    }
+}
+
+struct Running {
+    journal: Journal,
+    control: Arc<TaskControl>,
+    events: Arc<Mutex<std::collections::VecDeque<ConsumerEvent>>>,
+    task: JoinHandle<std::result::Result<(), TaskError>>,
+}
+
+impl Running {
+    fn start(value_converter: &str, tolerate: bool, events: Vec<ConsumerEvent>, put: Put) -> Self {
+        let (journal, control) = (Journal::default(), Arc::new(TaskControl::default()));
+        let events = Arc::new(Mutex::new(events.into_iter().collect()));
+        let reports = journal.clone();
+        let task = SinkTask {
+            name: "c-0".into(),
+            class: "Scripted".into(),
+            handle: Box::new(Scripted { journal: journal.clone(), put }),
+            config: Config::default(),
+            converter: InboundConverter {
+                converters: converters(value_converter),
+                chain: TransformChain::build(&Config::default(), &mut |_| unreachable!()).unwrap(),
+            },
+            consumer: Box::new(ScriptedConsumer { events: events.clone(), journal: journal.clone() }),
+            errors: ErrorPolicy { tolerate, ..ErrorPolicy::default() },
+            dead_letters: None,
+            control: control.clone(),
+            services: services(&journal, &control),
+            bounds: Default::default(),
+            commit_interval: Duration::from_millis(20),
+            consume: ConsumeSettings {
+                max_records: 100,
+                max_bytes: 1 << 20,
+                revoke_timeout: Duration::from_secs(10),
+                topic_used: Arc::new(|_| {}),
+            },
+            report: Arc::new(move |state| reports.note(format!("{state:?}"))),
+        };
+        Self { journal, control, events, task: std::thread::spawn(move || task.run()) }
+    }
+
+    fn stop(self) -> (std::result::Result<(), TaskError>, Vec<String>) {
+        self.control.stop();
+        (self.task.join().unwrap(), self.journal.lines())
+    }
+}
+
+fn position(lines: &[String], line: &str) -> usize {
+    lines.iter().position(|l| l == line).unwrap_or_else(|| panic!("no {line:?} in {lines:#?}"))
+}
+
+#[test]
+fn a_batch_is_put_again_until_accepted_and_only_then_committed() {
+    let at = partition("t", 0);
+    let mut refusals = 2;
+    let put: Put = Box::new(move |_, _| {
+        refusals -= 1;
+        if refusals >= 0 { Err(Error::retriable("disk full")) } else { Ok(()) }
+    });
+    let events = vec![ConsumerEvent::Assigned(vec![at.clone(), partition("t", 1)]), fetched(&at, 5, &["a", "b"])];
+    let running = Running::start("StringConverter", false, events, put);
+    running.journal.wait_for("commit t-0 7");
+    let (result, lines) = running.stop();
+    result.unwrap();
+    assert_eq!(lines.iter().filter(|line| *line == "put a b").count(), 3, "{lines:#?}");
+    // The sink keeps offsets of its own for partition 1.
+    assert!(lines.contains(&"assign t-1 from Some(40)".into()) && lines.contains(&"assign t-0 from None".into()));
+    assert!(position(&lines, "consumer closed") < position(&lines, "stop"));
+}
+
+#[test]
+fn revoked_partitions_are_committed_and_closed_before_they_go_and_what_was_not_put_is_left() {
+    let (zero, one) = (partition("t", 0), partition("t", 1));
+    let put: Put = Box::new(|values, _| {
+        if values[0] == "slow" {
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        Ok(())
+    });
+    let events = vec![
+        ConsumerEvent::Assigned(vec![zero.clone(), one.clone()]),
+        fetched(&zero, 0, &["first"]),
+        fetched(&zero, 1, &["slow"]),
+        fetched(&zero, 2, &["never"]),
+        ConsumerEvent::Revoked(vec![zero.clone()]),
+        fetched(&one, 9, &["other"]),
+    ];
+    let running = Running::start("StringConverter", false, events, put);
+    running.journal.wait_for("commit t-1 10");
+    let (result, lines) = running.stop();
+    result.unwrap();
+    assert!(position(&lines, "close t-0") < position(&lines, "unassign t-0"));
+    let last = lines.iter().rfind(|line| line.starts_with("commit t-0")).unwrap();
+    let put_never = lines.contains(&"put never".to_owned());
+    assert_eq!(last, if put_never { "commit t-0 3" } else { "commit t-0 2" }, "{lines:#?}");
+    assert!(
+        lines
+            .iter()
+            .skip(position(&lines, "unassign t-0"))
+            .all(|line| !line.contains("t-0") || line.starts_with("unassign"))
+    );
+}
+
+#[test]
+fn an_untolerated_record_fails_the_task_and_keeps_what_came_before() {
+    let at = partition("t", 0);
+    let events = vec![
+        ConsumerEvent::Assigned(vec![at.clone()]),
+        fetched(&at, 0, &[r#"{"ok":1}"#]),
+        fetched(&at, 1, &["{broken"]),
+    ];
+    let running = Running::start("JsonConverter", false, events, Box::new(|_, _| Ok(())));
+    running.journal.wait_for("consumer closed");
+    let error = running.task.join().unwrap().unwrap_err();
+    assert!(error.message.contains("t-0 offset 1") && error.message.contains("VALUE_CONVERTER"), "{}", error.message);
+    let commits = running.journal.lines().into_iter().filter(|line| line.starts_with("commit")).collect::<Vec<_>>();
+    assert_eq!(commits, ["commit t-0 1"]);
+}
+
+#[test]
+fn tolerated_records_are_skipped_and_records_that_may_pass_later_are_tried_again() {
+    let at = partition("t", 0);
+    let mut calls = 0;
+    let put: Put = Box::new(move |values, failures| {
+        calls += 1;
+        if calls == 1 {
+            assert_eq!(values.len(), 3);
+            failures.fail(0, "never");
+            failures.retry(2, "not now");
+        }
+        Ok(())
+    });
+    let events = vec![
+        ConsumerEvent::Assigned(vec![at.clone()]),
+        fetched(&at, 0, &["1", "2", "3"]),
+        fetched(&at, 3, &["{", "4"]),
+    ];
+    let running = Running::start("JsonConverter", true, events, put);
+    running.journal.wait_for("commit t-0 5");
+    let progress = running.control.counters.progress();
+    let (result, lines) = running.stop();
+    result.unwrap();
+    let puts = lines.iter().filter(|line| line.starts_with("put")).collect::<Vec<_>>();
+    assert_eq!(puts, ["put 1 2 3", "put 3", "put 4"]);
+    assert_eq!((progress.records_in, progress.records_out, progress.records_failed), (5, 3, 2));
+}
+
+#[test]
+fn after_a_panic_the_instance_is_left_alone() {
+    let at = partition("t", 0);
+    let put: Put = Box::new(|_, _| Err(Error::Panicked { message: "boom at sink.rs:7".into(), trace: "frame".into() }));
+    let events = vec![ConsumerEvent::Assigned(vec![at.clone()]), fetched(&at, 0, &["a"])];
+    let running = Running::start("StringConverter", false, events, put);
+    running.journal.wait_for("consumer closed");
+    let error = running.task.join().unwrap().unwrap_err();
+    assert!(error.message.contains("panicked in put: boom at sink.rs:7"), "{}", error.message);
+    let lines = running.journal.lines();
+    assert!(
+        !lines.contains(&"stop".into())
+            && !lines.iter().any(|line| line.starts_with("commit") || line.starts_with("close"))
+    );
+}
+
+#[test]
+fn a_fenced_task_commits_nothing_even_when_its_put_returns_at_last() {
+    let at = partition("t", 0);
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let put: Put = Box::new(move |_, _| {
+        released.recv().ok();
+        Ok(())
+    });
+    let events = vec![ConsumerEvent::Assigned(vec![at.clone()]), fetched(&at, 0, &["a"])];
+    let running = Running::start("StringConverter", false, events, put);
+    running.journal.wait_for("put a");
+    running.control.fence();
+    running.journal.wait_for("consumer closed");
+    release.send(()).unwrap();
+    running.task.join().unwrap().unwrap();
+    let lines = running.journal.lines();
+    assert!(!lines.iter().any(|line| line.starts_with("commit") || line == "stop"), "{lines:#?}");
+}
+
+#[test]
+fn a_paused_task_pauses_its_partitions_and_resumes_them() {
+    let at = partition("t", 0);
+    let running = Running::start(
+        "StringConverter",
+        false,
+        vec![ConsumerEvent::Assigned(vec![at.clone()])],
+        Box::new(|_, _| Ok(())),
+    );
+    running.journal.wait_for("assign t-0 from None");
+    running.control.set_paused(true);
+    running.journal.wait_for("pause t-0");
+    running.journal.wait_for("Paused");
+    running.control.set_paused(false);
+    running.journal.wait_for("resume t-0");
+    running.events.lock().unwrap().push_back(fetched(&at, 0, &["a"]));
+    running.journal.wait_for("commit t-0 1");
+    running.stop().0.unwrap();
+}

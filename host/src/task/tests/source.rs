@@ -1,0 +1,169 @@
+//! The source loop.
+
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arrow_array::StringArray;
+use tributary_sdk::source::SourcePosition;
+use tributary_sdk::{Batch, Column, Config, Error, Result, Services};
+
+use super::fakes::{Journal, ScriptedProducer, converters, services};
+use crate::plugin::SourceTaskHandle;
+use crate::plugin::handle::Canceller;
+use crate::task::SourceTask;
+use crate::task::control::TaskControl;
+use crate::task::delivery::DeliverySettings;
+use crate::task::errors::{ErrorPolicy, TaskError};
+use crate::task::outbound_converter::OutboundConverter;
+use crate::task::services::InstanceServices;
+use crate::transform::TransformChain;
+
+type Poll = Box<dyn FnMut(u64, &InstanceServices) -> Result<Vec<Batch>> + Send>;
+
+/// A source whose `poll` is scripted by its number, from 1.
+struct Scripted {
+    journal: Journal,
+    services: Arc<InstanceServices>,
+    polls: u64,
+    poll: Poll,
+}
+
+impl SourceTaskHandle for Scripted {
+    fn start(&mut self, _: &Config) -> Result<()> {
+        self.journal.note("start");
+        Ok(())
+    }
+    fn poll(&mut self, batches: &mut Vec<Batch>) -> Result<()> {
+        self.polls += 1;
+        batches.extend((self.poll)(self.polls, &self.services)?);
+        if batches.is_empty() {
+            self.services.wait(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+    fn commit(&mut self, positions: &[SourcePosition]) -> Result<()> {
+        positions.iter().for_each(|p| self.journal.note(format!("told {}", p.offset.as_ref().unwrap())));
+        Ok(())
+    }
+    fn stop(&mut self) -> Result<()> {
+        self.journal.note("stop");
+        Ok(())
+    }
+    fn canceller(&self) -> Canceller {
+        Arc::new(|| {})
+    }
+}
+
+fn batch(n: u64, values: &[&str]) -> Batch {
+    Batch::new("t", Column::text(StringArray::from(values.to_vec())))
+        .with_resume_point(r#"{"p":1}"#, &format!("{{\"n\":{n}}}"))
+}
+
+struct Running {
+    journal: Journal,
+    control: Arc<TaskControl>,
+    hold: Arc<Mutex<bool>>,
+    task: JoinHandle<std::result::Result<(), TaskError>>,
+}
+
+impl Running {
+    fn start(tolerate: bool, hold: bool, refuse: Option<&'static str>, poll: Poll) -> Self {
+        let (journal, control) = (Journal::default(), Arc::new(TaskControl::default()));
+        let services = services(&journal, &control);
+        let producer = ScriptedProducer { journal: journal.clone(), refuse, ..ScriptedProducer::default() };
+        *producer.hold.lock().unwrap() = hold;
+        let hold = producer.hold.clone();
+        let task = SourceTask {
+            name: "c-0".into(),
+            handle: Box::new(Scripted { journal: journal.clone(), services: services.clone(), polls: 0, poll }),
+            config: Config::default(),
+            converter: OutboundConverter {
+                converters: converters("StringConverter"),
+                chain: TransformChain::build(&Config::default(), &mut |_| unreachable!()).unwrap(),
+            },
+            producer: Box::new(producer),
+            errors: ErrorPolicy { tolerate, ..ErrorPolicy::default() },
+            control: control.clone(),
+            services,
+            bounds: Default::default(),
+            delivery: DeliverySettings {
+                commit_interval: Duration::from_millis(20),
+                flush_timeout: Duration::from_millis(300),
+                topic_used: Arc::new(|_| {}),
+            },
+            report: Arc::new(|_| {}),
+        };
+        Self { journal, control, hold, task: std::thread::spawn(move || task.run()) }
+    }
+
+    fn stop(self) -> (std::result::Result<(), TaskError>, Vec<String>) {
+        self.control.stop();
+        (self.task.join().unwrap(), self.journal.lines())
+    }
+}
+
+#[test]
+fn offsets_and_state_are_stored_only_after_the_acknowledgement() {
+    let poll: Poll = Box::new(|n, services| {
+        if n > 2 {
+            return Ok(Vec::new());
+        }
+        services.state_put_many("s", &[(format!("k{n}").as_bytes(), Some(b"v"))])?;
+        Ok(vec![batch(n, &["a", "b"])])
+    });
+    let running = Running::start(false, true, None, poll);
+    running.journal.wait_for("t: b");
+    std::thread::sleep(Duration::from_millis(80));
+    let before = running.journal.lines();
+    assert!(!before.iter().any(|line| line.starts_with("stored") || line.starts_with("state")), "{before:#?}");
+    *running.hold.lock().unwrap() = false;
+    running.journal.wait_for(r#"told {"n":2}"#);
+    let (result, lines) = running.stop();
+    result.unwrap();
+    let place = |line: &str| lines.iter().position(|l| l == line).unwrap_or_else(|| panic!("no {line} in {lines:#?}"));
+    assert!(place(r#"stored {"n":2}"#) < place("state s/k1") && place("state s/k2") < place("stop"));
+}
+
+#[test]
+fn what_is_not_acknowledged_when_stopping_is_left_for_the_next_start() {
+    let running = Running::start(
+        false,
+        true,
+        None,
+        Box::new(|n, _| Ok(if n == 1 { vec![batch(1, &["a"])] } else { Vec::new() })),
+    );
+    running.journal.wait_for("t: a");
+    let (result, lines) = running.stop();
+    result.unwrap();
+    assert!(lines.contains(&"stop".into()) && !lines.iter().any(|line| line.starts_with("stored")), "{lines:#?}");
+}
+
+#[test]
+fn a_failed_poll_keeps_what_came_before_and_a_retriable_one_goes_on() {
+    let poll: Poll = Box::new(|n, _| match n {
+        1 => Ok(vec![batch(1, &["a"])]),
+        2 => Err(Error::retriable("busy")),
+        3 => Ok(vec![batch(3, &["b"])]),
+        _ => Err(Error::failed("cannot read /x: permission denied")),
+    });
+    let running = Running::start(false, false, None, poll);
+    let error = running.task.join().unwrap().unwrap_err();
+    assert_eq!(error.message, "poll failed: cannot read /x: permission denied");
+    let lines = running.journal.lines();
+    assert!(lines.contains(&r#"stored {"n":3}"#.into()) && lines.last().unwrap() == "stop", "{lines:#?}");
+}
+
+#[test]
+fn a_refused_record_fails_the_task_or_is_skipped_as_configured() {
+    let once = || -> Poll { Box::new(|n, _| Ok(if n == 1 { vec![batch(1, &["a", "big", "c"])] } else { Vec::new() })) };
+    let running = Running::start(false, false, Some("big"), once());
+    let error = running.task.join().unwrap().unwrap_err();
+    assert!(error.message.contains("too large") && error.message.contains("KAFKA_PRODUCE"), "{}", error.message);
+    assert!(!running.journal.lines().iter().any(|line| line.starts_with("stored")));
+
+    let running = Running::start(true, false, Some("big"), once());
+    running.journal.wait_for(r#"stored {"n":1}"#);
+    assert_eq!(running.control.counters.progress().records_failed, 1);
+    running.stop().0.unwrap();
+}

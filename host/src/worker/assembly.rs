@@ -1,0 +1,222 @@
+//! Puts a task together from its config, and runs it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tributary_sdk::{Config, Error};
+
+use super::environment::Environment;
+use super::{State, TaskSpec, WorkerEvent};
+use crate::config::{ClientKind, client_settings};
+use crate::converter::{self, Converter, HeaderConverter};
+use crate::log::{ClientSettings, Subscription};
+use crate::plugin::Kind;
+use crate::task::control::TaskControl;
+use crate::task::converters::{Converters, Named};
+use crate::task::dead_letters::DeadLetters;
+use crate::task::delivery::{DeliverySettings, TopicUsed};
+use crate::task::errors::{ErrorPolicy, TaskError};
+use crate::task::inbound_converter::InboundConverter;
+use crate::task::outbound_converter::OutboundConverter;
+use crate::task::queue::Bounds;
+use crate::task::services::InstanceServices;
+use crate::task::source_task::Report;
+use crate::task::{ConsumeSettings, SinkTask, SourceTask};
+use crate::transform::TransformChain;
+
+/// Records that one poll of the log returns at most, unless `consumer.max.poll.records` says otherwise.
+const MAX_POLL_RECORDS: usize = 10_000;
+/// Bytes that one poll of the log returns at most.
+const MAX_POLL_BYTES: usize = 2 << 20;
+/// How long a sink may take to give up partitions.
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a task is made from.
+pub struct Assembly<'a> {
+    pub environment: &'a Arc<Environment>,
+    pub control: &'a Arc<TaskControl>,
+    pub spec: &'a TaskSpec,
+}
+
+impl Assembly<'_> {
+    /// Builds and runs the task; returns when it has ended.
+    pub fn run(&self) -> Result<(), TaskError> {
+        let connector_config = self.environment.resolve(&self.spec.connector_config)?;
+        let task_config = self.environment.resolve(&self.spec.task_config)?;
+        match self.environment.class(&connector_config)?.info().kind {
+            Kind::Source => self.source(&connector_config, task_config)?.run(),
+            Kind::Sink => self.sink(&connector_config, task_config)?.run(),
+            Kind::Transform => Err(TaskError::new("a transform is not a connector")),
+        }
+    }
+
+    fn source(&self, config: &Config, task_config: Config) -> Result<SourceTask, TaskError> {
+        let services = self.services();
+        let handle = self.environment.class(config)?.source_task(services.clone());
+        let worker = &self.environment.config;
+        Ok(SourceTask {
+            name: self.spec.id.to_string(),
+            handle: handle.map_err(|error| TaskError::of_call("create", error))?,
+            config: task_config,
+            converter: OutboundConverter {
+                converters: self.converters(config)?,
+                chain: self.chain(config, &services)?,
+            },
+            producer: self.environment.log.producer(&self.client(ClientKind::Producer, config)?)?,
+            errors: checked(ErrorPolicy::from_config(config))?,
+            control: self.control.clone(),
+            services,
+            bounds: Bounds::default(),
+            delivery: DeliverySettings {
+                commit_interval: worker.offset_flush_interval,
+                flush_timeout: worker.offset_flush_timeout,
+                topic_used: self.topic_used(),
+            },
+            report: self.report(),
+        })
+    }
+
+    fn sink(&self, config: &Config, task_config: Config) -> Result<SinkTask, TaskError> {
+        let services = self.services();
+        let class = self.environment.class(config)?;
+        let handle = class.sink_task(services.clone()).map_err(|error| TaskError::of_call("create", error))?;
+        let mut consumer = self.client(ClientKind::Consumer, config)?;
+        let max_records = consumer.remove("max.poll.records").and_then(|text| text.trim().parse().ok());
+        consumer.entry("group.id".into()).or_insert_with(|| format!("connect-{}", self.spec.id.connector));
+        consumer.entry("auto.offset.reset".into()).or_insert_with(|| "earliest".into());
+        consumer.insert("enable.auto.commit".into(), "false".into());
+        if self.environment.log.static_membership() {
+            // After a crash the same task gets its partitions back at once, not after the dead member's session.
+            consumer.entry("group.instance.id".into()).or_insert_with(|| self.spec.id.to_string());
+        }
+        Ok(SinkTask {
+            name: self.spec.id.to_string(),
+            class: class.info().class.clone(),
+            handle,
+            config: task_config,
+            converter: InboundConverter { converters: self.converters(config)?, chain: self.chain(config, &services)? },
+            errors: checked(ErrorPolicy::from_config(config))?,
+            dead_letters: self.dead_letters(config)?,
+            consumer: self.environment.log.consumer(&consumer, &subscription(config)?)?,
+            control: self.control.clone(),
+            services,
+            bounds: Bounds::default(),
+            commit_interval: self.environment.config.offset_flush_interval,
+            consume: ConsumeSettings {
+                max_records: max_records.unwrap_or(MAX_POLL_RECORDS),
+                max_bytes: MAX_POLL_BYTES,
+                revoke_timeout: REVOKE_TIMEOUT,
+                topic_used: self.topic_used(),
+            },
+            report: self.report(),
+        })
+    }
+
+    fn services(&self) -> Arc<InstanceServices> {
+        Arc::new(InstanceServices::new(
+            &self.spec.id.connector,
+            Some(self.spec.id.task),
+            self.control.clone(),
+            self.environment.offsets.clone(),
+            self.environment.state.clone(),
+        ))
+    }
+
+    fn client(&self, kind: ClientKind, config: &Config) -> Result<ClientSettings, TaskError> {
+        client_settings(&self.environment.config, kind, config, &self.spec.id)
+            .map_err(|error| TaskError::new(error.to_string()))
+    }
+
+    fn chain(&self, config: &Config, services: &Arc<InstanceServices>) -> Result<TransformChain, TaskError> {
+        let (registry, services) = (self.environment.registry.clone(), services.clone());
+        let resolve = move |class: &str| {
+            let class = registry.transform(class, None).map_err(|error| Error::failed(error.to_string()))?;
+            class.transform(services.clone())
+        };
+        checked(TransformChain::build(config, &resolve))
+    }
+
+    fn converters(&self, config: &Config) -> Result<Converters, TaskError> {
+        let worker = &self.environment.config;
+        Ok(Converters {
+            key: self.converter("key.converter", &worker.key_converter, config, true)?,
+            value: self.converter("value.converter", &worker.value_converter, config, false)?,
+            header: self.header_converter(&worker.header_converter, config)?,
+        })
+    }
+
+    /// A connector that names its own converter configures it alone; otherwise the worker's converter and its settings apply.
+    fn converter(
+        &self,
+        key: &str,
+        default: &str,
+        config: &Config,
+        is_key: bool,
+    ) -> Result<Named<dyn Converter>, TaskError> {
+        let (class, own) = self.converter_config(key, default, config);
+        let converter = checked(converter::converter(&class, &own, is_key))?;
+        Ok(Named { class, converter })
+    }
+
+    fn header_converter(&self, default: &str, config: &Config) -> Result<Named<dyn HeaderConverter>, TaskError> {
+        let (class, own) = self.converter_config("header.converter", default, config);
+        let converter = checked(converter::header_converter(&class, &own))?;
+        Ok(Named { class, converter })
+    }
+
+    fn converter_config(&self, key: &str, default: &str, config: &Config) -> (String, Config) {
+        let prefix = format!("{key}.");
+        match config.get(key) {
+            Some(class) => (class.to_owned(), config.with_prefix(&prefix)),
+            None => (default.to_owned(), self.environment.config.properties.with_prefix(&prefix)),
+        }
+    }
+
+    fn dead_letters(&self, config: &Config) -> Result<Option<DeadLetters>, TaskError> {
+        let Some(topic) =
+            config.get("errors.deadletterqueue.topic.name").map(str::trim).filter(|topic| !topic.is_empty())
+        else {
+            return Ok(None);
+        };
+        Ok(Some(DeadLetters {
+            topic: topic.to_owned(),
+            context_headers: checked(config.parsed("errors.deadletterqueue.context.headers.enable", false))?,
+            connector: self.spec.id.connector.clone(),
+            task: self.spec.id.task,
+            producer: self.environment.log.producer(&self.client(ClientKind::Producer, config)?)?,
+            timeout: Duration::from_secs(60),
+            sent: 0,
+        }))
+    }
+
+    fn topic_used(&self) -> TopicUsed {
+        let (environment, id) = (self.environment.clone(), self.spec.id.clone());
+        Arc::new(move |topic| {
+            let (connector, task, topic) = (id.connector.clone(), id.task, topic.to_owned());
+            environment.send(WorkerEvent::TopicUsed { connector, task, topic });
+        })
+    }
+
+    fn report(&self) -> Report {
+        let (environment, id, control) = (self.environment.clone(), self.spec.id.clone(), self.control.clone());
+        Arc::new(move |state: State| {
+            if !control.fenced() {
+                environment.send(WorkerEvent::Task { id: id.clone(), state, trace: None });
+            }
+        })
+    }
+}
+
+fn checked<T>(answer: tributary_sdk::Result<T>) -> Result<T, TaskError> {
+    answer.map_err(|error| TaskError::new(error.to_string()))
+}
+
+fn subscription(config: &Config) -> Result<Subscription, TaskError> {
+    let topics = config.list("topics").into_iter().map(str::to_owned).collect::<Vec<_>>();
+    match config.get("topics.regex").map(str::trim).filter(|regex| !regex.is_empty()) {
+        Some(regex) if topics.is_empty() => Ok(Subscription::Pattern(regex.to_owned())),
+        None if !topics.is_empty() => Ok(Subscription::Topics(topics)),
+        Some(_) => Err(TaskError::new("topics and topics.regex are both set; leave one out")),
+        None => Err(TaskError::new("a sink connector needs topics or topics.regex")),
+    }
+}

@@ -1,0 +1,65 @@
+//! What connectors and tasks are made with: the worker's config, plugins, log and stores.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use tributary_sdk::{Config, Services};
+
+use super::WorkerEvent;
+use crate::config::{Providers, WorkerConfig};
+use crate::log::Log;
+use crate::plugin::{ConnectorHandle, PluginClass, Registry};
+use crate::storage::{OffsetStore, StateStore};
+use crate::task::errors::TaskError;
+
+/// Shared by everything that the worker runs.
+pub struct Environment {
+    /// The worker's properties.
+    pub config: Arc<WorkerConfig>,
+    /// Resolves `${provider:…}` where values are needed, and only there.
+    pub providers: Providers,
+    /// The known classes.
+    pub registry: Arc<Registry>,
+    /// Kafka, or the embedded log.
+    pub log: Arc<dyn Log>,
+    /// Source offsets.
+    pub offsets: Arc<dyn OffsetStore>,
+    /// Keyed state.
+    pub state: Arc<dyn StateStore>,
+    /// Takes what happens.
+    pub events: Sender<WorkerEvent>,
+}
+
+impl Environment {
+    /// A config with its secrets. Must not be stored, logged or shown.
+    pub fn resolve(&self, config: &Config) -> Result<Config, TaskError> {
+        self.providers.resolve(config).map_err(|error| TaskError::new(error.to_string()))
+    }
+
+    /// The connector's class.
+    pub fn class(&self, config: &Config) -> Result<PluginClass, TaskError> {
+        let name = config.required("connector.class").map_err(|error| TaskError::new(error.to_string()))?;
+        self.registry
+            .connector(name, config.get("connector.plugin.version"))
+            .map_err(|error| TaskError::new(error.to_string()))
+    }
+
+    /// Makes an unstarted connector. Opens its library on first use.
+    pub fn create_connector(
+        &self,
+        config: &Config,
+        services: Arc<dyn Services>,
+    ) -> Result<Box<dyn ConnectorHandle>, TaskError> {
+        self.class(config)?.connector(services).map_err(|error| TaskError::of_call("create", error))
+    }
+
+    /// `tasks.max`.
+    pub fn tasks_max(&self, config: &Config) -> Result<usize, TaskError> {
+        config.parsed("tasks.max", 1).map_err(|error| TaskError::new(error.to_string()))
+    }
+
+    /// Reports what happened; nobody listens any more only while the worker ends.
+    pub fn send(&self, event: WorkerEvent) {
+        _ = self.events.send(event);
+    }
+}
