@@ -129,11 +129,11 @@ impl Assembly<'_> {
 
     fn chain(&self, config: &Config, services: &Arc<InstanceServices>) -> Result<TransformChain, TaskError> {
         let (registry, services) = (self.environment.registry.clone(), services.clone());
-        let resolve = move |class: &str| {
+        let mut resolve = move |class: &str| {
             let class = registry.transform(class, None).map_err(|error| Error::failed(error.to_string()))?;
             class.transform(services.clone())
         };
-        checked(TransformChain::build(config, &resolve))
+        checked(TransformChain::build(config, &mut resolve))
     }
 
     fn converters(&self, config: &Config) -> Result<Converters, TaskError> {

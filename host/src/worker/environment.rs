@@ -1,12 +1,12 @@
 //! What connectors and tasks are made with: the worker's config, plugins, log and stores.
 
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 
 use tributary_sdk::{Config, Services};
 
 use super::WorkerEvent;
-use crate::config::{Providers, WorkerConfig};
+use crate::config::WorkerConfig;
+use crate::herder::EventSink;
 use crate::log::Log;
 use crate::plugin::{ConnectorHandle, PluginClass, Registry};
 use crate::storage::{OffsetStore, StateStore};
@@ -16,8 +16,6 @@ use crate::task::errors::TaskError;
 pub struct Environment {
     /// The worker's properties.
     pub config: Arc<WorkerConfig>,
-    /// Resolves `${provider:…}` where values are needed, and only there.
-    pub providers: Providers,
     /// The known classes.
     pub registry: Arc<Registry>,
     /// Kafka, or the embedded log.
@@ -27,13 +25,13 @@ pub struct Environment {
     /// Keyed state.
     pub state: Arc<dyn StateStore>,
     /// Takes what happens.
-    pub events: Sender<WorkerEvent>,
+    pub events: EventSink,
 }
 
 impl Environment {
     /// A config with its secrets. Must not be stored, logged or shown.
     pub fn resolve(&self, config: &Config) -> Result<Config, TaskError> {
-        self.providers.resolve(config).map_err(|error| TaskError::new(error.to_string()))
+        self.config.providers.resolve(config).map_err(|error| TaskError::new(error.to_string()))
     }
 
     /// The connector's class.
@@ -58,8 +56,8 @@ impl Environment {
         config.parsed("tasks.max", 1).map_err(|error| TaskError::new(error.to_string()))
     }
 
-    /// Reports what happened; nobody listens any more only while the worker ends.
+    /// Reports what happened.
     pub fn send(&self, event: WorkerEvent) {
-        _ = self.events.send(event);
+        (self.events)(event);
     }
 }

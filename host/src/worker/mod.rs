@@ -1,4 +1,18 @@
-//! tmp
+//! The worker: runs connectors and tasks, each on threads of its own.
+//!
+//! The herder decides what runs; the worker runs it and reports every change of state as a [`WorkerEvent`].
+//! No call here waits for a plugin, except where it says so.
+
+mod assembly;
+mod connector_thread;
+mod environment;
 mod latch;
+mod task_thread;
 mod types;
+mod validation;
+#[allow(clippy::module_inception)]
+mod worker;
+
+pub use environment::Environment;
 pub use types::{ConnectorSpec, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};
+pub use worker::Worker;

@@ -5,9 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::connector_thread::ConnectorThread;
+use tributary_sdk::Config;
+
 use super::environment::Environment;
 use super::task_thread::TaskThread;
+use super::validation;
 use super::{ConnectorSpec, State, TaskId, TaskProgress, TaskSpec};
+use crate::herder::TaskRunner;
 
 /// How long the log may take to let members go.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,13 +29,10 @@ impl Worker {
         Self { environment, connectors: Mutex::default(), tasks: Mutex::default() }
     }
 
-    /// What connectors and tasks are made with.
-    pub fn environment(&self) -> &Arc<Environment> {
-        &self.environment
-    }
+}
 
-    /// Starts a connector.
-    pub fn start_connector(&self, spec: ConnectorSpec) {
+impl TaskRunner for Worker {
+    fn start_connector(&self, spec: ConnectorSpec) {
         let name = spec.name.clone();
         let connector = ConnectorThread::start(self.environment.clone(), spec);
         if let Some(previous) = lock(&self.connectors).insert(name, connector) {
@@ -39,8 +40,7 @@ impl Worker {
         }
     }
 
-    /// Stops a connector; returns when it has ended, or was abandoned at the deadline.
-    pub fn stop_connector(&self, name: &str) {
+    fn stop_connector(&self, name: &str) {
         let Some(connector) = lock(&self.connectors).remove(name) else { return };
         connector.stop();
         if !connector.ended().wait(self.environment.config.task_shutdown_timeout) {
@@ -52,15 +52,13 @@ impl Worker {
         }
     }
 
-    /// Asks a connector for its task configs; they come as an event.
-    pub fn request_task_configs(&self, name: &str, max_tasks: usize) {
+    fn request_task_configs(&self, name: &str, max_tasks: usize) {
         if let Some(connector) = lock(&self.connectors).get(name) {
             connector.request_task_configs(max_tasks);
         }
     }
 
-    /// Starts a task. One of the same id that still runs is fenced.
-    pub fn start_task(&self, spec: TaskSpec) {
+    fn start_task(&self, spec: TaskSpec) {
         let id = spec.id.clone();
         let task = TaskThread::start(self.environment.clone(), spec);
         if let Some(previous) = lock(&self.tasks).insert(id, task) {
@@ -68,8 +66,7 @@ impl Worker {
         }
     }
 
-    /// Stops tasks, all at once; returns when they have ended, or were fenced at the deadline.
-    pub fn stop_tasks(&self, ids: &[TaskId]) {
+    fn stop_tasks(&self, ids: &[TaskId]) {
         let stopping = {
             let mut tasks = lock(&self.tasks);
             ids.iter().filter_map(|id| Some((id, tasks.remove(id)?))).collect::<Vec<_>>()
@@ -90,9 +87,7 @@ impl Worker {
         }
     }
 
-    /// Takes stopped sink tasks that will not come back out of their consumer group, so that their partitions are free at once
-    /// and the group's offsets can be changed. Blocks for the log's answer; failing only means waiting for the sessions to end.
-    pub fn leave_group(&self, group: &str, ids: &[TaskId]) {
+    fn leave_group(&self, group: &str, ids: &[TaskId]) {
         let log = &self.environment.log;
         if ids.is_empty() || !log.static_membership() {
             return;
@@ -101,8 +96,7 @@ impl Worker {
         log.remove_static_members(group, &members, LEAVE_TIMEOUT).unwrap_or_else(|error| tracing::warn!("{error}"));
     }
 
-    /// Sets the target state of a connector and of its running tasks.
-    pub fn set_target_state(&self, connector: &str, target: State) {
+    fn set_target_state(&self, connector: &str, target: State) {
         if let Some(connector) = lock(&self.connectors).get(connector) {
             connector.set_target(target);
         }
@@ -113,13 +107,15 @@ impl Worker {
         }
     }
 
-    /// What a running task has done.
-    pub fn progress(&self, id: &TaskId) -> Option<TaskProgress> {
+    fn validate_connector(&self, config: &Config) -> Result<Vec<(String, String)>, String> {
+        validation::validate(&self.environment, config)
+    }
+
+    fn progress(&self, id: &TaskId) -> Option<TaskProgress> {
         lock(&self.tasks).get(id).map(TaskThread::progress)
     }
 
-    /// Stops everything, tasks first.
-    pub fn shutdown(&self) {
+    fn shutdown(&self) {
         let tasks = lock(&self.tasks).keys().cloned().collect::<Vec<_>>();
         self.stop_tasks(&tasks);
         let connectors = std::mem::take(&mut *lock(&self.connectors));
