@@ -17,10 +17,6 @@ impl Latch {
         self.opened.notify_all();
     }
 
-    /// Whether it is open.
-    pub fn is_open(&self) -> bool {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 
     /// Waits until it is open, or until `deadline`. Answers whether it is.
     pub fn wait_until(&self, deadline: Instant) -> bool {

@@ -28,7 +28,6 @@ impl Worker {
     pub fn new(environment: Arc<Environment>) -> Self {
         Self { environment, connectors: Mutex::default(), tasks: Mutex::default() }
     }
-
 }
 
 impl TaskRunner for Worker {
