@@ -1,11 +1,14 @@
 //! Tributary: a connector host. See ARCHITECTURE.md for the map.
 
+pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod converter;
 pub mod herder;
 pub mod log;
 pub mod plugin;
 pub mod rest;
+pub mod standalone;
 pub mod storage;
 pub mod task;
 pub mod telemetry;

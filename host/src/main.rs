@@ -1,3 +1,7 @@
 //! The `tributary` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tributary::cli::run()
+}

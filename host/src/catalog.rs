@@ -1,0 +1,46 @@
+//! Every class that a worker offers: connectors and transforms of plugins, and the built-in converters, transforms and predicates.
+
+use crate::converter::{self, ClassInfo, ClassKind};
+use crate::herder::{PluginClass, PluginKind};
+use crate::plugin::{Kind, Registry};
+use crate::transform;
+
+/// The registry with the plugins that are linked into the worker.
+pub fn builtin_registry() -> Registry {
+    Registry::new().with_builtin(tributary_connector_file::plugin()).with_builtin(tributary_connector_generator::plugin())
+}
+
+/// What the REST API lists and validates. Nothing is executed for it.
+pub fn classes(registry: &Registry) -> Vec<PluginClass> {
+    let plugins = registry.classes().iter().map(|class| {
+        let info = class.info();
+        PluginClass {
+            class: info.class.clone(),
+            aliases: info.names().filter(|name| *name != info.class).map(str::to_owned).collect(),
+            kind: match info.kind {
+                Kind::Source => PluginKind::Source,
+                Kind::Sink => PluginKind::Sink,
+                Kind::Transform => PluginKind::Transformation,
+            },
+            version: info.version.clone(),
+            config_def: info.config_def.clone(),
+        }
+    });
+    let builtin = converter::registry::class_infos().iter().cloned().chain(transform::class_infos()).map(of_builtin);
+    plugins.chain(builtin).collect()
+}
+
+fn of_builtin(info: ClassInfo) -> PluginClass {
+    PluginClass {
+        class: info.class.to_owned(),
+        aliases: info.aliases.iter().map(|&alias| alias.to_owned()).collect(),
+        kind: match info.kind {
+            ClassKind::Converter => PluginKind::Converter,
+            ClassKind::HeaderConverter => PluginKind::HeaderConverter,
+            ClassKind::Transformation => PluginKind::Transformation,
+            ClassKind::Predicate => PluginKind::Predicate,
+        },
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        config_def: (info.config_def)(),
+    }
+}

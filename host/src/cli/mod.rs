@@ -1,0 +1,30 @@
+//! The command line: thin, each command a file.
+
+mod arguments;
+mod plugins;
+mod standalone;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use arguments::Arguments;
+use arguments::Command;
+
+/// Runs what the arguments say. Errors go to standard error, and say what to do.
+pub fn run() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Standalone { properties, connectors } => standalone::run(&properties, &connectors),
+        Command::Plugins(command) => plugins::run(command),
+        Command::Validate { properties, connectors } => validate::run(properties.as_deref(), &connectors),
+        Command::Version => {
+            println!("tributary {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|message| {
+        eprintln!("tributary: {message}");
+        ExitCode::FAILURE
+    })
+}

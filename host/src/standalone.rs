@@ -1,0 +1,191 @@
+//! A standalone worker: stores, log, plugins, herder and REST API in one process.
+//!
+//! It starts in the order that leaves nothing half-done: the listeners are bound first, so that a port in use is an error
+//! before anything is opened; then the data directory, which one worker at a time may have; then the log; then what was
+//! stored is started. It ends in the opposite order, tasks first.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::catalog;
+use crate::config::validation::Validator;
+use crate::config::{Bootstrap, ConnectorFile, Scheme, WorkerConfig};
+use crate::herder::{Herder, HerderDeps, HerderSettings, PluginCatalog, Standalone, TaskRunner};
+use crate::log::{Log, open_log};
+use crate::rest::{Api, ApiSettings, RestServer};
+use crate::storage::SqliteStore;
+use crate::telemetry::Loggers;
+use crate::worker::{Environment, Worker};
+
+/// How long requests under way may take to finish when the worker ends.
+const REST_GRACE: Duration = Duration::from_secs(3);
+/// How often the cluster id is asked for until it is known.
+const CLUSTER_ID_RETRY: Duration = Duration::from_secs(5);
+
+/// A running worker.
+pub struct StandaloneWorker {
+    herder: Herder,
+    herder_thread: JoinHandle<()>,
+    runtime: tokio::runtime::Runtime,
+    serving: tokio::task::JoinHandle<()>,
+    end: watch::Sender<bool>,
+    addresses: Vec<SocketAddr>,
+    url: String,
+    runner: Arc<dyn TaskRunner>,
+}
+
+impl StandaloneWorker {
+    /// Starts a worker. The error says what to do.
+    pub fn start(config: WorkerConfig, loggers: Loggers) -> Result<Self, String> {
+        let rest = RestServer::bind(&config.listeners).map_err(|error| error.to_string())?;
+        let addresses = rest.addresses();
+        let port = addresses.first().map_or(0, SocketAddr::port);
+        let worker_id = config.worker_id(port);
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let store = SqliteStore::open(&config.data_dir).map_err(|error| error.to_string())?;
+        let cluster = config.cluster_settings().map_err(|error| error.to_string())?;
+        let bootstrap = match &config.bootstrap {
+            Bootstrap::Embedded => "embedded",
+            Bootstrap::Kafka(servers) => servers,
+        };
+        let log = open_log(bootstrap, &cluster, &config.data_dir).map_err(|error| error.to_string())?;
+        let registry = catalog::builtin_registry().scan(&config.plugin_path, &config.data_dir.join("plugins"));
+        for problem in registry.problems() {
+            tracing::warn!("{problem}");
+        }
+        let config = Arc::new(config);
+        let (herder, standalone) = Standalone::new();
+        let plugins: Arc<dyn PluginCatalog> = Arc::new(catalog::classes(&registry));
+        let runner: Arc<dyn TaskRunner> = Arc::new(Worker::new(Arc::new(Environment {
+            config: config.clone(),
+            registry: Arc::new(registry),
+            log: log.clone(),
+            offsets: Arc::new(store.clone()),
+            state: Arc::new(store.clone()),
+            events: herder.event_sink(),
+        })));
+        let deps = HerderDeps {
+            configs: Arc::new(store.clone()),
+            statuses: Arc::new(store),
+            runner: runner.clone(),
+            plugins: plugins.clone(),
+        };
+        let settings = HerderSettings { worker_id: worker_id.clone(), topic_tracking: config.topic_tracking };
+        let herder_thread = standalone.start(deps, settings).map_err(|error| error.to_string())?;
+
+        let cluster_id = Arc::new(OnceLock::new());
+        learn_cluster_id(log, cluster_id.clone());
+        let api = Arc::new(Api {
+            herder: herder.clone(),
+            runner: runner.clone(),
+            validator: Arc::new(Validator::new(plugins.clone())),
+            plugins,
+            loggers,
+            cluster_id,
+            settings: ApiSettings {
+                worker_id,
+                max_body: config.rest_max_body,
+                request_timeout: config.rest_request_timeout,
+                topic_tracking: config.topic_tracking,
+                topic_tracking_reset: config.topic_tracking_reset,
+            },
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(16)
+            .thread_name("rest")
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot start the REST threads: {error}"))?;
+        let (end, ending) = watch::channel(false);
+        let serving = runtime.spawn(rest.serve(api, ending, REST_GRACE));
+        let scheme = match config.listeners[0].scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        let host = &config.listeners[0].host;
+        let host = if matches!(host.as_str(), "" | "*" | "0.0.0.0" | "::") { "localhost" } else { host };
+        let url = format!("{scheme}://{host}:{port}");
+        Ok(Self { herder, herder_thread, runtime, serving, end, addresses, url, runner })
+    }
+
+    /// The addresses that the REST API listens on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The REST API's URL, as a user on this machine may open it.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Commands, and the snapshot of everything.
+    pub fn herder(&self) -> &Herder {
+        &self.herder
+    }
+
+    /// Progress of tasks.
+    pub fn runner(&self) -> &Arc<dyn TaskRunner> {
+        &self.runner
+    }
+
+    /// Creates or updates a connector as its file says.
+    pub fn put(&self, file: ConnectorFile) -> Result<(), String> {
+        let ConnectorFile { name, config, initial_state } = file;
+        let put = self.runtime.block_on(self.herder.put_file(&name, config, initial_state));
+        put.map(|_| ()).map_err(|error| format!("connector {name}: {error}"))
+    }
+
+    /// Waits for SIGTERM or SIGINT.
+    pub fn wait_for_signal(&self) {
+        self.runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+            else {
+                tracing::error!("cannot listen for signals; stop the worker with kill -9, which loses nothing");
+                return std::future::pending().await;
+            };
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            tracing::info!("stopping on {name}");
+        });
+    }
+
+    /// Stops everything gracefully.
+    pub fn shutdown(self) {
+        self.runtime.block_on(self.herder.shutdown());
+        if self.herder_thread.join().is_err() {
+            tracing::error!("the herder's thread panicked; this is a bug of the worker");
+        }
+        self.end.send_replace(true);
+        if self.runtime.block_on(self.serving).is_err() {
+            tracing::error!("the REST server panicked; this is a bug of the worker");
+        }
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        tracing::info!("stopped");
+    }
+}
+
+/// Asks for the cluster id on a thread of its own: the worker starts, and answers, while the cluster is away.
+fn learn_cluster_id(log: Arc<dyn Log>, cluster_id: Arc<OnceLock<String>>) {
+    let ask = move || {
+        loop {
+            match log.cluster_id(Duration::from_secs(10)) {
+                Ok(id) => break _ = cluster_id.set(id),
+                Err(error) => tracing::warn!("the cluster does not answer yet: {error}"),
+            }
+            std::thread::sleep(CLUSTER_ID_RETRY);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("cluster-id".to_owned()).spawn(ask) {
+        tracing::error!("cannot start a thread: {error}");
+    }
+}
