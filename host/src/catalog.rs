@@ -16,7 +16,7 @@ pub fn classes(registry: &Registry) -> Vec<PluginClass> {
         let info = class.info();
         PluginClass {
             class: info.class.clone(),
-            aliases: info.names().filter(|name| *name != info.class).map(str::to_owned).collect(),
+            aliases: short_names(info),
             kind: match info.kind {
                 Kind::Source => PluginKind::Source,
                 Kind::Sink => PluginKind::Sink,
@@ -28,6 +28,19 @@ pub fn classes(registry: &Registry) -> Vec<PluginClass> {
     });
     let builtin = converter::registry::class_infos().iter().cloned().chain(transform::class_infos()).map(of_builtin);
     plugins.chain(builtin).collect()
+}
+
+/// Every other name of a class: full aliases, and the last part of each, with and without `Connector`.
+fn short_names(info: &crate::plugin::ClassInfo) -> Vec<String> {
+    let mut names = info.aliases.clone();
+    for full in std::iter::once(&info.class).chain(&info.aliases) {
+        let simple = full.rsplit('.').next().unwrap_or(full);
+        names.push(simple.to_owned());
+        names.extend(simple.strip_suffix("Connector").map(str::to_owned));
+    }
+    names.sort();
+    names.dedup();
+    names
 }
 
 fn of_builtin(info: ClassInfo) -> PluginClass {

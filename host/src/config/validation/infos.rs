@@ -97,6 +97,11 @@ impl From<&ConfigKey> for ConfigKeyInfo {
 }
 
 impl ConfigInfos {
+    /// What is wrong, a message each.
+    pub fn problems(&self) -> Vec<String> {
+        self.configs.iter().flat_map(|config| config.value.errors.iter().cloned()).collect()
+    }
+
     /// Connect's message about all errors; `None` if there are none.
     pub fn summary(&self) -> Option<String> {
         if self.error_count == 0 {
