@@ -7,7 +7,9 @@ use crate::transform;
 
 /// The registry with the plugins that are linked into the worker.
 pub fn builtin_registry() -> Registry {
-    Registry::new().with_builtin(tributary_connector_file::plugin()).with_builtin(tributary_connector_generator::plugin())
+    Registry::new()
+        .with_builtin(tributary_connector_file::plugin())
+        .with_builtin(tributary_connector_generator::plugin())
 }
 
 /// What the REST API lists and validates. Nothing is executed for it.

@@ -17,8 +17,8 @@ use crate::config::{Bootstrap, ConnectorFile, Scheme, WorkerConfig};
 use crate::herder::{Herder, HerderDeps, HerderSettings, PluginCatalog, Standalone, TaskRunner};
 use crate::log::{Log, open_log};
 use crate::rest::{Api, ApiSettings, RestServer};
-use crate::storage::SqliteStore;
-use crate::telemetry::Loggers;
+use crate::storage::sqlite::SqliteStore;
+
 use crate::worker::{Environment, Worker};
 
 /// How long requests under way may take to finish when the worker ends.
@@ -40,7 +40,7 @@ pub struct StandaloneWorker {
 
 impl StandaloneWorker {
     /// Starts a worker. The error says what to do.
-    pub fn start(config: WorkerConfig, loggers: Loggers) -> Result<Self, String> {
+    pub fn start(config: WorkerConfig) -> Result<Self, String> {
         let rest = RestServer::bind(&config.listeners).map_err(|error| error.to_string())?;
         let addresses = rest.addresses();
         let port = addresses.first().map_or(0, SocketAddr::port);
@@ -55,10 +55,7 @@ impl StandaloneWorker {
             Bootstrap::Kafka(servers) => servers,
         };
         let log = open_log(bootstrap, &cluster, &config.data_dir).map_err(|error| error.to_string())?;
-        let registry = catalog::builtin_registry().scan(&config.plugin_path, &config.data_dir.join("plugins"));
-        for problem in registry.problems() {
-            tracing::warn!("{problem}");
-        }
+        let registry = catalog::builtin_registry();
         let config = Arc::new(config);
         let (herder, standalone) = Standalone::new();
         let plugins: Arc<dyn PluginCatalog> = Arc::new(catalog::classes(&registry));
@@ -86,7 +83,7 @@ impl StandaloneWorker {
             runner: runner.clone(),
             validator: Arc::new(Validator::new(plugins.clone())),
             plugins,
-            loggers,
+
             cluster_id,
             settings: ApiSettings {
                 worker_id,
@@ -146,7 +143,8 @@ impl StandaloneWorker {
     pub fn wait_for_signal(&self) {
         self.runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+            let (Ok(mut terminate), Ok(mut interrupt)) =
+                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
             else {
                 tracing::error!("cannot listen for signals; stop the worker with kill -9, which loses nothing");
                 return std::future::pending().await;
@@ -179,7 +177,10 @@ fn learn_cluster_id(log: Arc<dyn Log>, cluster_id: Arc<OnceLock<String>>) {
     let ask = move || {
         loop {
             match log.cluster_id(Duration::from_secs(10)) {
-                Ok(id) => break _ = cluster_id.set(id),
+                Ok(id) => {
+                    let _ = cluster_id.set(id);
+                    return;
+                }
                 Err(error) => tracing::warn!("the cluster does not answer yet: {error}"),
             }
             std::thread::sleep(CLUSTER_ID_RETRY);

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use crate::config::{ConnectorFile, WorkerConfig};
 use crate::standalone::StandaloneWorker;
-use crate::telemetry::start_logging;
 
 /// Runs a worker until it is told to stop.
 pub fn run(properties: &Path, connectors: &[PathBuf]) -> Result<ExitCode, String> {
@@ -15,8 +14,8 @@ pub fn run(properties: &Path, connectors: &[PathBuf]) -> Result<ExitCode, String
     // A file that cannot be read is an error before anything is started.
     let connectors = connectors.iter().map(|path| ConnectorFile::read(path)).collect::<Result<Vec<_>, _>>();
     let connectors = connectors.map_err(|error| error.to_string())?;
-    let loggers = start_logging(&config.log_level, config.log_json)?;
-    let worker = StandaloneWorker::start(config, loggers)?;
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let worker = StandaloneWorker::start(config)?;
     tracing::info!("the REST API answers on {} after {:?}", worker.url(), begun.elapsed());
     for connector in connectors {
         if let Err(message) = worker.put(connector) {

@@ -17,7 +17,6 @@ impl Latch {
         self.opened.notify_all();
     }
 
-
     /// Waits until it is open, or until `deadline`. Answers whether it is.
     pub fn wait_until(&self, deadline: Instant) -> bool {
         let left = deadline.saturating_duration_since(Instant::now());
