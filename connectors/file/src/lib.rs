@@ -16,8 +16,6 @@ mod stream;
 mod tail;
 
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
 mod throughput;
 
 pub use sink::{FileStreamSinkConnector, FileStreamSinkTask};

@@ -367,7 +367,7 @@ impl Reader {
         let Lines { values, offsets, consumed } = lines;
         let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
         match StringArray::try_new(offsets, Buffer::from_vec(values), None) {
-            Ok(text) => self.hand_over(Column::text(text), output),
+            Ok(text) => self.hand_over(Column::text(text), consumed, output),
             Err(_) => self.emit_mixed(consumed, output),
         }
     }
@@ -382,27 +382,33 @@ impl Reader {
                 let valid = simdutf8::basic::from_utf8(line).is_ok();
                 *run.get_or_insert(valid) == valid
             };
-            let (Lines { values, offsets, .. }, _) = self.buffer.take(self.config.batch_size, self.finished, same);
+            let (Lines { values, offsets, consumed }, _) =
+                self.buffer.take(self.config.batch_size, self.finished, same);
             let (offsets, values) = (OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(values));
             let column = match run {
                 Some(true) => Column::text(StringArray::try_new(offsets, values, None)?),
                 _ => Column::bytes(BinaryArray::try_new(offsets, values, None)?),
             };
-            self.hand_over(column, output)?;
+            self.hand_over(column, consumed, output)?;
         }
         Ok(())
     }
 
-    /// Emits lines that end at the buffer's position.
-    fn hand_over(&self, column: Column, output: &mut Output<'_>) -> Result<()> {
+    /// Emits lines that end at the buffer's position and took up `consumed` bytes of it.
+    fn hand_over(&mut self, column: Column, consumed: usize, output: &mut Output<'_>) -> Result<()> {
         let batch = Batch::new(self.config.topic.clone(), column);
-        output.emit(match &self.partition {
+        let emitted = output.emit(match &self.partition {
             None => batch,
             Some(partition) => {
                 let offset = offsets::offset_text(self.buffer.position(), self.identity.as_deref());
                 batch.with_resume_point(partition.clone(), &offset)
             }
-        })
+        });
+        if emitted.is_err() {
+            // Lines that were not taken are given again.
+            self.buffer.put_back(consumed);
+        }
+        emitted
     }
 }
 

@@ -4,20 +4,23 @@ use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use tributary_sdk::Column;
 use tributary_sdk::arrow::array::{BinaryArray, StringArray};
+use tributary_testkit::TestServices;
 
 use super::*;
-use crate::testing::{TestServices, config};
 
 fn task(context: &Context, path: &Path, extra: &[(&str, &str)]) -> Result<FileStreamSinkTask> {
-    let mut config = config(extra);
+    let mut config: Config = extra.iter().copied().collect();
     config.set("file", path.to_str().unwrap());
     let mut task = FileStreamSinkTask::default();
     task.start(context, &config)?;
     Ok(task)
+}
+
+fn warnings(services: &TestServices, text: &str) -> usize {
+    services.logs().iter().filter(|line| line.message.contains(text)).count()
 }
 
 fn text<'a>(lines: impl IntoIterator<Item = &'a str>) -> Batch {
@@ -36,7 +39,7 @@ fn each_form_has_its_lines() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("out.txt");
     fs::write(&path, "already there\n").unwrap();
-    let (_, context) = TestServices::new();
+    let context = TestServices::new().context();
     let mut task = task(&context, &path, &[]).unwrap();
     put(&mut task, Batch::new("t", Column::text(StringArray::from(vec![Some("one"), None, Some(""), Some("é")]))))
         .unwrap();
@@ -60,7 +63,8 @@ fn each_form_has_its_lines() {
 #[test]
 fn a_torn_last_line_is_mended_at_the_start() {
     let directory = tempfile::tempdir().unwrap();
-    let (services, context) = TestServices::new();
+    let services = TestServices::new();
+    let context = services.context();
     let long = "y".repeat(100_000);
     let cases = [
         ("", "", ""),
@@ -79,7 +83,7 @@ fn a_torn_last_line_is_mended_at_the_start() {
             assert_eq!(fs::read_to_string(&path).unwrap(), format!("{after}next\n"), "case {number}, {mode}");
         }
     }
-    assert_eq!(services.warnings("They were: \"b\""), 2);
+    assert_eq!(warnings(&services, "They were: \"b\""), 2);
 }
 
 #[test]
@@ -88,7 +92,7 @@ fn a_file_without_any_line_is_not_cut() {
     let path = directory.path().join("disk.img");
     let file = fs::File::create(&path).unwrap();
     file.set_len(100 << 20).unwrap();
-    let (_, context) = TestServices::new();
+    let context = TestServices::new().context();
     let error = task(&context, &path, &[]).map(|_| ()).unwrap_err();
     assert!(!error.is_retriable());
     assert!(error.to_string().contains("this sink did not write it"), "{error}");
@@ -99,7 +103,8 @@ fn a_file_without_any_line_is_not_cut() {
 fn a_file_moved_away_is_created_anew() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("out.txt");
-    let (services, context) = TestServices::new();
+    let services = TestServices::new();
+    let context = services.context();
     let mut task = task(&context, &path, &[("sync", "data")]).unwrap();
     put(&mut task, text(["one"])).unwrap();
     task.flush(&[]).unwrap();
@@ -110,7 +115,7 @@ fn a_file_moved_away_is_created_anew() {
     task.flush(&[]).unwrap();
     assert_eq!(fs::read_to_string(directory.path().join("out.txt.1")).unwrap(), "one\ntwo\n");
     assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
-    assert_eq!(services.warnings("was renamed or removed"), 1);
+    assert_eq!(warnings(&services, "was renamed or removed"), 1);
 }
 
 #[test]
@@ -121,12 +126,16 @@ fn tasks_share_a_file_line_by_line() {
         for name in ["a", "b", "c"] {
             let path = &path;
             scope.spawn(move || {
-                let (services, context) = TestServices::new();
-                services.sleeps.store(true, Ordering::Relaxed);
+                let context = TestServices::new().context();
                 let line = name.repeat(500);
                 for _ in 0..20 {
                     // Starting mends, which must not cut what another one is writing.
-                    let mut task = task(&context, path, &[]).unwrap();
+                    let mut task = loop {
+                        match task(&context, path, &[]) {
+                            Ok(task) => break task,
+                            Err(error) => assert!(error.is_retriable(), "{error}"),
+                        }
+                    };
                     for _ in 0..10 {
                         while let Err(error) = put(&mut task, text(std::iter::repeat_n(line.as_str(), 200))) {
                             assert!(error.is_retriable(), "{error}");
@@ -143,7 +152,7 @@ fn tasks_share_a_file_line_by_line() {
 
 #[test]
 fn a_full_device_is_retried() {
-    let (_, context) = TestServices::new();
+    let context = TestServices::new().context();
     let mut task = task(&context, Path::new("/dev/full"), &[]).unwrap();
     let error = put(&mut task, text(["one"])).unwrap_err();
     assert!(error.is_retriable());
@@ -158,7 +167,7 @@ fn a_full_device_is_retried() {
 #[test]
 fn a_directory_or_a_place_that_is_not_there_is_named() {
     let directory = tempfile::tempdir().unwrap();
-    let (_, context) = TestServices::new();
+    let context = TestServices::new().context();
     let error = task(&context, directory.path(), &[]).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("it is a directory; name a file"), "{error}");
     let error = task(&context, &directory.path().join("missing/out.txt"), &[]).map(|_| ()).unwrap_err();
@@ -171,7 +180,7 @@ fn a_pipe_waits_for_its_reader() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-    let (_, context) = TestServices::new();
+    let context = TestServices::new().context();
     assert!(task(&context, &path, &[]).map(|_| ()).unwrap_err().is_retriable(), "no reader yet");
     let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let reader = OpenOptions::new().read(true).custom_flags(flags).open(&path).unwrap();

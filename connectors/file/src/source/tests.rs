@@ -3,13 +3,16 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 
 use tempfile::TempDir;
 use tributary_sdk::{Form, Level};
+use tributary_testkit::{TestServices, rows};
 
 use super::*;
-use crate::testing::{TestServices, config};
+
+fn config(pairs: &[(&str, &str)]) -> Config {
+    pairs.iter().copied().collect()
+}
 
 struct Rig {
     directory: TempDir,
@@ -22,7 +25,8 @@ struct Rig {
 impl Rig {
     fn new(extra: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (services, context) = TestServices::new();
+        let services = TestServices::new();
+        let context = services.context();
         let path = directory.path().join("in.txt").to_str().unwrap().to_owned();
         let mut config = vec![("file".to_owned(), path), ("topic".to_owned(), "t".to_owned())];
         config.extend(extra.iter().map(|(key, value)| (key.to_string(), value.to_string())));
@@ -59,9 +63,8 @@ impl Rig {
             Ok(())
         }));
         for batch in &batches {
-            let (partition, offset) = (batch.source_partition.as_ref().unwrap(), batch.resume_point().unwrap());
-            let offset = serde_json::from_str(offset).unwrap();
-            self.services.stored.lock().unwrap().insert(partition.to_string(), offset);
+            assert_eq!(**batch.source_partition.as_ref().unwrap(), *offsets::partition_text(&self.path()));
+            self.store(serde_json::from_str(batch.resume_point().unwrap()).unwrap());
         }
         result.map(|()| batches)
     }
@@ -83,9 +86,19 @@ impl Rig {
         lines
     }
 
+    fn store(&self, offset: serde_json::Value) {
+        self.services.set_offset(&offsets::partition(&self.path()), Some(offset));
+    }
+
     fn position(&self) -> u64 {
-        let partition = offsets::partition(&self.path()).to_string();
-        self.services.stored.lock().unwrap()[&partition]["position"].as_u64().unwrap()
+        let stored = self.context.offset(&offsets::partition(&self.path())).unwrap().unwrap();
+        stored["position"].as_u64().unwrap()
+    }
+
+    /// Warnings that contain `text`.
+    fn warnings(&self, text: &str) -> usize {
+        let logs = self.services.logs();
+        logs.iter().filter(|line| line.level == Level::Warn && line.message.contains(text)).count()
     }
 }
 
@@ -98,7 +111,6 @@ fn lines_come_with_the_place_to_resume() {
     assert_eq!((&*batch.topic, batch.len(), batch.value.form()), ("t", 2, Form::Text));
     assert!(batch.key.is_none() && batch.headers.is_none() && batch.partitions.is_none());
     assert_eq!(batch.resume_point(), Some(r#"{"position":5}"#));
-    assert_eq!(**batch.source_partition.as_ref().unwrap(), *offsets::partition_text(&rig.path()));
     assert_eq!(rig.drain(), ["three"]);
     assert_eq!(rig.position(), 12);
 
@@ -115,7 +127,7 @@ fn a_missing_file_is_waited_for_and_an_empty_one_is_fine() {
     let mut rig = Rig::new(&[]);
     rig.start();
     assert_eq!(rig.drain(), [""; 0]);
-    assert_eq!(rig.services.warnings("is not there: waiting for it"), 1);
+    assert_eq!(rig.warnings("is not there: waiting for it"), 1);
     rig.append("");
     assert_eq!(rig.drain(), [""; 0]);
     rig.append("x\n");
@@ -128,11 +140,11 @@ fn idle_polls_return_soon_and_wait_little_at_first() {
     rig.append("x\n");
     rig.start();
     rig.poll();
-    let before = rig.services.clock.load(Ordering::Relaxed);
+    let before = rig.context.now_ms();
     assert_eq!(rig.poll(), [""; 0]);
-    let waited = rig.services.clock.load(Ordering::Relaxed) - before;
+    let waited = rig.context.now_ms() - before;
     assert!((200..=260).contains(&waited), "waited {waited} ms");
-    rig.services.cancelled.store(true, Ordering::Relaxed);
+    rig.services.cancel();
     rig.append("y\n");
     assert_eq!(rig.poll(), [""; 0], "a cancelled task reads nothing more");
 }
@@ -172,8 +184,8 @@ fn a_renamed_file_is_read_to_its_end_and_then_the_new_one() {
     let mut old = OpenOptions::new().append(true).open(rig.directory.path().join("in.txt.1")).unwrap();
     old.write_all(b"three\nunfinished").unwrap();
     assert_eq!(rig.drain(), ["three", "unfinished", "four"]);
-    assert_eq!(rig.services.warnings("was rotated"), 1);
-    assert_eq!((rig.services.counted(ROTATIONS), rig.services.counted(TRUNCATIONS)), (1.0, 0.0));
+    assert_eq!(rig.warnings("was rotated"), 1);
+    assert_eq!((rig.services.counter(ROTATIONS), rig.services.counter(TRUNCATIONS)), (1.0, 0.0));
     assert_eq!(rig.position(), 5);
 }
 
@@ -191,7 +203,7 @@ fn rotations_in_quick_succession_keep_their_order() {
     rig.rotate("in.txt.2");
     rig.append("c1\n");
     assert_eq!(rig.drain(), ["b1", "c1"]);
-    assert_eq!(rig.services.counted(ROTATIONS), 2.0);
+    assert_eq!(rig.services.counter(ROTATIONS), 2.0);
 }
 
 #[test]
@@ -202,15 +214,15 @@ fn a_truncated_file_is_read_from_its_start() {
     assert_eq!(rig.drain(), ["one", "two"]);
     fs::write(rig.path(), "new\n").unwrap();
     assert_eq!(rig.drain(), ["new"]);
-    assert_eq!(rig.services.warnings("was truncated: it has 4 bytes, and 12 had been read, a last line of 4 bytes"), 1);
-    assert_eq!((rig.services.counted(ROTATIONS), rig.services.counted(TRUNCATIONS)), (0.0, 1.0));
+    assert_eq!(rig.warnings("was truncated: it has 4 bytes, and 12 had been read, a last line of 4 bytes"), 1);
+    assert_eq!((rig.services.counter(ROTATIONS), rig.services.counter(TRUNCATIONS)), (0.0, 1.0));
     assert_eq!(rig.position(), 4);
 
     // Also while the task is away.
     fs::write(rig.path(), "x\n").unwrap();
     rig.start();
     assert_eq!(rig.drain(), ["x"]);
-    assert_eq!(rig.services.counted(TRUNCATIONS), 2.0);
+    assert_eq!(rig.services.counter(TRUNCATIONS), 2.0);
 }
 
 #[test]
@@ -224,25 +236,48 @@ fn a_file_rotated_while_the_task_is_away_is_finished_first_if_offsets_name_it() 
     rig.append("a file that is longer than the position stored\nfour\n");
     rig.start();
     assert_eq!(rig.drain(), ["three", "a file that is longer than the position stored", "four"]);
-    assert_eq!(rig.services.warnings("replaced while the task was away: the old file is read"), 1);
+    assert_eq!(rig.warnings("replaced while the task was away: the old file is read"), 1);
 
     rig.rotate("in.txt.2");
     fs::remove_file(rig.directory.path().join("in.txt.2")).unwrap();
     rig.append("another file, which is longer than the position stored\nfive\n");
     rig.start();
     assert_eq!(rig.drain(), ["another file, which is longer than the position stored", "five"]);
-    assert_eq!(rig.services.warnings("is not in its directory any more"), 1);
+    assert_eq!(rig.warnings("is not in its directory any more"), 1);
 }
 
 #[test]
 fn a_position_within_a_line_is_followed_and_reported() {
     let mut rig = Rig::new(&[]);
     rig.append("abcdef\nghi\n");
-    let partition = offsets::partition(&rig.path()).to_string();
-    rig.services.stored.lock().unwrap().insert(partition, serde_json::json!({"position": 3}));
+    rig.store(serde_json::json!({"position": 3}));
     rig.start();
     assert_eq!(rig.drain(), ["def", "ghi"]);
-    assert_eq!(rig.services.warnings("is not the start of a line"), 1);
+    assert_eq!(rig.warnings("is not the start of a line"), 1);
+}
+
+#[test]
+fn lines_that_are_not_taken_are_given_again() {
+    let mut rig = Rig::new(&[]);
+    rig.append(b"one\n\xFF\ntwo\n");
+    for taken in 0..3 {
+        rig.start();
+        let mut batches = Vec::new();
+        let refused = rig.task.poll(&mut Output::new(&mut |batch| {
+            if batches.len() == taken {
+                return Err(Error::retriable("the queue is full"));
+            }
+            batches.push(batch);
+            Ok(())
+        }));
+        assert!(refused.is_err());
+        let mut emit = |batch| {
+            batches.push(batch);
+            Ok(())
+        };
+        rig.task.poll(&mut Output::new(&mut emit)).unwrap();
+        assert_eq!(rows::values(&batches), ["one", "\u{FFFD}", "two"]);
+    }
 }
 
 #[test]
@@ -260,7 +295,7 @@ fn long_lines_fail_or_are_skipped() {
     rig.config.push(("max.line.action".to_owned(), "skip".to_owned()));
     rig.start();
     assert_eq!(rig.drain(), ["two"]);
-    assert_eq!(rig.services.counted(SKIPPED), 1.0);
+    assert_eq!(rig.services.counter(SKIPPED), 1.0);
     rig.append(&long);
     assert_eq!(rig.drain(), [""; 0]);
     rig.append(format!("{long}\nthree\n"));
@@ -313,12 +348,13 @@ fn a_named_pipe_is_read_as_a_stream() {
 
 #[test]
 fn the_connector_makes_one_task_and_knows_when_exactly_once_holds() {
-    let (services, context) = TestServices::new();
+    let services = TestServices::new();
+    let context = services.context();
     let with_file = config(&[("file", "/tmp/x"), ("topic", "t")]);
     let mut connector = FileStreamSourceConnector::default();
     connector.start(&context, &with_file).unwrap();
     assert_eq!(connector.task_configs(8).unwrap(), std::slice::from_ref(&with_file));
-    assert_eq!(services.log.lock().unwrap()[0].0, Level::Info);
+    assert_eq!(services.logs()[0].level, Level::Info);
     assert_eq!(connector.exactly_once_support(&with_file), Some(ExactlyOnceSupport::Supported));
     for none in [config(&[("topic", "t")]), config(&[("topic", "t"), ("file", "")])] {
         assert_eq!(connector.exactly_once_support(&none), Some(ExactlyOnceSupport::Unsupported));
