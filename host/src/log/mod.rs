@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod commands;
 mod deliveries;
 pub mod embedded;
 pub mod kafka;
@@ -196,6 +197,8 @@ pub trait LogAdmin: Send + Sync {
     fn topic_settings(&self, name: &str, timeout: Duration) -> Result<BTreeMap<String, String>, LogError>;
     /// First and next offset of a partition (`read_uncommitted`).
     fn watermarks(&self, partition: &TopicPartition, timeout: Duration) -> Result<(i64, i64), LogError>;
+    /// Bytes that a partition's records take; `None` where the cluster does not tell.
+    fn size(&self, partition: &TopicPartition, timeout: Duration) -> Result<Option<u64>, LogError>;
     /// The first offset whose record is from `timestamp` (milliseconds) or later; `None` when there is none.
     fn offset_at(&self, partition: &TopicPartition, timestamp: i64, timeout: Duration)
     -> Result<Option<i64>, LogError>;

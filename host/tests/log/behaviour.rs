@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use arrow_array::builder::{BinaryBuilder, ListBuilder, StringBuilder, StructBuilder};
@@ -9,6 +10,9 @@ use arrow_array::{Array, BinaryArray, Int32Array, Int64Array, ListArray};
 use arrow_schema::{DataType, Field};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tributary::log::commands::{
+    ConsumeOptions, Format, ProduceOptions, Start, TopicsOptions, consume, produce, topics,
+};
 use tributary::log::{
     ClientSettings, ConsumerEvent, HEADER_FIELDS, LogConsumer, LogRecords, NewTopic, Subscription, TopicPartition,
 };
@@ -526,6 +530,75 @@ pub fn a_reader_reads_from_given_offsets(fixture: &Fixture) {
     assert_eq!(read, ["0b", "1a", "1b"]);
     assert!(poll_for(&mut *reader, Duration::from_millis(200)).is_empty());
     reader.close(PATIENCE).unwrap();
+}
+
+pub fn commands_write_and_read_lines(fixture: &Fixture) {
+    let (log, topic) = (&*fixture.log, unique("commands"));
+    let stop = AtomicBool::new(false);
+    let write = |text: &str, options: ProduceOptions| {
+        produce(log, &ProduceOptions { topic: topic.clone(), ..options }, &mut text.as_bytes(), &stop).unwrap()
+    };
+    let read = |options: ConsumeOptions| {
+        let mut out = Vec::new();
+        let options = ConsumeOptions { topic: topic.clone(), exit_at_end: true, ..options };
+        let count = consume(log, &options, &mut out, &stop).unwrap();
+        (count, String::from_utf8(out).unwrap())
+    };
+    let produced = write("one\r\ntwo\n\nlast without an end", ProduceOptions::default());
+    assert_eq!((produced.records, produced.refused), (4, 0));
+    assert_eq!(read(ConsumeOptions::default()), (4, "one\ntwo\n\nlast without an end\n".into()));
+    let keyed = ProduceOptions {
+        key_separator: Some(":".into()),
+        headers: vec![("from".into(), "a test".into())],
+        partition: Some(0),
+        empty_is_null: true,
+        ..ProduceOptions::default()
+    };
+    write("k:v\nk2:\nnone\n", keyed);
+    let format = Format::parse(r"%o %k=%v/%V %h\n").unwrap();
+    let expected = "4 k=v/1 from=a test\n5 k2=/-1 from=a test\n6 =none/4 from=a test\n";
+    assert_eq!(
+        read(ConsumeOptions { start: Start::Offset(4), format: format.clone(), ..Default::default() }),
+        (3, expected.into())
+    );
+    assert_eq!(
+        read(ConsumeOptions { start: Start::Last(3), count: Some(1), format, ..Default::default() }).1,
+        "4 k=v/1 from=a test\n"
+    );
+    assert_eq!(read(ConsumeOptions { start: Start::End, ..Default::default() }), (0, String::new()));
+    assert_eq!(read(ConsumeOptions { start: Start::Timestamp(now() + 1_000_000), ..Default::default() }).0, 0);
+    assert_eq!(read(ConsumeOptions { start: Start::Timestamp(1), format: Format::Json, ..Default::default() }).0, 7);
+    // A refused line is told with its number, and the others are written.
+    let small = ProduceOptions { settings: settings(&[("max.request.size", "1000")]), ..Default::default() };
+    let produced = write(&format!("short\n{}\nshort\n", "x".repeat(2_000)), small);
+    assert_eq!((produced.records, produced.refused), (2, 1));
+    assert!(produced.first_refusal.unwrap().starts_with("line 2: "));
+
+    let mut out = Vec::new();
+    topics(log, &TopicsOptions::default(), &mut out).unwrap();
+    let list = String::from_utf8(out).unwrap();
+    let line = list.lines().find(|line| line.starts_with(&topic)).unwrap();
+    assert_eq!(line.split_whitespace().skip(1).take(2).collect::<Vec<_>>(), ["1", "9"], "{list}");
+    let mut out = Vec::new();
+    topics(log, &TopicsOptions { topic: Some(topic.clone()), json: true }, &mut out).unwrap();
+    let described: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(
+        (&described["partitions"][0]["next_offset"], &described["settings"]["cleanup.policy"]),
+        (&9.into(), &"delete".into())
+    );
+    let missing = TopicsOptions { topic: Some(unique("missing")), json: false };
+    assert!(topics(log, &missing, &mut Vec::new()).unwrap_err().message.contains("no such topic"));
+    // A reader that has gone ends the command.
+    struct Gone;
+    impl std::io::Write for Gone {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    consume(log, &ConsumeOptions { topic, ..Default::default() }, &mut Gone, &stop).unwrap();
 }
 
 pub fn lag_is_what_is_left(fixture: &Fixture) {

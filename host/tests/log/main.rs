@@ -34,4 +34,5 @@ behaviours!(
     admin_tells_and_changes,
     a_reader_reads_from_given_offsets,
     lag_is_what_is_left,
+    commands_write_and_read_lines,
 );

@@ -156,6 +156,15 @@ impl LogAdmin for EmbeddedLog {
         Ok((partition.first(), partition.next()))
     }
 
+    fn size(&self, partition: &TopicPartition, _timeout: Duration) -> Result<Option<u64>, LogError> {
+        let id = self.inner.known_partition(partition, "reading the size of")?.id;
+        self.inner.database.read("reading a partition's size", |connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT COALESCE(SUM(bytes), 0) FROM batches WHERE partition = ?1")?;
+            statement.query_row([id], |row| row.get::<_, i64>(0)).map(|bytes| Some(bytes as u64))
+        })
+    }
+
     fn offset_at(
         &self,
         partition: &TopicPartition,

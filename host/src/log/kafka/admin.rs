@@ -93,6 +93,11 @@ impl LogAdmin for KafkaAdmin {
         self.ask(timeout, |client, left| client.watermarks(partition, left))
     }
 
+    /// librdkafka does not ask for the log directories.
+    fn size(&self, _partition: &TopicPartition, _timeout: Duration) -> Result<Option<u64>, LogError> {
+        Ok(None)
+    }
+
     fn offset_at(
         &self,
         partition: &TopicPartition,
