@@ -9,6 +9,7 @@ mod json;
 mod lines;
 mod offsets;
 mod output;
+mod reader;
 mod render;
 mod sink;
 mod source;

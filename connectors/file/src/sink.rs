@@ -84,7 +84,7 @@ impl SinkTask for FileStreamSinkTask {
     }
 
     fn flush(&mut self, _offsets: &[TopicPartitionOffset]) -> Result<()> {
-        self.writer()?.flush()
+        self.writer()?.sync()
     }
 
     fn stop(&mut self) -> Result<()> {
@@ -104,22 +104,22 @@ impl Writer {
         self.lines.clear();
         self.lines.shrink_to(KEPT_BYTES);
         render::lines(&batch.value, &mut self.lines)?;
-        self.output.append(&self.context, &self.lines)?;
-        self.dirty = true;
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        // Nothing is buffered here: what was put is the operating system's already.
-        if self.config.sync == Sync::Data && self.dirty {
-            self.output.sync()?;
-        }
-        self.dirty = false;
         if self.output.is_gone() {
+            self.sync()?;
             self.output = open(&self.context, &self.config)?;
             let name = self.config.file.as_deref().map_or_else(String::new, shown);
             self.context.warn(format!("{name} was renamed or removed: writing to a new one"));
         }
+        self.dirty = true;
+        self.output.append(&self.context, &self.lines)
+    }
+
+    /// Nothing is buffered here: what was put is the operating system's already.
+    fn sync(&mut self) -> Result<()> {
+        if self.config.sync == Sync::Data && self.dirty {
+            self.output.sync()?;
+        }
+        self.dirty = false;
         Ok(())
     }
 }

@@ -95,6 +95,12 @@ impl Tail {
         Ok(Found::File(metadata.len()))
     }
 
+    /// Lets go of all files.
+    pub fn close(&mut self) {
+        self.current = None;
+        self.successors.clear();
+    }
+
     /// The identity of the file being read, as offsets name it: inode and time of birth, since inodes are used again.
     pub fn identity(&self) -> Option<String> {
         let metadata = self.current.as_ref()?.file.metadata().ok()?;

@@ -110,12 +110,14 @@ fn a_file_moved_away_is_created_anew() {
     task.flush(&[]).unwrap();
     fs::rename(&path, directory.path().join("out.txt.1")).unwrap();
     put(&mut task, text(["two"])).unwrap();
-    task.flush(&[]).unwrap();
     put(&mut task, text(["three"])).unwrap();
     task.flush(&[]).unwrap();
-    assert_eq!(fs::read_to_string(directory.path().join("out.txt.1")).unwrap(), "one\ntwo\n");
-    assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
-    assert_eq!(warnings(&services, "was renamed or removed"), 1);
+    assert_eq!(fs::read_to_string(directory.path().join("out.txt.1")).unwrap(), "one\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "two\nthree\n");
+    fs::remove_file(&path).unwrap();
+    put(&mut task, text(["four"])).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "four\n");
+    assert_eq!(warnings(&services, "was renamed or removed"), 2);
 }
 
 #[test]

@@ -3,12 +3,14 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tempfile::TempDir;
-use tributary_sdk::{Form, Level};
+use tributary_sdk::{Batch, Form, Level};
 use tributary_testkit::{TestServices, rows};
 
 use super::*;
+use crate::reader::{ROTATIONS, SKIPPED, TRUNCATIONS};
 
 fn config(pairs: &[(&str, &str)]) -> Config {
     pairs.iter().copied().collect()
@@ -315,6 +317,22 @@ fn what_cannot_be_read_says_why() {
     rig.start();
     let error = rig.batches().unwrap_err();
     assert!(error.to_string().contains("a part of the path is not a directory"), "{error}");
+}
+
+#[test]
+fn trouble_with_the_new_file_waits_until_the_old_one_is_read() {
+    let mut rig = Rig::new(&[("batch.size", "1")]);
+    rig.append("one\n");
+    rig.start();
+    assert_eq!(rig.poll(), ["one"]);
+    rig.append("two\nthree\n");
+    rig.rotate("in.txt.1");
+    fs::create_dir(rig.path()).unwrap();
+    assert_eq!([rig.poll(), rig.poll()], [["two"], ["three"]]);
+    assert!(rig.batches().unwrap_err().to_string().contains("it is a directory"));
+    fs::remove_dir(rig.path()).unwrap();
+    rig.append("four\n");
+    assert_eq!(rig.drain(), ["four"]);
 }
 
 #[test]
