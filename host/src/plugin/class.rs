@@ -7,7 +7,9 @@ use tributary_sdk::{ConfigDef, Result, Services};
 
 use super::bridge;
 use super::descriptor::Tables;
+use super::errors::PluginError;
 use super::handle::{ConnectorHandle, SinkTaskHandle, SourceTaskHandle, TransformHandle};
+use super::loader::Library;
 
 /// What a class is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -83,13 +85,31 @@ pub struct PluginClass(pub(super) Arc<Inner>);
 #[derive(Debug)]
 pub(super) struct Inner {
     pub info: ClassInfo,
-    pub tables: Tables,
+    pub code: Code,
+}
+
+#[derive(Debug)]
+pub(super) enum Code {
+    Linked(Tables),
+    Library(Arc<Library>),
 }
 
 impl PluginClass {
     /// What is known about it.
     pub fn info(&self) -> &ClassInfo {
         &self.0.info
+    }
+
+    /// Opens the library, if that is not done yet: to find out early whether it can be. Not on an async thread.
+    pub fn load(&self) -> Result<(), PluginError> {
+        self.tables().map(drop)
+    }
+
+    fn tables(&self) -> Result<Tables, PluginError> {
+        match &self.0.code {
+            Code::Linked(tables) => Ok(*tables),
+            Code::Library(library) => library.tables(&self.0.info.class),
+        }
     }
 
     fn wrong_kind<T>(&self, wanted: &str) -> Result<T> {
@@ -99,7 +119,7 @@ impl PluginClass {
 
     /// Makes an unstarted connector. Opens the library on first use: not on an async thread.
     pub fn connector(&self, services: Arc<dyn Services>) -> Result<Box<dyn ConnectorHandle>> {
-        match self.0.tables {
+        match self.tables()? {
             Tables::Source(table, _) | Tables::Sink(table, _) => {
                 Ok(Box::new(bridge::Connector::create(&self.info().class, table, services)?))
             }
@@ -109,7 +129,7 @@ impl PluginClass {
 
     /// Makes an unstarted source task; as [`Self::connector`].
     pub fn source_task(&self, services: Arc<dyn Services>) -> Result<Box<dyn SourceTaskHandle>> {
-        match self.0.tables {
+        match self.tables()? {
             Tables::Source(_, table) => Ok(Box::new(bridge::SourceTask::create(&self.info().class, table, services)?)),
             _ => self.wrong_kind("source connector"),
         }
@@ -117,7 +137,7 @@ impl PluginClass {
 
     /// Makes an unstarted sink task; as [`Self::connector`].
     pub fn sink_task(&self, services: Arc<dyn Services>) -> Result<Box<dyn SinkTaskHandle>> {
-        match self.0.tables {
+        match self.tables()? {
             Tables::Sink(_, table) => Ok(Box::new(bridge::SinkTask::create(&self.info().class, table, services)?)),
             _ => self.wrong_kind("sink connector"),
         }
@@ -125,7 +145,7 @@ impl PluginClass {
 
     /// Makes an unconfigured transform; as [`Self::connector`].
     pub fn transform(&self, services: Arc<dyn Services>) -> Result<Box<dyn TransformHandle>> {
-        match self.0.tables {
+        match self.tables()? {
             Tables::Transform(table) => Ok(Box::new(bridge::Transform::create(&self.info().class, table, services)?)),
             _ => self.wrong_kind("transform"),
         }

@@ -60,7 +60,7 @@ impl Descriptor {
         // SAFETY: not null; `size` and the versions have been at these places since the first version.
         let (size, major) = unsafe { ((*plugin).size, (*plugin).abi_major) };
         if major != abi::ABI_MAJOR {
-            return Err(PluginError::OtherAbi { plugin: called.to_owned(), found: major, ours: abi::ABI_MAJOR });
+            return Err(PluginError::OtherAbi { plugin: called.to_owned(), found: major.to_string() });
         }
         if size < size_of::<abi::Plugin>() {
             return Err(bad(format!(

@@ -2,21 +2,34 @@
 //!
 //! Promises: nothing of a plugin is executed to fill it. A class is found by its full name, an alias (the Java class name
 //! of what it stands in for), the last part of either, and that without `Connector`; of several versions the newest is
-//! taken. An unknown name fails with the nearest known ones.
+//! taken, of equal ones the installed rather than the built-in. An unknown name fails with the nearest known one.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tributary_sdk::Plugin;
 
-use super::class::{ClassInfo, Inner, Location, PluginClass};
+use super::class::{ClassInfo, Code, Inner, Location, PluginClass};
 use super::descriptor::Descriptor;
 use super::errors::PluginError;
+use super::loader::Library;
+use super::manifest::{MANIFEST_FILE, Manifest};
 use super::version;
 
-/// The known classes.
+/// The known classes, and what was found unfit.
 #[derive(Debug, Default, Clone)]
 pub struct Registry {
     classes: Vec<PluginClass>,
+    problems: Vec<Problem>,
+}
+
+/// Something in `plugin.path` that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What is wrong, and what to do.
+    pub error: PluginError,
 }
 
 impl Registry {
@@ -44,9 +57,93 @@ impl Registry {
                 config_def: class.config_def,
                 location: Location::BuiltIn,
             };
-            self.classes.push(PluginClass(Arc::new(Inner { info, tables: class.tables })));
+            self.classes.push(PluginClass(Arc::new(Inner { info, code: Code::Linked(class.tables) })));
         }
         self
+    }
+
+    /// Adds the plugins in the directories of `plugin.path`: each a directory with a manifest, or one that holds such
+    /// directories. Executes nothing. Libraries are copied below `work_dir` when they are opened. What is wrong with one
+    /// plugin is among [`Self::problems`] and leaves the others alone.
+    pub fn scan(mut self, plugin_path: &[PathBuf], work_dir: &Path) -> Self {
+        for path in plugin_path {
+            match std::fs::read_dir(path) {
+                Err(error) => {
+                    self.problem(path, PluginError::io("cannot read the plugin.path directory", path, &error))
+                }
+                Ok(entries) => {
+                    let mut directories: Vec<PathBuf> =
+                        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+                    directories.sort();
+                    directories.insert(0, path.clone());
+                    for directory in directories {
+                        self.scan_directory(&directory, work_dir);
+                    }
+                }
+            }
+        }
+        self
+    }
+
+    fn scan_directory(&mut self, directory: &Path, work_dir: &Path) {
+        let manifest_path = directory.join(MANIFEST_FILE);
+        if manifest_path.is_file() {
+            match Manifest::read(&manifest_path) {
+                Ok(manifest) => self.add(&manifest_path, Library::new(manifest, directory, work_dir)),
+                Err(error) => self.problem(&manifest_path, error),
+            }
+            return;
+        }
+        // A library that somebody put there in the hope that it is found.
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let mut libraries: Vec<PathBuf> =
+            entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "so")).collect();
+        libraries.sort();
+        for library in libraries {
+            self.problem(&library.clone(), PluginError::NoManifest { library });
+        }
+    }
+
+    fn add(&mut self, manifest_path: &Path, library: Library) {
+        if !library.path().is_file() {
+            let reason = format!("its library {} is not there", library.path().display());
+            return self.problem(manifest_path, PluginError::BadManifest { path: manifest_path.to_owned(), reason });
+        }
+        let library = Arc::new(library);
+        let manifest = library.manifest();
+        for class in &manifest.classes {
+            let same = self.classes.iter().find(|known| match &known.0.code {
+                Code::Library(_) => known.info().class == class.name && known.info().version == manifest.version,
+                Code::Linked(_) => false,
+            });
+            if let Some(same) = same {
+                let first = &same.info().location;
+                let reason =
+                    format!("class {} version {} is also in {first}, which is used", class.name, manifest.version);
+                self.problem(manifest_path, PluginError::BadManifest { path: manifest_path.to_owned(), reason });
+                continue;
+            }
+            let info = ClassInfo {
+                class: class.name.clone(),
+                kind: class.kind,
+                aliases: class.aliases.clone(),
+                plugin: manifest.name.clone(),
+                version: manifest.version.clone(),
+                documentation: class.documentation.clone(),
+                config_def: class.config_def.clone(),
+                location: Location::Library(library.path().to_owned()),
+            };
+            self.classes.push(PluginClass(Arc::new(Inner { info, code: Code::Library(library.clone()) })));
+        }
+    }
+
+    fn problem(&mut self, path: &Path, error: PluginError) {
+        self.problems.push(Problem { path: path.to_owned(), error });
+    }
+
+    /// What in `plugin.path` cannot be used.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
     }
 
     /// Every class and version.
@@ -115,7 +212,12 @@ impl Registry {
         };
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         PluginError::UnknownClass(format!(
-            "there is no {what} class {name}{hint}; known classes: {known}; is its directory in plugin.path?"
+            "there is no {what} class {name}{hint}; known classes: {known}; {}",
+            match self.problems.len() {
+                0 => "is its directory in plugin.path?".to_owned(),
+                1 => format!("one plugin could not be used: {}", self.problems[0].error),
+                count => format!("{count} plugins could not be used, `tributary plugins` shows why"),
+            }
         ))
     }
 }
@@ -127,7 +229,8 @@ fn names(info: &ClassInfo, rank: usize) -> impl Iterator<Item = &str> {
         match rank {
             0 => Some(full),
             1 => Some(simple),
-            _ => simple.strip_suffix("Connector").filter(|short| !short.is_empty()),
+            // As Kafka Connect does: up to the last `Connector`, wherever it stands.
+            _ => simple.rfind("Connector").filter(|&at| at > 0).map(|at| &simple[..at]),
         }
     })
 }
