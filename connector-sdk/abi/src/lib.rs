@@ -151,6 +151,9 @@ pub struct ArrowArray {
 /// (list of struct {key utf8, schema utf8 nullable, value binary nullable}), `timestamp` (int64, ms since the epoch),
 /// `partition` (int32), `offset` (utf8 JSON for sources, a non-null one marks a place to resume; int64 for sinks).
 ///
+/// Child schemas and arrays have `release` set as well, as Arrow's libraries do: a null one means moved or released.
+/// Unions, views and run-end encoded types do not cross.
+///
 /// A function that takes a batch *moved* takes over `schema` and `array`: it copies both structs out and sets the
 /// originals' `release` to null, whatever it answers. The strings are borrowed for the call.
 #[repr(C)]
@@ -182,7 +185,8 @@ pub struct Call {
     pub error: unsafe extern "C" fn(ctx: *mut c_void, message: Str, trace: Str),
     /// The call's result, JSON; the last one counts.
     pub text: unsafe extern "C" fn(ctx: *mut c_void, json: Str),
-    /// A batch, moved. Answers [`OK`], or [`FAILED`] if the batch is malformed (then [`PANICKED`] or worse would follow: stop emitting and fail).
+    /// A batch, moved. Answers [`OK`], or [`FAILED`] if the batch is malformed (then stop emitting and fail: the
+    /// call has failed for the worker, whatever it answers).
     pub emit: unsafe extern "C" fn(ctx: *mut c_void, batch: *mut Batch) -> i32,
     /// One record of the batch given to this call failed: its row, whether a retry may help (0 or 1), and why.
     /// Records not named here were accepted. Only where the call answers [`OK`].
@@ -199,10 +203,10 @@ pub type StateEntryFn = unsafe extern "C" fn(out: *mut c_void, index: u64, key: 
 pub struct StateWrite {
     /// Key bytes.
     pub key: Str,
-    /// Value bytes; ignored when `delete` is not 0.
+    /// Value bytes; ignored when `remove` is not 0.
     pub value: Str,
     /// Not 0: remove the key.
-    pub delete: u32,
+    pub remove: u32,
     /// Zero.
     pub reserved: u32,
 }
@@ -285,7 +289,7 @@ pub struct Plugin {
     pub abi_major: u32,
     /// [`ABI_MINOR`] it was built against.
     pub abi_minor: u32,
-    /// 1 if a panic in the plugin is caught at the boundary; 0 (`panic=abort`) is refused.
+    /// 1 if a panic in the plugin is caught at the boundary, and in languages without panics; 0 (`panic=abort`) is refused.
     pub contains_panics: u32,
     /// Zero.
     pub reserved: u32,
@@ -307,7 +311,7 @@ unsafe impl Sync for Plugin {}
 pub struct Class {
     /// `size_of::<Class>()`.
     pub size: usize,
-    /// `KIND_…`.
+    /// [`KIND_SOURCE`], [`KIND_SINK`] or [`KIND_TRANSFORM`].
     pub kind: u32,
     /// Zero.
     pub reserved: u32,
@@ -384,7 +388,7 @@ pub struct SourceTaskVtable {
     pub create: CreateFn,
     /// Starts with a task config.
     pub start: JsonFn,
-    /// Emits what is there; may wait a while for it (`Host::wait`), and may emit nothing.
+    /// Emits what is there; may wait a while for it ([`Host::wait`]), and may emit nothing.
     pub poll: PlainFn,
     /// Offsets that are safely stored: JSON array of `{"partition":{…},"offset":{…}}`. May be null.
     pub commit: Option<JsonFn>,

@@ -139,7 +139,7 @@ impl Services for HostServices {
         let write = |(key, value): &(&[u8], Option<&[u8]>)| abi::StateWrite {
             key: abi::Str::new(key),
             value: value.map_or(abi::Str::EMPTY, abi::Str::new),
-            delete: u32::from(value.is_none()),
+            remove: u32::from(value.is_none()),
             reserved: 0,
         };
         let raw: Vec<abi::StateWrite> = writes.iter().map(write).collect();

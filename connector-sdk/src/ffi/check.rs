@@ -186,14 +186,14 @@ unsafe fn check_array(array: *const ArrowArray, data_type: &DataType, path: &str
     }
     // SAFETY: `buffers` points to `n_buffers` pointers.
     let buffer = |at: usize| unsafe { *array.buffers.add(at) };
-    if nullable {
-        // SAFETY: a bitmap that is not null covers length and offset: the promise of `structures`.
-        unsafe { check_nulls(array, buffer(0), path)? };
-    }
-    // SAFETY: as above, for offset buffers.
-    unsafe { check_buffers(&buffer, data_type, rows, length, path)? };
+    // Children first: they tell a length that is wrong before a bitmap or offsets are read that far.
     // SAFETY: the promise of `structures`.
-    unsafe { check_children(array, data_type, rows, path) }
+    unsafe { check_children(array, data_type, rows, path)? };
+    // SAFETY: a buffer that is not null is as long as length and offset say: the promise of `structures`.
+    unsafe {
+        check_buffers(&buffer, data_type, rows, length, path)?;
+        if nullable { check_nulls(array, buffer(0), path) } else { Ok(()) }
+    }
 }
 
 unsafe fn check_nulls(array: &ArrowArray, bitmap: *const c_void, path: &str) -> Result<(), String> {

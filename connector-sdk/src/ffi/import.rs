@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, ListArray, StringArray, StructArray};
+use arrow_data::ArrayData;
 use arrow_data::ffi::FFI_ArrowArray;
 use arrow_schema::ffi::FFI_ArrowSchema;
 use arrow_schema::{DataType, Field, FieldRef};
@@ -70,6 +71,7 @@ impl Taken {
         // SAFETY: the structures are sound, as just checked; contents are checked next, before anything reads them.
         let data =
             unsafe { arrow_array::ffi::from_ffi(array, &schema) }.map_err(|error| malformed(error.to_string()))?;
+        let data = settle(data);
         data.validate_full().map_err(|error| malformed(error.to_string()))?;
         let columns = StructArray::from(data);
         if columns.null_count() > 0 {
@@ -80,6 +82,23 @@ impl Taken {
         batch.partition = (partition >= 0).then_some(partition);
         Ok(batch)
     }
+}
+
+/// Replaces arrays without rows by fresh ones. The importer takes their bytes to be none, while the one offset of a slice
+/// may say anything, which the validation then holds against them.
+fn settle(data: ArrayData) -> ArrayData {
+    fn has_empty(data: &ArrayData) -> bool {
+        data.child_data().iter().any(|child| child.is_empty() || has_empty(child))
+    }
+    if data.is_empty() {
+        return ArrayData::new_empty(data.data_type());
+    }
+    if !has_empty(&data) {
+        return data;
+    }
+    let children = data.child_data().iter().cloned().map(settle).collect();
+    // SAFETY: only arrays without rows were exchanged for others of their type; all is validated after this.
+    unsafe { data.into_builder().child_data(children).build_unchecked() }
 }
 
 fn assemble(columns: &StructArray, topic: Arc<str>) -> Result<Batch, String> {

@@ -216,7 +216,7 @@ unsafe extern "C" fn state_put_many(
 ) -> i32 {
     unsafe {
         reporting(context, call, |services, _| {
-            let write = |write: &abi::StateWrite| (bytes(write.key), (write.delete == 0).then(|| bytes(write.value)));
+            let write = |write: &abi::StateWrite| (bytes(write.key), (write.remove == 0).then(|| bytes(write.value)));
             let writes: Vec<_> = slice(writes, count).iter().map(write).collect();
             services.state_put_many(text(shard, "a shard")?, &writes)
         })
