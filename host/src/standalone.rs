@@ -18,7 +18,7 @@ use crate::herder::{Herder, HerderDeps, HerderSettings, PluginCatalog, Standalon
 use crate::log::{Log, open_log};
 use crate::rest::{Api, ApiSettings, RestServer};
 use crate::storage::sqlite::SqliteStore;
-
+use crate::telemetry;
 use crate::worker::{Environment, Worker};
 
 /// How long requests under way may take to finish when the worker ends.
@@ -83,7 +83,7 @@ impl StandaloneWorker {
             runner: runner.clone(),
             validator: Arc::new(Validator::new(plugins.clone())),
             plugins,
-
+            loggers: telemetry::loggers(),
             cluster_id,
             settings: ApiSettings {
                 worker_id,

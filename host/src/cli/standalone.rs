@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::config::{ConnectorFile, WorkerConfig};
 use crate::standalone::StandaloneWorker;
+use crate::telemetry;
 
 /// Runs a worker until it is told to stop.
 pub fn run(properties: &Path, connectors: &[PathBuf]) -> Result<ExitCode, String> {
@@ -14,7 +15,7 @@ pub fn run(properties: &Path, connectors: &[PathBuf]) -> Result<ExitCode, String
     // A file that cannot be read is an error before anything is started.
     let connectors = connectors.iter().map(|path| ConnectorFile::read(path)).collect::<Result<Vec<_>, _>>();
     let connectors = connectors.map_err(|error| error.to_string())?;
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    telemetry::start_logging(&config.log_level, config.log_json)?;
     let worker = StandaloneWorker::start(config)?;
     tracing::info!("the REST API answers on {} after {:?}", worker.url(), begun.elapsed());
     for connector in connectors {

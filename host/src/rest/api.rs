@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::errors::ApiError;
 use crate::config::validation::Validator;
 use crate::herder::{ConnectorView, Herder, PluginCatalog, TaskRunner};
+use crate::telemetry::Loggers;
 
 /// Settings of the API.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct Api {
     pub plugins: Arc<dyn PluginCatalog>,
     /// Checks configs.
     pub validator: Arc<Validator>,
+    /// Log levels.
+    pub loggers: Loggers,
     /// The log's cluster id, once it is known.
     pub cluster_id: Arc<OnceLock<String>>,
     /// Settings.

@@ -11,6 +11,7 @@ mod connectors;
 mod control;
 mod endpoint;
 mod errors;
+mod loggers;
 mod openapi;
 mod params;
 mod plugins;

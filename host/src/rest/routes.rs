@@ -14,8 +14,9 @@ use super::errors::ApiError;
 use super::shapes::{
     ConnectorInfo, ConnectorStateInfo, CreateConnectorRequest, ServerInfo, TaskInfo, TaskState, WorkerStatus,
 };
-use super::{connectors, control, openapi, plugins, root};
+use super::{connectors, control, loggers, openapi, plugins, root};
 use crate::config::validation::{ConfigInfos, ConfigKeyInfo};
+use crate::telemetry::LoggerLevel;
 
 type StringMap = BTreeMap<String, String>;
 
@@ -25,6 +26,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     endpoints.extend(configs());
     endpoints.extend(states());
     endpoints.extend(plugin_classes());
+    endpoints.extend(administration());
     endpoints
 }
 
@@ -163,6 +165,26 @@ fn plugin_classes() -> Vec<Endpoint> {
         .body(inline::<StringMap>())
         .ok(200, "Every key with its value and errors", shape::<ConfigInfos>())
         .error(400, "The config is of another class, or of none"),
+    ]
+}
+
+fn administration() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/admin/loggers", "Loggers that have a level of their own", loggers::list).ok(
+            200,
+            "Levels by logger",
+            inline::<BTreeMap<String, LoggerLevel>>(),
+        ),
+        Endpoint::get("/admin/loggers/{logger}", "A logger's level", loggers::get)
+            .ok(200, "The level", shape::<LoggerLevel>())
+            .error(404, "No such logger"),
+        Endpoint::put("/admin/loggers/{logger}", "Set the level of a logger and all below it", loggers::set)
+            .query("scope", "string", "worker (the default) or cluster")
+            .body(inline::<StringMap>())
+            .ok(200, "The loggers that changed", inline::<Vec<String>>())
+            .empty(204, "Changed, with scope=cluster")
+            .error(400, "No level")
+            .error(404, "No such level"),
     ]
 }
 

@@ -334,13 +334,31 @@ fn a_request_that_takes_too_long_names_what_it_waits_for() {
 }
 
 #[test]
+fn loggers_have_levels() {
+    let stand = Stand::new();
+    assert_eq!(stand.get("/admin/loggers").json(), json!({"root": {"level": "INFO", "last_modified": null}}));
+    assert_eq!(stand.get("/admin/loggers/com.example").message(), "Logger com.example not found.");
+    let set = |path: &str, body| stand.json("PUT", &format!("/admin/loggers/{path}"), &body);
+    assert_eq!(set("org.apache.kafka.connect", json!({"level": "debug"})).json(), json!(["tributary"]));
+    let level = stand.get("/admin/loggers/tributary").json();
+    assert_eq!((&level["level"], level["last_modified"].is_i64()), (&json!("DEBUG"), true));
+    assert_eq!(set("root?scope=cluster", json!({"level": "WARN"})).status, 204);
+    assert_eq!(set("root", json!({"level": "BAD"})).message(), "invalid log level 'BAD'.");
+    assert_eq!(set("root", json!({})).message(), "Desired 'level' parameter was not specified in request.");
+}
+
+#[test]
 fn the_document_has_every_route() {
     let stand = Stand::new();
     let document = stand.get("/openapi.json").json();
     let mut operations_shown = Vec::new();
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
-            let path = path.replace("{connector}", "none").replace("{task}", "0").replace("{plugin}", "none");
+            let path = path
+                .replace("{connector}", "none")
+                .replace("{task}", "0")
+                .replace("{plugin}", "none")
+                .replace("{logger}", "none");
             let answer = stand.call(&method.to_uppercase(), &path);
             let plain = answer.status == 405 || (answer.status == 404 && answer.message() == "HTTP 404 Not Found");
             assert!(!plain, "{method} {path} is documented and not there");

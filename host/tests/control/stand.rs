@@ -14,6 +14,7 @@ use tributary::herder::{
 };
 use tributary::rest::{Api, ApiSettings, RestServer};
 use tributary::storage::sqlite::SqliteStore;
+use tributary::telemetry::Loggers;
 use tributary::worker::TaskId;
 use tributary_sdk::config_def::{ConfigDef, ConfigKey, Importance, Type};
 
@@ -96,6 +97,7 @@ impl Stand {
             runner: runner.clone() as Arc<dyn TaskRunner>,
             validator: Arc::new(Validator::new(plugins.clone())),
             plugins,
+            loggers: Loggers::new("info", |_| {}),
             cluster_id,
             settings: ApiSettings {
                 worker_id: "127.0.0.1:8083".to_owned(),
