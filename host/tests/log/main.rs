@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod embedded_file;
+mod kafka_outage;
 mod support;
 
 /// Runs every behaviour on one implementation.
