@@ -1,7 +1,7 @@
 //! How quick the log is: raw librdkafka, the Kafka log and the embedded log, with the same 99-byte records.
 //!
 //! `cargo run --release -p tributary --example log_bench [-- RECORDS [WHAT…]]`; WHAT is any of `raw`, `kafka`,
-//! `stamped`, `keyed`, `embedded`. Starts its own broker where one is needed. Prints records a second, and CPU seconds of this
+//! `stamped`, `keyed`, `embedded`, `idle` (a hundred waiting consumers). Starts its own broker where one is needed. Prints records a second, and CPU seconds of this
 //! process a million records.
 
 mod raw;
@@ -27,8 +27,15 @@ fn main() {
     let what: Vec<String> = args.collect();
     let wanted = |name: &str| what.is_empty() || what.iter().any(|w| w == name);
     println!("{records} records of 99 bytes, batches of {BATCH}");
-    let broker =
-        ["raw", "kafka", "stamped", "keyed"].iter().any(|w| wanted(w)).then(|| KafkaBroker::start().expect("a broker"));
+    let broker = ["raw", "kafka", "stamped", "keyed", "idle"]
+        .iter()
+        .any(|w| wanted(w))
+        .then(|| KafkaBroker::start().expect("a broker"));
+    if let Some(broker) = broker.as_ref().filter(|_| wanted("idle")) {
+        let dir = tempfile::tempdir_in(".").expect("a directory");
+        idle("embedded log", &EmbeddedLog::open(&dir.path().join("log.db")).expect("an embedded log"));
+        idle("kafka log", &KafkaLog::new(&broker.bootstrap(), &BTreeMap::new()));
+    }
     for round in 0..3 {
         if let Some(broker) = &broker {
             let kafka = KafkaLog::new(&broker.bootstrap(), &BTreeMap::new());
@@ -57,6 +64,36 @@ fn main() {
             both("embedded log", &embedded, "t", records, Shape::Plain);
         }
     }
+}
+
+/// A hundred consumers with nothing to read, each on its thread as a task has it.
+fn idle(name: &str, log: &dyn Log) {
+    create(log, "idle");
+    let seconds = 15;
+    let (cpu, used) = std::thread::scope(|scope| {
+        for i in 0..100 {
+            let settings = BTreeMap::from([("group.id".to_string(), format!("idle-{i}"))]);
+            let mut consumer = log.consumer(&settings, &Subscription::Topics(vec!["idle".into()])).expect("a consumer");
+            scope.spawn(move || {
+                let begin = Instant::now();
+                while begin.elapsed() < Duration::from_secs(seconds + 10) {
+                    for event in consumer.poll(100, 1 << 20, Duration::from_secs(1)).expect("no failure") {
+                        if let ConsumerEvent::Assigned(partitions) = event {
+                            consumer
+                                .assign(&partitions.into_iter().map(|p| (p, None)).collect::<Vec<_>>())
+                                .expect("assigned");
+                        }
+                    }
+                }
+                let _ = consumer.close(WAIT);
+            });
+        }
+        std::thread::sleep(Duration::from_secs(8));
+        let cpu = cpu_seconds();
+        std::thread::sleep(Duration::from_secs(seconds));
+        (cpu_seconds() - cpu, peak_mb())
+    });
+    println!("{name}, 100 idle consumers: {:.2} % of a core, {used} MB", 100.0 * cpu / seconds as f64);
 }
 
 fn create(log: &dyn Log, name: &str) -> String {
