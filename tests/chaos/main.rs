@@ -1,0 +1,3 @@
+//! What may happen between the worker and the broker, and must not lose a line.
+
+mod network;

@@ -1,0 +1,10 @@
+//! What the tests of the whole have in common: the logs they run on, and the main job.
+//!
+//! Each area is a test binary of its own (`delivery/`, …). Tests of one area run beside each other in
+//! one process; those that break a broker start one for themselves.
+
+mod file_job;
+mod log;
+
+pub use file_job::FileJob;
+pub use log::Log;
