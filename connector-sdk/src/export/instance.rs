@@ -2,7 +2,6 @@
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -75,17 +74,25 @@ pub(super) unsafe extern "C" fn destroy<T>(instance: *mut c_void) {
         std::mem::forget(instance);
         return;
     }
-    // A panic in a destructor has nobody to report to; the rest of the instance is lost.
-    let _ = panics::contained(|| drop(instance));
+    let context = instance.context.clone();
+    // The rest of what panics in its destructor is lost.
+    if let Err(panic) = panics::contained(|| drop(instance)) {
+        context.error(format!("while it was destroyed, the instance {panic}"));
+    }
 }
 
 /// [`abi::CancelFn`].
 pub(super) unsafe extern "C" fn cancel<T>(instance: *mut c_void) {
     // SAFETY: made by `create::<T>` and not destroyed yet. Only shared references to an instance are ever made, and what
     // changes in it (`inner`) is behind a cell that this function leaves alone.
-    let canceller = unsafe { &(*instance.cast::<Instance<T>>()).canceller };
-    if let Some(Some(canceller)) = canceller.get() {
-        let _ = catch_unwind(AssertUnwindSafe(canceller));
+    let (canceller, context) = unsafe {
+        let instance = instance.cast::<Instance<T>>();
+        (&(*instance).canceller, &(*instance).context)
+    };
+    if let Some(Some(canceller)) = canceller.get()
+        && let Err(panic) = panics::contained(canceller)
+    {
+        context.error(format!("while it was cancelled, the instance {panic}"));
     }
 }
 

@@ -53,21 +53,25 @@ fn text_of(payload: &(dyn Any + Send)) -> &str {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(a panic without a message)")
 }
 
-/// The frames between the panic machinery and the boundary: what the plugin's author wrote.
+/// The frames between the panic machinery and the boundary: what the plugin's author wrote. The whole trace, where they
+/// cannot be told apart.
 fn trimmed(trace: &str) -> String {
-    let lines: Vec<&str> = trace.lines().collect();
-    let is_frame = |line: &str| line.trim_start().split_once(": ").is_some_and(|(n, _)| n.parse::<u32>().is_ok());
-    let machinery = |line: &str| {
-        ["core::panicking::", "rust_begin_unwind", "__rustc::rust_begin_unwind", "std::panicking::"]
-            .iter()
-            .any(|name| line.contains(name))
-    };
-    let from = lines.iter().rposition(|line| is_frame(line) && machinery(line) && !line.contains("::try"));
-    let mut start = from.map_or(0, |at| at + 1);
-    while start < lines.len() && !is_frame(lines[start]) {
-        start += 1;
+    let mut frames: Vec<Vec<&str>> = Vec::new();
+    for line in trace.lines() {
+        let begins = line.trim_start().split_once(": ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+        match frames.last_mut() {
+            Some(frame) if !begins => frame.push(line),
+            _ => frames.push(vec![line]),
+        }
     }
-    let length = lines[start..].iter().position(|line| is_frame(line) && line.contains("export::panics::contained"));
-    let kept = &lines[start..length.map_or(lines.len(), |length| start + length)];
-    if kept.is_empty() { trace.to_owned() } else { kept.join("\n") }
+    let is_any = |frame: &[&str], names: &[&str]| frame.iter().any(|line| names.iter().any(|name| line.contains(name)));
+    let machinery =
+        ["/rustc/", "core::panicking", "std::panicking", "std::sys::", "rust_begin_unwind", "export/panics.rs"];
+    let begin = frames.iter().position(|frame| !is_any(frame, &machinery)).unwrap_or(0);
+    let caught = ["catch_unwind", "do_call<"];
+    let end = frames[begin..].iter().position(|frame| is_any(frame, &caught)).map_or(frames.len(), |end| begin + end);
+    // Between the author's code and the catch stand the shims.
+    let shims = ["connector-sdk/src/export/", "tributary_sdk::export::", "core::ops::function::FnOnce", "call_once<"];
+    let shim = frames[begin..end].iter().rposition(|frame| !is_any(frame, &shims)).map_or(end, |last| begin + last + 1);
+    if shim == begin { trace.to_owned() } else { frames[begin..shim].concat().join("\n") }
 }

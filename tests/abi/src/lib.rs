@@ -1,4 +1,4 @@
-//! What the tests of the boundary share.
+//! What the tests of the boundary share: a worker that remembers, and libraries to open.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,8 @@ pub struct Recorder {
     pub lines: Mutex<Vec<String>>,
     /// Set to end waits.
     pub cancelled: AtomicBool,
+    /// Whether offsets are known: each `{"of":<the source partition>}`.
+    pub has_offsets: AtomicBool,
     /// Other calls, by name.
     pub calls: Mutex<Vec<String>>,
 }
@@ -56,7 +58,8 @@ impl Services for Recorder {
     }
 
     fn offsets(&self, partitions: &[Value]) -> Result<Vec<Option<Value>>> {
-        Ok(partitions.iter().map(|p| Some(serde_json::json!({ "of": p }))).collect())
+        let known = self.has_offsets.load(Ordering::Relaxed);
+        Ok(partitions.iter().map(|partition| known.then(|| serde_json::json!({ "of": partition }))).collect())
     }
 
     fn pause(&self, partitions: &[TopicPartition]) -> Result<()> {
@@ -103,5 +106,70 @@ impl Services for Recorder {
             }
         }
         Ok(())
+    }
+}
+
+/// Libraries to test with.
+pub mod libraries {
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    use tributary::plugin::{Registry, write_manifest};
+
+    /// A plugin crate that is a dependency of the tests, as cargo built it: `first`, `hostile`.
+    pub fn built(name: &str) -> PathBuf {
+        let executable = std::env::current_exe().expect("the test has a path");
+        let library = executable.with_file_name(format!("libtributary_plugin_{name}.so"));
+        assert!(library.is_file(), "{} was not built with the tests", library.display());
+        library
+    }
+
+    /// Compiles a plugin of `tests/plugins/c` into `directory`.
+    pub fn compiled(source: &str, directory: &Path, options: &[&str]) -> PathBuf {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let library = directory.join(format!("lib{source}.so"));
+        let output = Command::new("cc")
+            .args([
+                "-std=c11",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-Wno-unused-function",
+                "-Wno-unused-const-variable",
+                "-g",
+                "-fPIC",
+                "-shared",
+            ])
+            .args(options)
+            .arg("-I")
+            .arg(root.join("connector-sdk/include"))
+            .arg("-o")
+            .arg(&library)
+            .arg(root.join(format!("tests/plugins/c/{source}.c")))
+            .output()
+            .expect("a C compiler is installed: the worker needs one to build");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        library
+    }
+
+    /// Puts a copy of a library into a plugin directory of its own below `root`, without a manifest.
+    pub fn copied(library: &Path, root: &Path, name: &str) -> PathBuf {
+        let directory = root.join(name);
+        std::fs::create_dir_all(&directory).expect("a directory can be made");
+        let copy = directory.join(library.file_name().expect("libraries have names"));
+        std::fs::copy(library, &copy).expect("a library can be copied");
+        copy
+    }
+
+    /// Installs a library with its manifest in `root/name`.
+    pub fn installed(library: &Path, root: &Path, name: &str) -> PathBuf {
+        let copy = copied(library, root, name);
+        write_manifest(&copy).unwrap_or_else(|error| panic!("{error}"));
+        copy
+    }
+
+    /// What a worker knows with `root` in its plugin.path.
+    pub fn scanned(root: &Path) -> Registry {
+        Registry::new().scan(&[root.to_owned()], &root.join("work"))
     }
 }

@@ -196,6 +196,7 @@ fn classes_have_all_their_names() {
 #[test]
 fn a_source_runs() {
     let services = Arc::new(Recorder::default());
+    services.has_offsets.store(true, Ordering::Relaxed);
     let class = registry().connector("TicksSource", None).unwrap();
     let mut connector = class.connector(services.clone()).unwrap();
     let odd = Config::from_iter([("rows", "13")]);
