@@ -81,7 +81,7 @@ impl StandaloneWorker {
         let api = Arc::new(Api {
             herder: herder.clone(),
             runner: runner.clone(),
-            validator: Arc::new(Validator::new(plugins.clone())),
+            validator: Arc::new(Validator::new(plugins.clone()).on_worker(&config).with_checks(runner.clone())),
             plugins,
             loggers: telemetry::loggers(),
             cluster_id,

@@ -15,9 +15,14 @@ const KNOWN: &[(&str, &str)] = &[
     ("PUT /connectors/b/config: /tasks has 1 elements instead of 0", "the answer waits for the tasks"),
     ("GET /connectors/a/tasks: /0/config/task.class is missing", "open: Connect adds the class of the task"),
     (
-        "PUT /connector-plugins/FileStreamSource/config/validate: /configs/batch.size/value",
-        "open: the default is missing",
+        "PUT /connector-plugins/FileStreamSource/config/validate: /configs/connector.plugin.version/",
+        "each plugin has a version of its own",
     ),
+    (
+        "GET /connector-plugins/FileStreamSource/config: /connector.plugin.version/",
+        "each plugin has a version of its own",
+    ),
+    ("GET /connector-plugins/FileStreamSink/config: /connector.plugin.version/", "each plugin has a version of its own"),
 ];
 
 /// Every step is sent to both workers; every answer of Tributary's has to contain Connect's.

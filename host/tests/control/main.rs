@@ -4,3 +4,4 @@ mod fake_runner;
 mod rest_api;
 mod restarts;
 mod stand;
+mod validation;

@@ -125,7 +125,7 @@ fn configs_are_put_and_patched() {
         json!({"connector.class": "FileStreamSource", "topic": "t", "name": "c", "batch.size": "1.50", "flag": "true"});
     assert_eq!((patched.status, &patched.json()["config"]), (200, &expected));
     stand.wait_for_states("c", "RUNNING [RUNNING]");
-    assert_eq!(stand.runner.calls(), ["stop c", "start c", "stop c-0", "start c-0"]);
+    stand.wait_for_calls(&["stop c", "start c", "stop c-0", "start c-0"]);
     assert_eq!(stand.runner.task_config(&task("c", 0)).unwrap().get("batch.size"), Some("1.50"));
     assert_eq!(stand.json("PATCH", "/connectors/x/config", &json!({})).message(), "Connector x not found");
     let mismatch = stand.json("PATCH", "/connectors/c/config", &json!({"name": "d"}));

@@ -17,7 +17,7 @@ fn restarts_by_hand() {
 
     assert_eq!(stand.call("POST", "/connectors/c/restart").status, 204);
     stand.wait_for_states("c", "RUNNING [RUNNING, FAILED]");
-    assert_eq!(stand.runner.calls(), ["stop c", "start c"]);
+    stand.wait_for_calls(&["stop c", "start c"]);
 
     let answer = stand.call("POST", "/connectors/c/restart?includeTasks=true&onlyFailed=true");
     assert_eq!(answer.status, 202);
@@ -25,7 +25,7 @@ fn restarts_by_hand() {
     assert_eq!(answer.json()["tasks"][0]["state"], "RUNNING");
     assert_eq!(answer.json()["tasks"][1]["state"], "RESTARTING");
     stand.wait_for_states("c", "RUNNING [RUNNING, RUNNING]");
-    assert_eq!(stand.runner.calls(), ["stop c-1", "start c-1"]);
+    stand.wait_for_calls(&["stop c-1", "start c-1"]);
 
     let answer = stand.call("POST", "/connectors/c/restart?includeTasks=true").json();
     assert_eq!(answer["connector"]["state"], "RESTARTING");
@@ -34,7 +34,7 @@ fn restarts_by_hand() {
 
     assert_eq!(stand.call("POST", "/connectors/c/tasks/0/restart").status, 204);
     stand.wait_for_states("c", "RUNNING [RUNNING, RUNNING]");
-    assert_eq!(stand.runner.calls(), ["stop c-0", "start c-0"]);
+    stand.wait_for_calls(&["stop c-0", "start c-0"]);
     assert_eq!(stand.call("POST", "/connectors/c/tasks/7/restart").message(), "Task c-7 not found");
 }
 

@@ -95,7 +95,7 @@ impl Stand {
         let api = Arc::new(Api {
             herder: herder.clone(),
             runner: runner.clone() as Arc<dyn TaskRunner>,
-            validator: Arc::new(Validator::new(plugins.clone())),
+            validator: Arc::new(Validator::new(plugins.clone()).with_checks(runner.clone())),
             plugins,
             loggers: Loggers::new("info", |_| {}),
             cluster_id,
@@ -183,6 +183,17 @@ impl Stand {
         let state = |value: &Value| value["state"].as_str().unwrap_or("?").to_owned();
         let tasks: Vec<String> = status["tasks"].as_array().unwrap_or(&Vec::new()).iter().map(state).collect();
         format!("{} [{}]", state(&status["connector"]), tasks.join(", "))
+    }
+
+    /// Waits until these calls, and no others, have been made since the last look.
+    pub fn wait_for_calls(&self, expected: &[&str]) {
+        let begin = Instant::now();
+        let mut calls = self.runner.calls();
+        while calls.len() < expected.len() && begin.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(2));
+            calls.extend(self.runner.calls());
+        }
+        assert_eq!(calls, expected);
     }
 
     pub fn wait_for_states(&self, name: &str, expected: &str) {
