@@ -81,6 +81,8 @@ fn kill_9_loses_nothing_acknowledged() {
 fn one_owner_and_others_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sub/log.db");
+    assert!(EmbeddedLog::attach(&path).unwrap_err().message.contains("there is no embedded log"));
+    assert!(!path.exists(), "looking makes nothing");
     let owner = EmbeddedLog::open(&path).unwrap();
     let error = EmbeddedLog::open(&path).unwrap_err();
     assert!(error.message.contains("in use by another worker") && !error.retriable, "{error}");

@@ -98,8 +98,14 @@ impl EmbeddedLog {
         Self::start(path, settings, Some(owner))
     }
 
-    /// Opens the file beside its owner, for reading and writing without groups.
+    /// Opens a file that is there, beside its owner, for reading and writing without groups.
     pub fn attach(path: &Path) -> Result<Self, LogError> {
+        if !path.exists() {
+            return Err(LogError::fatal(format!(
+                "there is no embedded log {}: check the data directory, or start a worker with bootstrap.servers=embedded first",
+                path.display()
+            )));
+        }
         Self::start(path, &ClientSettings::new(), None)
     }
 

@@ -6,6 +6,7 @@
 //! alive until their token completes.
 //!
 //! Fails: a broker that is away is waited for, as long as `delivery.timeout.ms` says (by default for ever).
+//! librdkafka takes a timestamp of 0 for none, and so stamps a record of 1970-01-01T00:00:00Z with the time of sending.
 //! After a fatal error of the client (fenced, or a gap in the idempotent sequence) every call returns it:
 //! make a new producer and send again what was not completed.
 

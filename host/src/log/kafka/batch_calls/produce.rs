@@ -95,6 +95,8 @@ impl Client {
             deliveries.sent(slot, count);
             return Ok(count);
         }
+        // (A row for a partition that is not there stays accounted for in the client's queue until it is destroyed:
+        // librdkafka forgets to free it. So rows in flight are counted here, not asked for there.)
         let full = |message: &sys::rd_kafka_message_t| message.err == Code::RD_KAFKA_RESP_ERR__QUEUE_FULL;
         let taken = native.chunk.iter().position(full).unwrap_or(count);
         deliveries.sent(slot, taken);
