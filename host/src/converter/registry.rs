@@ -1,70 +1,139 @@
 //! The built-in converters by class name.
 
+use std::sync::LazyLock;
+
 use tributary_sdk::{Config, ConfigDef, Error, Result};
 
-use super::header::{HeaderConverter, PassThrough};
-use super::{ByteArrayConverter, ClassInfo, ClassKind, Converter, JsonConverter, StringConverter};
-use super::{json, string};
+use super::header::{ColumnHeaders, HeaderConverter, Outgoing};
+use super::{
+    ByteArrayConverter, ClassInfo, ClassKind, Converter, JsonConverter, Number, NumberConverter, StringConverter,
+};
+use super::{config, json, string};
+
+/// A class that converts values and headers.
+struct Class {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    config_def: fn() -> ConfigDef,
+    make: fn() -> Box<dyn Converter>,
+}
+
+/// In the order of the listing. The aliases are Kafka Connect's: the simple name, with and without its suffix.
+static CLASSES: [Class; 9] = [
+    Class {
+        name: "org.apache.kafka.connect.json.JsonConverter",
+        aliases: &["JsonConverter", "Json"],
+        config_def: json::config_def,
+        make: || Box::new(JsonConverter::default()),
+    },
+    Class {
+        name: "org.apache.kafka.connect.storage.StringConverter",
+        aliases: &["StringConverter", "String"],
+        config_def: string::config_def,
+        make: || Box::new(StringConverter::default()),
+    },
+    Class {
+        name: "org.apache.kafka.connect.converters.ByteArrayConverter",
+        aliases: &["ByteArrayConverter", "ByteArray"],
+        config_def: config::with_type,
+        make: || Box::new(ByteArrayConverter),
+    },
+    Class {
+        name: "org.apache.kafka.connect.converters.BooleanConverter",
+        aliases: &["BooleanConverter", "Boolean"],
+        config_def: config::with_type,
+        make: || Box::new(NumberConverter::new(Number::Boolean)),
+    },
+    Class {
+        name: "org.apache.kafka.connect.converters.ShortConverter",
+        aliases: &["ShortConverter", "Short"],
+        config_def: config::with_type,
+        make: || Box::new(NumberConverter::new(Number::Short)),
+    },
+    Class {
+        name: "org.apache.kafka.connect.converters.IntegerConverter",
+        aliases: &["IntegerConverter", "Integer"],
+        config_def: config::with_type,
+        make: || Box::new(NumberConverter::new(Number::Integer)),
+    },
+    Class {
+        name: "org.apache.kafka.connect.converters.LongConverter",
+        aliases: &["LongConverter", "Long"],
+        config_def: config::with_type,
+        make: || Box::new(NumberConverter::new(Number::Long)),
+    },
+    Class {
+        name: "org.apache.kafka.connect.converters.FloatConverter",
+        aliases: &["FloatConverter", "Float"],
+        config_def: config::with_type,
+        make: || Box::new(NumberConverter::new(Number::Float)),
+    },
+    Class {
+        name: "org.apache.kafka.connect.converters.DoubleConverter",
+        aliases: &["DoubleConverter", "Double"],
+        config_def: config::with_type,
+        make: || Box::new(NumberConverter::new(Number::Double)),
+    },
+];
+
+/// What passes headers through, and has no value converter.
+const SIMPLE: &str = "org.apache.kafka.connect.storage.SimpleHeaderConverter";
+const SIMPLE_ALIASES: &[&str] = &["SimpleHeaderConverter", "Simple"];
 
 /// Makes the converter that `class` names (Java name or alias) and configures it (keys without prefix).
 pub fn converter(class: &str, config: &Config, is_key: bool) -> Result<Box<dyn Converter>> {
-    let info = find(class, ClassKind::Converter)?;
-    let mut converter: Box<dyn Converter> = match info.class {
-        "org.apache.kafka.connect.json.JsonConverter" => Box::new(JsonConverter::default()),
-        "org.apache.kafka.connect.storage.StringConverter" => Box::new(StringConverter::default()),
-        _ => Box::new(ByteArrayConverter),
-    };
+    let mut converter = (find(class, &[])?.make)();
     converter.configure(config, is_key)?;
     Ok(converter)
 }
 
 /// Makes the header converter that `class` names (Java name or alias) and configures it (keys without prefix).
 pub fn header_converter(class: &str, config: &Config) -> Result<Box<dyn HeaderConverter>> {
-    let info = find(class, ClassKind::HeaderConverter)?;
-    let schema = match info.class {
-        "org.apache.kafka.connect.storage.StringConverter" => Some("string"),
-        "org.apache.kafka.connect.converters.ByteArrayConverter" => Some("bytes"),
-        _ => None,
+    let mut converter = if class == SIMPLE || SIMPLE_ALIASES.contains(&class) {
+        ColumnHeaders { incoming: None, outgoing: Outgoing::Text }
+    } else {
+        let class = find(class, SIMPLE_ALIASES)?;
+        let outgoing = match class.aliases[0] {
+            "JsonConverter" => Outgoing::Json { envelopes: config::boolean(config, "schemas.enable", true)? },
+            "StringConverter" => Outgoing::Text,
+            "ByteArrayConverter" => Outgoing::Bytes,
+            _ => Outgoing::Number,
+        };
+        ColumnHeaders { incoming: Some((class.make)()), outgoing }
     };
-    let mut converter: Box<dyn HeaderConverter> = Box::new(PassThrough { schema });
     converter.configure(config)?;
-    Ok(converter)
+    Ok(Box::new(converter))
 }
 
 /// Every built-in converter and header converter.
 pub fn class_infos() -> &'static [ClassInfo] {
-    const fn info(
-        kind: ClassKind,
-        class: &'static str,
-        aliases: &'static [&'static str],
-        config_def: fn() -> ConfigDef,
-    ) -> ClassInfo {
-        ClassInfo { class, aliases, kind, config_def }
-    }
-    use ClassKind::{Converter, HeaderConverter};
-    const JSON: (&str, &[&str]) = ("org.apache.kafka.connect.json.JsonConverter", &["JsonConverter", "Json"]);
-    const STRING: (&str, &[&str]) =
-        ("org.apache.kafka.connect.storage.StringConverter", &["StringConverter", "String"]);
-    const BYTES: (&str, &[&str]) =
-        ("org.apache.kafka.connect.converters.ByteArrayConverter", &["ByteArrayConverter", "ByteArray"]);
-    const SIMPLE: (&str, &[&str]) =
-        ("org.apache.kafka.connect.storage.SimpleHeaderConverter", &["SimpleHeaderConverter", "Simple"]);
-    static INFOS: [ClassInfo; 7] = [
-        info(Converter, JSON.0, JSON.1, json::config_def),
-        info(Converter, STRING.0, STRING.1, string::config_def),
-        info(Converter, BYTES.0, BYTES.1, ConfigDef::new),
-        info(HeaderConverter, SIMPLE.0, SIMPLE.1, ConfigDef::new),
-        info(HeaderConverter, JSON.0, JSON.1, json::config_def),
-        info(HeaderConverter, STRING.0, STRING.1, string::config_def),
-        info(HeaderConverter, BYTES.0, BYTES.1, ConfigDef::new),
-    ];
+    static INFOS: LazyLock<Vec<ClassInfo>> = LazyLock::new(all_infos);
     &INFOS
 }
 
-fn find(class: &str, kind: ClassKind) -> Result<&'static ClassInfo> {
-    let of_kind = || class_infos().iter().filter(|info| info.kind == kind);
-    of_kind().find(|info| info.answers_to(class)).ok_or_else(|| {
-        let names: Vec<_> = of_kind().map(|info| info.aliases[0]).collect();
-        Error::failed(format!("converter class {class} is not known; there are {}", names.join(", ")))
+fn all_infos() -> Vec<ClassInfo> {
+    let of_kind = |kind| {
+        let info = move |class: &Class| ClassInfo {
+            class: class.name,
+            aliases: class.aliases,
+            kind,
+            config_def: class.config_def,
+        };
+        CLASSES.iter().map(info)
+    };
+    let simple = ClassInfo {
+        class: SIMPLE,
+        aliases: SIMPLE_ALIASES,
+        kind: ClassKind::HeaderConverter,
+        config_def: ConfigDef::new,
+    };
+    of_kind(ClassKind::Converter).chain([simple]).chain(of_kind(ClassKind::HeaderConverter)).collect()
+}
+
+fn find(name: &str, others: &[&'static str]) -> Result<&'static Class> {
+    CLASSES.iter().find(|class| class.name == name || class.aliases.contains(&name)).ok_or_else(|| {
+        let known: Vec<_> =
+            others.iter().take(1).copied().chain(CLASSES.iter().map(|class| class.aliases[0])).collect();
+        Error::failed(format!("converter class {name} is not known; there are {}", known.join(", ")))
     })
 }

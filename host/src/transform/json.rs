@@ -79,7 +79,9 @@ impl<'a> Json<'a> {
 
     /// A JSON number.
     pub fn integer(value: i64) -> Self {
-        Self::Text(Cow::Owned(value.to_string()))
+        let mut text = String::with_capacity(20);
+        text::write_integer(&mut text, value);
+        Self::Text(Cow::Owned(text))
     }
 
     /// What kind of value it is.

@@ -23,7 +23,11 @@ mod single_message;
 mod structs;
 
 pub use chain::{Applied, ChainFailure, Resolve, TransformChain};
+pub use date_format::DateFormat;
 pub use registry::class_infos;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod bench;

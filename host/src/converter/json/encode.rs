@@ -3,8 +3,6 @@
 //! Types are looked at once a column; a row costs the copying of its values. A row that cannot be written (a value that JSON
 //! has no form for) fails alone.
 
-use std::fmt::Write;
-
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType,
@@ -116,15 +114,17 @@ impl<'a> Encoder<'a> {
         }
         match &self.values {
             Values::Boolean(array) => out.push_str(if array.value(row) { "true" } else { "false" }),
-            Values::Int8(array) => write_integer(out, array.value(row).into()),
-            Values::Int16(array) => write_integer(out, array.value(row).into()),
-            Values::Int32(values) => write_integer(out, values[row].into()),
-            Values::Int64(values) => write_integer(out, values[row]),
+            Values::Int8(array) => text::write_integer(out, array.value(row).into()),
+            Values::Int16(array) => text::write_integer(out, array.value(row).into()),
+            Values::Int32(values) => text::write_integer(out, values[row].into()),
+            Values::Int64(values) => text::write_integer(out, values[row]),
             Values::Float32(array) => {
-                write_float(out, array.value(row).is_finite(), &text::java_single(array.value(row)))
+                let value = array.value(row);
+                in_quotes(out, !value.is_finite(), |out| text::write_java_single(out, value));
             }
             Values::Float64(array) => {
-                write_float(out, array.value(row).is_finite(), &text::java_double(array.value(row)))
+                let value = array.value(row);
+                in_quotes(out, !value.is_finite(), |out| text::write_java_double(out, value));
             }
             Values::Text(array) => text::write_string(out, array.value(row)),
             Values::Json(array) => out.push_str(array.value(row)),
@@ -189,15 +189,13 @@ fn range(offsets: &OffsetBuffer<i32>, row: usize) -> (usize, usize) {
     (offsets[row] as usize, offsets[row + 1] as usize)
 }
 
-fn write_integer(out: &mut String, value: i64) {
-    write!(out, "{value}").expect("writing to a string does not fail");
-}
-
 /// JSON has no NaN and no infinities: Kafka Connect writes them in quotes.
-fn write_float(out: &mut String, finite: bool, value: &str) {
-    if finite {
-        out.push_str(value);
-    } else {
-        text::write_string(out, value);
+fn in_quotes(out: &mut String, quotes: bool, write: impl FnOnce(&mut String)) {
+    if quotes {
+        out.push('"');
+    }
+    write(out);
+    if quotes {
+        out.push('"');
     }
 }

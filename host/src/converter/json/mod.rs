@@ -8,6 +8,7 @@ pub mod decimal;
 mod decode;
 mod encode;
 mod envelope;
+mod incoming;
 mod schema;
 pub mod syntax;
 pub mod text;

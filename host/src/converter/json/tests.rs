@@ -53,6 +53,34 @@ fn invalid_utf8_fails_its_row_only() {
     assert!(answer.failures[0].message.ends_with("invalid UTF-8"), "{:?}", answer.failures);
 }
 
+/// What Kafka Connect's JsonConverter takes for nothing, or as a value.
+#[test]
+fn empty_text_is_null_and_a_byte_order_mark_is_left_out() {
+    let mut plain = converter(&[("schemas.enable", "false")]);
+    let answer = plain.to_connect("t", &data([Some(""), Some(" \n"), Some("\u{feff}[1]"), Some(" 1 2"), Some("01")]));
+    assert_eq!(ranges(&answer.runs), [(0, 3)]);
+    assert_eq!(texts(&plain.from_connect("t", &answer.runs[0].column).data), [None, None, Some("[1]")]);
+    assert!(answer.failures[0].message.ends_with("unexpected '2' at byte 3"), "{:?}", answer.failures);
+    let answer = converter(&[]).to_connect("t", &data([Some(""), Some("null"), Some("{}")]));
+    assert_eq!((answer.runs.len(), answer.failures.len()), (0, 3));
+}
+
+#[test]
+fn envelopes_that_begin_alike_are_still_checked() {
+    let envelope = |payload: &str| format!(r#"{{"schema":{{"type":"int32"}},"payload":{payload}"#);
+    let rows = [
+        envelope("1}"),
+        envelope("2 } "),
+        envelope("3}}"),
+        envelope("4,\"x\":1}"),
+        envelope("5,\"payload\":6}"),
+        envelope("}"),
+    ];
+    let answer = converter(&[]).to_connect("t", &data(rows.iter().map(|row| Some(row.as_str()))));
+    assert_eq!(ranges(&answer.runs), [(0, 2), (4, 5)]);
+    assert_eq!(answer.failures.iter().map(|failure| failure.row).collect::<Vec<_>>(), [2, 3, 5]);
+}
+
 #[test]
 fn text_and_bytes_become_json_strings() {
     let text = Column::text(StringArray::from(vec![Some("a\"b"), None]));

@@ -1,6 +1,7 @@
 //! Writes JSON text: strings, floating-point numbers, base64; and reads strings back.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use super::syntax::plain_end;
 
@@ -113,12 +114,66 @@ pub fn string_value(text: &str) -> Cow<'_, str> {
 
 /// A double as Java writes it (`1.0`, `1.0E10`, `1.5E-7`); `NaN` and infinities by name, without quotes.
 pub fn java_double(value: f64) -> String {
-    java_float(value, &format!("{value:e}"))
+    let mut out = String::new();
+    write_java_double(&mut out, value);
+    out
 }
 
 /// A float as Java writes it.
 pub fn java_single(value: f32) -> String {
-    java_float(f64::from(value), &format!("{value:e}"))
+    let mut out = String::new();
+    write_java_single(&mut out, value);
+    out
+}
+
+/// Appends what [`java_double`] makes.
+pub fn write_java_double(out: &mut String, value: f64) {
+    if is_plain(value.abs()) {
+        write_plain(out, format_args!("{value}"));
+    } else {
+        out.push_str(&java_float(value, &format!("{value:e}")));
+    }
+}
+
+/// Appends what [`java_single`] makes.
+pub fn write_java_single(out: &mut String, value: f32) {
+    if is_plain(f64::from(value.abs())) {
+        write_plain(out, format_args!("{value}"));
+    } else {
+        out.push_str(&java_float(f64::from(value), &format!("{value:e}")));
+    }
+}
+
+/// Where Java uses no exponent.
+fn is_plain(magnitude: f64) -> bool {
+    (1e-3..1e7).contains(&magnitude)
+}
+
+fn write_plain(out: &mut String, number: std::fmt::Arguments<'_>) {
+    let from = out.len();
+    out.write_fmt(number).expect("writing to a string does not fail");
+    if !out.as_bytes()[from..].contains(&b'.') {
+        out.push_str(".0");
+    }
+}
+
+/// Appends a decimal integer.
+pub fn write_integer(out: &mut String, value: i64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = value.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        out.push('-');
+    }
+    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
 }
 
 /// `scientific` is Rust's shortest `d.ddde±n`.
@@ -186,6 +241,11 @@ mod tests {
         ] {
             assert_eq!(java_double(value), text);
         }
+        let mut out = String::new();
+        for n in [0, 7, -10, i64::MIN, i64::MAX] {
+            write_integer(&mut out, n);
+        }
+        assert_eq!(out, "07-10-92233720368547758089223372036854775807");
         assert_eq!(java_single(0.1), "0.1");
         assert_eq!(java_single(16777216.0), "1.6777216E7");
     }

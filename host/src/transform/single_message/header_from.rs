@@ -1,16 +1,13 @@
 //! `HeaderFrom`: moves or copies fields into headers. As in Kafka Connect, a null key or value is refused.
 
 use arrow_array::{Array, ArrayRef};
-use arrow_schema::{DataType, FieldRef};
-use tributary_sdk::batch::SCHEMA_NAME;
+use arrow_schema::FieldRef;
 use tributary_sdk::config_def::Validator;
 use tributary_sdk::{Column, ConfigDef, ConfigKey, Error, Importance, Result, Type};
 
 use super::{SingleMessage, replace_nulls};
-use crate::converter::json::syntax::Kind;
-use crate::converter::json::{Encoder, Options, connect_type, logical, text};
+use crate::converter::{HeaderText, of_json};
 use crate::transform::config::Settings;
-use crate::transform::date_format::DateFormat;
 use crate::transform::headers::{Header, Headers, HeadersBuilder};
 use crate::transform::json::{Json, Key};
 use crate::transform::part::{Opened, Outcome, Part, Target, require_map};
@@ -96,7 +93,6 @@ impl HeaderFrom {
     }
 
     fn read_struct(&self, part: &Part<'_>, structs: &mut Struct) -> std::result::Result<HeadersBuilder, String> {
-        let options = Options::default();
         let mut sources: Vec<(&str, FieldRef, ArrayRef)> = Vec::new();
         for (name, _, header) in &self.pairs {
             let at = structs.position(name).ok_or_else(|| format!("Unknown field: {name}"))?;
@@ -104,7 +100,7 @@ impl HeaderFrom {
         }
         let mut writers = Vec::new();
         for (header, field, column) in &sources {
-            writers.push((*header, column, HeaderText::new(field, column, &options)?));
+            writers.push((*header, column, HeaderText::new(field, column)?));
         }
         let known = part.headers();
         let known = Headers::of(known.as_ref());
@@ -118,7 +114,7 @@ impl HeaderFrom {
                 if valid {
                     writer.write(row, &mut out)?;
                 }
-                headers.push(Header { key, schema: Some(writer.schema), value: valid.then_some(&out) });
+                headers.push(Header { key, schema: Some(writer.schema()), value: valid.then_some(&out) });
             }
             headers.end_row();
         }
@@ -163,66 +159,8 @@ fn push_json(headers: &mut HeadersBuilder, key: &str, value: Option<&Json<'_>>) 
     let Some(value) = value.filter(|value| !value.is_null()) else {
         return headers.push(Header { key, schema: None, value: None });
     };
-    let text = value.to_string();
-    let (schema, text) = match value.kind() {
-        Kind::String => ("string", text::string_value(&text).into_owned()),
-        Kind::Boolean => ("boolean", text),
-        Kind::Number if value.java_class() == "java.lang.Long" => ("int64", text),
-        Kind::Number => ("float64", text.parse().map_or(text, text::java_double)),
-        Kind::Array => ("array", text),
-        _ => ("map", text),
-    };
+    let (schema, text) = of_json(&value.to_string());
     headers.push(Header { key, schema: Some(schema), value: Some(text.as_bytes()) });
-}
-
-/// Writes values of a column as header text.
-struct HeaderText<'c> {
-    schema: &'static str,
-    encoder: Encoder<'c>,
-    /// Of dates and times: what a number becomes.
-    time: Option<(DateFormat, i64)>,
-    bytes: Option<&'c arrow_array::BinaryArray>,
-}
-
-impl<'c> HeaderText<'c> {
-    fn new(field: &FieldRef, column: &'c ArrayRef, options: &Options) -> std::result::Result<Self, String> {
-        let name = field.metadata().get(SCHEMA_NAME).map(String::as_str);
-        let numeric = Options { numeric_decimals: true, ..options.clone() };
-        let encoder = Encoder::new(field, column, &numeric)?;
-        let format = |pattern: &str, unit| DateFormat::new(pattern).ok().map(|format| (format, unit));
-        let (schema, time) = match field.data_type() {
-            DataType::Date32 => (logical::DATE, format("yyyy-MM-dd", 86_400_000)),
-            DataType::Time32(_) => (logical::TIME, format("HH:mm:ss.SSS'Z'", 1)),
-            DataType::Timestamp(..) => (logical::TIMESTAMP, format("yyyy-MM-dd'T'HH:mm:ss.SSS'Z'", 1)),
-            DataType::Binary if name == Some(logical::DECIMAL) => (logical::DECIMAL, None),
-            other => match connect_type(other) {
-                Some(("float", _)) => ("float32", None),
-                Some(("double", _)) => ("float64", None),
-                Some((kind, _)) => (kind, None),
-                None => return Err(format!("the type {other} cannot be put into a header")),
-            },
-        };
-        let bytes = column.as_any().downcast_ref().filter(|_| schema == "bytes");
-        Ok(Self { schema, encoder, time, bytes })
-    }
-
-    fn write(&self, row: usize, out: &mut Vec<u8>) -> std::result::Result<(), String> {
-        if let Some(bytes) = self.bytes {
-            out.extend_from_slice(bytes.value(row));
-            return Ok(());
-        }
-        let mut json = String::new();
-        self.encoder.write(row, &mut json)?;
-        match &self.time {
-            Some((format, unit)) => {
-                let number: i64 = json.parse().map_err(|_| "a time that is no number")?;
-                out.extend_from_slice(format.format(number * unit).as_bytes());
-            }
-            None if json.starts_with('"') => out.extend_from_slice(text::string_value(&json).as_bytes()),
-            None => out.extend_from_slice(json.as_bytes()),
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
