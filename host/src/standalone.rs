@@ -36,6 +36,7 @@ pub struct StandaloneWorker {
     addresses: Vec<SocketAddr>,
     url: String,
     runner: Arc<dyn TaskRunner>,
+    validator: Arc<Validator>,
 }
 
 impl StandaloneWorker {
@@ -55,7 +56,10 @@ impl StandaloneWorker {
             Bootstrap::Kafka(servers) => servers,
         };
         let log = open_log(bootstrap, &cluster, &config.data_dir).map_err(|error| error.to_string())?;
-        let registry = catalog::builtin_registry();
+        let registry = catalog::builtin_registry().scan(&config.plugin_path, &config.data_dir.join("plugins"));
+        for problem in registry.problems() {
+            tracing::warn!("a plugin is left out: {}", problem.error);
+        }
         let config = Arc::new(config);
         let (herder, standalone) = Standalone::new();
         let plugins: Arc<dyn PluginCatalog> = Arc::new(catalog::classes(&registry));
@@ -78,10 +82,11 @@ impl StandaloneWorker {
 
         let cluster_id = Arc::new(OnceLock::new());
         learn_cluster_id(log, cluster_id.clone());
+        let validator = Arc::new(Validator::new(plugins.clone()).on_worker(&config).with_checks(runner.clone()));
         let api = Arc::new(Api {
             herder: herder.clone(),
             runner: runner.clone(),
-            validator: Arc::new(Validator::new(plugins.clone()).on_worker(&config).with_checks(runner.clone())),
+            validator: validator.clone(),
             plugins,
             loggers: telemetry::loggers(),
             cluster_id,
@@ -109,7 +114,7 @@ impl StandaloneWorker {
         let host = &config.listeners[0].host;
         let host = if matches!(host.as_str(), "" | "*" | "0.0.0.0" | "::") { "localhost" } else { host };
         let url = format!("{scheme}://{host}:{port}");
-        Ok(Self { herder, herder_thread, runtime, serving, end, addresses, url, runner })
+        Ok(Self { herder, herder_thread, runtime, serving, end, addresses, url, runner, validator })
     }
 
     /// The addresses that the REST API listens on.
@@ -132,9 +137,13 @@ impl StandaloneWorker {
         &self.runner
     }
 
-    /// Creates or updates a connector as its file says.
+    /// Creates or updates a connector as its file says, if it is valid.
     pub fn put(&self, file: ConnectorFile) -> Result<(), String> {
         let ConnectorFile { name, config, initial_state } = file;
+        let infos = self.validator.validate(&config).map_err(|error| format!("connector {name}: {error}"))?;
+        if let Some(problems) = infos.summary() {
+            return Err(format!("connector {name}: {problems}"));
+        }
         let put = self.runtime.block_on(self.herder.put_file(&name, config, initial_state));
         put.map(|_| ()).map_err(|error| format!("connector {name}: {error}"))
     }

@@ -22,7 +22,10 @@ const KNOWN: &[(&str, &str)] = &[
         "GET /connector-plugins/FileStreamSource/config: /connector.plugin.version/",
         "each plugin has a version of its own",
     ),
-    ("GET /connector-plugins/FileStreamSink/config: /connector.plugin.version/", "each plugin has a version of its own"),
+    (
+        "GET /connector-plugins/FileStreamSink/config: /connector.plugin.version/",
+        "each plugin has a version of its own",
+    ),
 ];
 
 /// Every step is sent to both workers; every answer of Tributary's has to contain Connect's.

@@ -32,8 +32,96 @@ pub(super) enum Command {
         #[arg(required = true)]
         connectors: Vec<PathBuf>,
     },
+    /// Show the whole path: generated payments and a real file through topics of the embedded log into files.
+    Demo(DemoCommand),
+    /// List topics, or describe one.
+    Topics {
+        #[command(flatten)]
+        cluster: Cluster,
+        /// Describe this topic.
+        topic: Option<String>,
+        /// Print JSON.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
+    /// Write lines of standard input, or of a file, to a topic.
+    Produce {
+        #[command(flatten)]
+        cluster: Cluster,
+        /// The topic.
+        topic: String,
+        /// The file; standard input if there is none.
+        file: Option<PathBuf>,
+        /// What stands between key and value in a line.
+        #[arg(short = 'k', long, value_name = "TEXT")]
+        key_separator: Option<String>,
+        /// A header of every record, `name=value`; may be repeated.
+        #[arg(short = 'H', long = "header", value_name = "NAME=VALUE")]
+        headers: Vec<String>,
+        /// Write to this partition.
+        #[arg(short, long)]
+        partition: Option<i32>,
+        /// An empty value is a tombstone.
+        #[arg(short = 'Z', long)]
+        empty_is_null: bool,
+    },
+    /// Print the records of a topic.
+    Consume {
+        #[command(flatten)]
+        cluster: Cluster,
+        /// The topic.
+        topic: String,
+        /// Read this partition only.
+        #[arg(short, long)]
+        partition: Option<i32>,
+        /// Begin at this offset; negative: so many records before the end.
+        #[arg(short, long, allow_negative_numbers = true, conflicts_with = "since")]
+        offset: Option<i64>,
+        /// Begin at the first record of this time, in ms since the epoch.
+        #[arg(long, value_name = "MS")]
+        since: Option<i64>,
+        /// Stop after so many records.
+        #[arg(short, long)]
+        count: Option<u64>,
+        /// Stop at the end of the topic.
+        #[arg(short, long)]
+        exit_at_end: bool,
+        /// How to print a record: %t %p %o %k %v %T %h, and \\n \\t.
+        #[arg(short, long, conflicts_with = "json")]
+        format: Option<String>,
+        /// Print JSON, one record a line.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
     /// Print the version.
     Version,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DemoCommand {
+    /// Payments to generate, and lines of the file.
+    #[arg(long, default_value_t = 500_000)]
+    pub records: u64,
+    /// Where to put the worker's data and the files; replaced if an earlier demo made it.
+    #[arg(long, value_name = "DIR", default_value = "tributary-demo")]
+    pub dir: PathBuf,
+    /// Stop after the summary instead of keeping the worker running.
+    #[arg(long)]
+    pub exit: bool,
+}
+
+/// Where a log is.
+#[derive(Debug, Args)]
+pub(super) struct Cluster {
+    /// Kafka's servers, or `embedded`.
+    #[arg(short, long, value_name = "SERVERS", default_value = "embedded")]
+    pub bootstrap_server: String,
+    /// The worker's data directory, where the embedded log is.
+    #[arg(short, long, value_name = "DIR", default_value = "data")]
+    pub data_dir: PathBuf,
+    /// A client setting, `name=value`; may be repeated.
+    #[arg(short = 'X', long = "setting", value_name = "NAME=VALUE")]
+    pub settings: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -44,4 +132,7 @@ pub(super) struct PluginsCommand {
     /// Take plugin.path from these worker properties.
     #[arg(long, value_name = "FILE")]
     pub properties: Option<PathBuf>,
+    /// Write the plugin.toml of this library beside it. Executes the library: for its author.
+    #[arg(long, value_name = "LIBRARY")]
+    pub manifest: Option<PathBuf>,
 }

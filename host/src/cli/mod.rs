@@ -1,6 +1,8 @@
 //! The command line: thin, each command a file.
 
 mod arguments;
+mod demo;
+mod log_commands;
 mod plugins;
 mod standalone;
 mod validate;
@@ -18,6 +20,10 @@ pub fn run() -> ExitCode {
         Command::Standalone { properties, connectors } => standalone::run(&properties, &connectors),
         Command::Plugins(command) => plugins::run(command),
         Command::Validate { properties, connectors } => validate::run(properties.as_deref(), &connectors),
+        Command::Demo(command) => demo::run(&command),
+        command @ (Command::Topics { .. } | Command::Produce { .. } | Command::Consume { .. }) => {
+            log_commands::run(command)
+        }
         Command::Version => {
             println!("tributary {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)

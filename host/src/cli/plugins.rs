@@ -5,17 +5,20 @@ use std::process::ExitCode;
 use super::arguments::PluginsCommand;
 use crate::catalog;
 use crate::config::WorkerConfig;
+use crate::plugin::{listing, write_manifest};
 
-/// Prints the classes, one a line, then the problems. Opens no library.
+/// Prints the classes and what cannot be used, and opens no library; or writes a library's manifest.
 pub fn run(command: PluginsCommand) -> Result<ExitCode, String> {
+    if let Some(library) = command.manifest {
+        let manifest = write_manifest(&library).map_err(|error| error.to_string())?;
+        println!("{}", manifest.display());
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut path = command.plugin_path;
     if let Some(properties) = command.properties {
         path.extend(WorkerConfig::read(&properties).map_err(|error| error.to_string())?.plugin_path);
     }
-    let registry = catalog::builtin_registry();
-    for class in registry.classes() {
-        let info = class.info();
-        println!("{:<14} {:<58} {:<8} {}", info.kind.as_connect(), info.class, info.version, info.location);
-    }
-    Ok(ExitCode::SUCCESS)
+    let registry = catalog::builtin_registry().scan(&path, &std::env::temp_dir());
+    print!("{}", listing(&registry));
+    Ok(if registry.problems().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -11,9 +11,12 @@ use crate::config::{ConnectorFile, WorkerConfig};
 /// Checks each file and prints what is wrong with it.
 pub fn run(properties: Option<&Path>, connectors: &[PathBuf]) -> Result<ExitCode, String> {
     let worker = properties.map(WorkerConfig::read).transpose().map_err(|error| error.to_string())?;
-    let plugin_path = worker.map(|worker| worker.plugin_path).unwrap_or_default();
-    let registry = catalog::builtin_registry();
-    let validator = Validator::new(Arc::new(catalog::classes(&registry)));
+    let plugin_path = worker.as_ref().map_or(&[][..], |worker| &worker.plugin_path);
+    let registry = catalog::builtin_registry().scan(plugin_path, &std::env::temp_dir());
+    let mut validator = Validator::new(Arc::new(catalog::classes(&registry)));
+    if let Some(worker) = &worker {
+        validator = validator.on_worker(worker);
+    }
     let mut wrong = 0;
     for path in connectors {
         let problems = match ConnectorFile::read(path) {

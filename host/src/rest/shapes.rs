@@ -187,6 +187,9 @@ pub(super) struct Progress {
     /// Records between a sink and the end of its partitions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<i64>,
+    /// Why the task is not getting on although it runs: the error that it tries to get past.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retrying: Option<String>,
 }
 
 impl From<&ConnectorView> for ConnectorInfo {
@@ -228,6 +231,7 @@ impl Progress {
             last_record: progress.last_record_ms.map(time),
             last_commit: progress.last_commit_ms.map(time),
             lag: progress.lag,
+            retrying: progress.retrying.clone(),
         }
     }
 }
