@@ -165,8 +165,9 @@ impl Job {
     }
 }
 
-/// The number of the last line of a file, if that line is whole.
+/// The number of the last whole line of a file.
 pub fn last_number(file: &Path) -> Result<Option<u64>> {
+    // Longer than two lines, so that there is a whole one before one that is being written.
     const TAIL: u64 = 512;
     let mut file = File::open(file)?;
     let length = file.metadata()?.len();
@@ -174,8 +175,8 @@ pub fn last_number(file: &Path) -> Result<Option<u64>> {
     let mut tail = String::new();
     // More may be written meanwhile.
     file.take(TAIL).read_to_string(&mut tail)?;
-    let Some(lines) = tail.strip_suffix('\n') else { return Ok(None) };
-    Ok(number(lines.rsplit('\n').next().unwrap_or_default()))
+    let whole = tail.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    Ok(number(whole.rsplit('\n').next().unwrap_or_default()))
 }
 
 /// The number behind `seq`.
@@ -204,7 +205,8 @@ mod tests {
             last_number(file.path()).unwrap()
         };
         assert_eq!(last("{seq=1}\n{seq=2}\n"), Some(2));
-        assert_eq!(last("{seq=1}\n{seq=2"), None);
+        assert_eq!(last("{seq=1}\n{seq=2"), Some(1));
+        assert_eq!(last("{seq=1"), None);
         assert_eq!(last(""), None);
     }
 

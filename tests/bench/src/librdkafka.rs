@@ -90,6 +90,12 @@ impl Producer {
         unsafe { sys::rd_kafka_poll(self.client, timeout_ms) };
     }
 
+    /// Messages acknowledged so far.
+    pub fn delivered(&self) -> u64 {
+        // SAFETY: it is live, and the reports, which are what else touches it, come only in calls that take `&mut self`.
+        unsafe { (*self.delivered).good }
+    }
+
     /// Waits until all is acknowledged; the number of messages that are.
     pub fn finish(&mut self) -> Result<u64> {
         // SAFETY: the client is live; the reports, which are what else touches `delivered`, come only in this call.

@@ -5,13 +5,15 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
+use serde_json::json;
 use tributary_harness::{Context, Error, Result, Usage};
 
 use crate::librdkafka::{Consumer, Producer};
+use crate::pace::Watch;
 use crate::settings::{CONSUMER, PRODUCER};
 
 const CHUNK: usize = 1 << 20;
@@ -38,42 +40,60 @@ impl Kind {
     }
 }
 
+/// What a loop is to do.
+#[derive(Clone, Debug, Args)]
+pub struct Work {
+    /// Which loop.
+    pub kind: Kind,
+    /// The broker.
+    pub bootstrap: String,
+    /// The topic, with one partition.
+    pub topic: String,
+    /// What is read or written.
+    pub file: PathBuf,
+    /// How many lines there are.
+    pub count: u64,
+}
+
 /// Runs a loop to its end and prints what it took, as JSON.
-pub fn run(kind: Kind, bootstrap: &str, topic: &str, file: &Path, count: u64) -> Result<()> {
+#[expect(clippy::disallowed_methods, reason = "closing the clients is no part of the work, and takes its time")]
+pub fn run(work: &Work) -> Result<()> {
     // What is prepared for the raw run is not part of its work.
-    let memory = if kind == Kind::Produce { std::fs::read(file)? } else { Vec::new() };
-    let (before, start) = (Usage::of(std::process::id())?, Instant::now());
-    let done = match kind {
-        Kind::Produce => produce(bootstrap, topic, &memory)?,
-        Kind::CopyIn => copy_in(bootstrap, topic, file)?,
-        Kind::Consume => consume(bootstrap, topic, count, |_| Ok(()), || Ok(()))?,
-        Kind::CopyOut => copy_out(bootstrap, topic, file, count)?,
+    let memory = if work.kind == Kind::Produce { std::fs::read(&work.file)? } else { Vec::new() };
+    let before = Usage::of(std::process::id())?;
+    let mut watch = Watch::start();
+    let mut see = |done: u64| watch.see(done, work.count);
+    let done = match work.kind {
+        Kind::Produce => produce(work, &memory, &mut see)?,
+        Kind::CopyIn => copy_in(work, &mut see)?,
+        Kind::Consume => consume(work, &mut std::io::sink(), &mut see)?,
+        Kind::CopyOut => copy_out(work, &mut see)?,
     };
-    let (seconds, after) = (start.elapsed().as_secs_f64(), Usage::of(std::process::id())?);
-    if done != count {
-        return Err(Error::new(format!("{done} records instead of {count}")));
+    let (pace, after) = (watch.stop(), Usage::of(std::process::id())?);
+    if done != work.count {
+        return Err(Error::new(format!("{done} records instead of {}", work.count)));
     }
     // The raw run holds its input in memory, which is not the client's.
     let peak = after.peak_rss.saturating_sub(memory.len() as u64);
     let cpu = (after.cpu - before.cpu).as_secs_f64();
-    println!("{}", serde_json::json!({"seconds": seconds, "cpu": cpu, "peak_rss": peak}));
-    // Closing the clients is no part of the work, and takes its time.
+    println!("{}", json!({"pace": pace.to_json(), "cpu": cpu, "peak_rss": peak}));
     std::process::exit(0)
 }
 
-fn produce(bootstrap: &str, topic: &str, lines: &[u8]) -> Result<u64> {
-    let mut producer = Producer::new(bootstrap, topic, PRODUCER)?;
+fn produce(work: &Work, lines: &[u8], see: &mut dyn FnMut(u64)) -> Result<u64> {
+    let mut producer = Producer::new(&work.bootstrap, &work.topic, PRODUCER)?;
     let mut values = Vec::new();
     for chunk in lines.chunks(CHUNK / 100 * 100) {
         split(chunk, &mut values);
         producer.send(&values);
+        see(producer.delivered());
     }
     producer.finish()
 }
 
-fn copy_in(bootstrap: &str, topic: &str, file: &Path) -> Result<u64> {
-    let mut producer = Producer::new(bootstrap, topic, PRODUCER)?;
-    let mut file = File::open(file).context(format_args!("cannot open {}", file.display()))?;
+fn copy_in(work: &Work, see: &mut dyn FnMut(u64)) -> Result<u64> {
+    let mut producer = Producer::new(&work.bootstrap, &work.topic, PRODUCER)?;
+    let mut file = File::open(&work.file).context(format_args!("cannot open {}", work.file.display()))?;
     let mut buffer = vec![0; CHUNK];
     let mut filled = 0;
     loop {
@@ -85,7 +105,7 @@ fn copy_in(bootstrap: &str, topic: &str, file: &Path) -> Result<u64> {
         let mut values = Vec::with_capacity(filled / 64);
         let rest = split(&buffer[..filled], &mut values);
         producer.send(&values);
-        drop(values);
+        see(producer.delivered());
         buffer.copy_within(filled - rest..filled, 0);
         filled = rest;
     }
@@ -102,21 +122,20 @@ fn split<'a>(bytes: &'a [u8], values: &mut Vec<&'a [u8]>) -> usize {
     bytes.len() - start
 }
 
-fn consume(
-    bootstrap: &str,
-    topic: &str,
-    count: u64,
-    mut each: impl FnMut(&[u8]) -> Result<()>,
-    mut flush: impl FnMut() -> Result<()>,
-) -> Result<u64> {
+/// Gives every value to `out`, as a line.
+fn consume(work: &Work, out: &mut dyn Write, see: &mut dyn FnMut(u64)) -> Result<u64> {
     let group = format!("loop-{}", std::process::id());
-    let mut consumer = Consumer::new(bootstrap, &group, topic, CONSUMER)?;
+    let mut consumer = Consumer::new(&work.bootstrap, &group, &work.topic, CONSUMER)?;
     let mut done = 0;
     let mut committed = Instant::now();
-    while done < count {
-        done += consumer.receive(&mut each)?;
-        if done >= count || committed.elapsed() >= COMMIT_INTERVAL {
-            flush()?;
+    while done < work.count {
+        done += consumer.receive(|value| {
+            out.write_all(value)?;
+            Ok(out.write_all(b"\n")?)
+        })?;
+        see(done);
+        if done >= work.count || committed.elapsed() >= COMMIT_INTERVAL {
+            out.flush()?;
             consumer.commit()?;
             committed = Instant::now();
         }
@@ -126,13 +145,7 @@ fn consume(
     Ok(done)
 }
 
-fn copy_out(bootstrap: &str, topic: &str, file: &Path, count: u64) -> Result<u64> {
-    let file = File::create(file).context(format_args!("cannot create {}", file.display()))?;
-    let out = std::cell::RefCell::new(BufWriter::with_capacity(CHUNK, file));
-    let write = |value: &[u8]| {
-        let mut out = out.borrow_mut();
-        out.write_all(value)?;
-        Ok(out.write_all(b"\n")?)
-    };
-    consume(bootstrap, topic, count, write, || Ok(out.borrow_mut().flush()?))
+fn copy_out(work: &Work, see: &mut dyn FnMut(u64)) -> Result<u64> {
+    let file = File::create(&work.file).context(format_args!("cannot create {}", work.file.display()))?;
+    consume(work, &mut BufWriter::with_capacity(CHUNK, file), see)
 }

@@ -15,6 +15,7 @@ mod librdkafka;
 mod loops;
 mod machine;
 mod measure;
+mod pace;
 mod plan;
 mod settings;
 mod start;
@@ -50,15 +51,13 @@ struct Args {
 enum Command {
     /// Runs one loop in this process, so that its costs are its own; the benchmark calls itself with this.
     #[command(hide = true)]
-    Loop { kind: loops::Kind, bootstrap: String, topic: String, file: PathBuf, count: u64 },
+    Loop(loops::Work),
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.command {
-        Some(Command::Loop { kind, bootstrap, topic, file, count }) => {
-            loops::run(*kind, bootstrap, topic, file, *count).map(|()| true)
-        }
+        Some(Command::Loop(work)) => loops::run(work).map(|()| true),
         None => benchmark(&args),
     };
     match outcome {

@@ -13,6 +13,7 @@ use tributary_harness::{Context, Error, KafkaBroker, Lines, Result, Usage};
 use crate::contender::Contender;
 use crate::job::{self, Direction, Job};
 use crate::loops::Kind;
+use crate::pace::{Pace, Watch};
 use crate::plan::Plan;
 use crate::workers::Worker;
 
@@ -53,8 +54,10 @@ impl Spread {
 pub struct Outcome {
     pub job: Job,
     pub contender: Contender,
-    /// Records a second.
+    /// Records a second, from the first record on.
     pub rate: Spread,
+    /// Seconds until the first record had moved.
+    pub first: Spread,
     /// CPU seconds per million records.
     pub cpu: Spread,
     /// The most bytes resident in any run.
@@ -64,7 +67,7 @@ pub struct Outcome {
 
 /// What one run took.
 struct Sample {
-    seconds: f64,
+    pace: Pace,
     cpu: f64,
     peak_rss: u64,
 }
@@ -110,7 +113,7 @@ pub fn run(broker: &KafkaBroker, plan: &Plan, lines: &Lines, input: &Path, runs:
             let row = format!("{}/{}", outcome.job.key(), outcome.contender.key());
             match bench.sample(outcome.job, outcome.contender) {
                 Ok(sample) => {
-                    let rate = lines.count() as f64 / sample.seconds;
+                    let rate = sample.pace.rate(lines.count());
                     eprintln!("run {run} {row}: {rate:.0} records/s, {:.2} CPU s", sample.cpu);
                     if run > 0 {
                         outcome.take(&sample, lines.count());
@@ -128,11 +131,13 @@ pub fn run(broker: &KafkaBroker, plan: &Plan, lines: &Lines, input: &Path, runs:
 
 impl Outcome {
     fn new(job: Job, contender: Contender) -> Self {
-        Self { job, contender, rate: Spread::default(), cpu: Spread::default(), peak_rss: 0, failure: None }
+        let (rate, first, cpu) = Default::default();
+        Self { job, contender, rate, first, cpu, peak_rss: 0, failure: None }
     }
 
     fn take(&mut self, sample: &Sample, records: u64) {
-        self.rate.add(records as f64 / sample.seconds);
+        self.rate.add(sample.pace.rate(records));
+        self.first.add(sample.pace.first);
         self.cpu.add(sample.cpu * 1e6 / records as f64);
         self.peak_rss = self.peak_rss.max(sample.peak_rss);
     }
@@ -182,7 +187,8 @@ impl Bench<'_> {
         }
         let json: Value = serde_json::from_slice(&output.stdout)?;
         let number = |key: &str| json[key].as_f64().context(format_args!("the loop does not tell its {key}"));
-        Ok(Sample { seconds: number("seconds")?, cpu: number("cpu")?, peak_rss: number("peak_rss")? as u64 })
+        let pace = Pace::from_json(&json["pace"])?;
+        Ok(Sample { pace, cpu: number("cpu")?, peak_rss: number("peak_rss")? as u64 })
     }
 
     /// From the request that makes the connector to the last record in the topic, or line in the file.
@@ -200,33 +206,36 @@ impl Bench<'_> {
         let name = format!("{}-{}", job.key(), self.connectors);
 
         Usage::reset_peak(pid)?;
-        let (before, start) = (Usage::of(pid)?, Instant::now());
+        let before = Usage::of(pid)?;
+        let mut watch = Watch::start();
         rest.put_connector(&name, &job.connector(topic, file))?;
         let done = match job.direction {
-            Direction::Source => watch(|| {
+            Direction::Source => follow(&mut watch, || {
                 let (_, next) = self.watcher.fetch_watermarks(topic, 0, Duration::from_secs(10))?;
-                Ok((next.unsigned_abs(), next.unsigned_abs() >= lines.count()))
+                let next = next.unsigned_abs();
+                Ok((next, lines.count(), next >= lines.count()))
             }),
-            Direction::Sink => watch(|| {
-                let length = fs::metadata(output).map_or(0, |file| file.len());
-                Ok((length, length > 0 && job::last_number(output)? == Some(lines.count() - 1)))
+            Direction::Sink => follow(&mut watch, || {
+                let written = if output.exists() { job::last_number(output)?.map_or(0, |last| last + 1) } else { 0 };
+                Ok((written, lines.count(), written == lines.count()))
             }),
         };
-        let (seconds, after) = (start.elapsed().as_secs_f64(), Usage::of(pid)?);
+        let (pace, after) = (watch.stop(), Usage::of(pid)?);
         let status = rest.status(&name);
         rest.delete_connector(&name)?;
         done.map_err(|error| Error::new(format!("{error}; its status: {status:?}")))?;
         let cpu = (after.cpu - before.cpu).as_secs_f64();
-        Ok(Sample { seconds, cpu, peak_rss: after.peak_rss })
+        Ok(Sample { pace, cpu, peak_rss: after.peak_rss })
     }
 }
 
-/// Looks until the work is done; gives up when nothing has moved for [`STUCK`]. `look` tells how far it is
-/// and whether that is all.
-fn watch(mut look: impl FnMut() -> Result<(u64, bool)>) -> Result<()> {
+/// Looks until the work is done; gives up when nothing has moved for [`STUCK`]. `look` tells how far it is,
+/// how far it has to go, and whether that is reached.
+fn follow(watch: &mut Watch, mut look: impl FnMut() -> Result<(u64, u64, bool)>) -> Result<()> {
     let (mut progress, mut moved) = (0, Instant::now());
     loop {
-        let (now, done) = look()?;
+        let (now, all, done) = look()?;
+        watch.see(now, all);
         if done {
             return Ok(());
         }

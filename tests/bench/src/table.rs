@@ -20,7 +20,8 @@ pub fn render(machine: &str, lines: &Lines, starts: &[Starts], outcomes: &[Outco
 
 Made by `cargo run --release -p tributary-bench -- --write`: all contenders by turns on one Kafka 4.3.1 broker on the same
 machine, {count} lines of {LENGTH} bytes, one partition, every result checked. A figure is the median of its runs, with the range
-behind it. Compare within one report only: the machine's other load differs between reports.
+behind it. A rate counts from the first record on; how long that takes from the order is shown beside it. Compare within one
+report only: the machine's other load differs between reports.
 
 Machine: {machine}
 
@@ -34,8 +35,8 @@ Machine: {machine}
         text.push('\n');
     }
     if !outcomes.is_empty() {
-        text += "| job | by | records/s | CPU s per million | peak RSS | × raw | × plain loop | × Connect |\n";
-        text += "|---|---|---|---|---|---|---|---|\n";
+        text += "| job | by | records/s | first record | CPU s per million | peak RSS | × raw | × plain loop | × Connect |\n";
+        text += "|---|---|---|---|---|---|---|---|---|\n";
         for outcome in outcomes {
             let _ = writeln!(text, "{}", outcome_row(outcome, outcomes));
         }
@@ -58,9 +59,10 @@ fn start_row(start: &Starts) -> String {
 fn outcome_row(outcome: &Outcome, all: &[Outcome]) -> String {
     let (job, by) = (outcome.job.title(), outcome.contender.title());
     if let Some(failure) = &outcome.failure {
-        return format!("| {job} | {by} | failed: {} | | | | | |", first_line(failure));
+        return format!("| {job} | {by} | failed: {} | | | | | | |", first_line(failure));
     }
     let rate = spread(&outcome.rate, thousands);
+    let first = outcome.first.median().map(|first| format!("{first:.2} s")).unwrap_or_default();
     let cpu = outcome.cpu.median().map(|cpu| format!("{cpu:.2}")).unwrap_or_default();
     let to = |contender: Contender, job: Job| {
         let other = all.iter().find(|other| other.job == job && other.contender == contender);
@@ -73,7 +75,7 @@ fn outcome_row(outcome: &Outcome, all: &[Outcome]) -> String {
     // The loops carry strings only, and are the measure for all conversions.
     let strings = Job { conversion: Conversion::Strings, ..outcome.job };
     format!(
-        "| {job} | {by} | {rate} | {cpu} | {} | {} | {} | {} |",
+        "| {job} | {by} | {rate} | {first} | {cpu} | {} | {} | {} | {} |",
         megabytes(outcome.peak_rss),
         to(Contender::Raw, strings),
         to(Contender::Plain, strings),
