@@ -132,7 +132,15 @@ pub(super) struct PluginsCommand {
     /// Take plugin.path from these worker properties.
     #[arg(long, value_name = "FILE")]
     pub properties: Option<PathBuf>,
-    /// Write the plugin.toml of this library beside it. Executes the library: for its author.
-    #[arg(long, value_name = "LIBRARY")]
-    pub manifest: Option<PathBuf>,
+    #[command(subcommand)]
+    pub action: Option<PluginsAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PluginsAction {
+    /// Write the plugin.toml of a library beside it. Executes the library: for its author.
+    Manifest {
+        /// The library file.
+        library: PathBuf,
+    },
 }

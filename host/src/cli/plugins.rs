@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use super::arguments::PluginsCommand;
+use super::arguments::{PluginsAction, PluginsCommand};
 use crate::catalog;
 use crate::config::WorkerConfig;
 use crate::plugin::{listing, write_manifest};
 
 /// Prints the classes and what cannot be used, and opens no library; or writes a library's manifest.
 pub fn run(command: PluginsCommand) -> Result<ExitCode, String> {
-    if let Some(library) = command.manifest {
+    if let Some(PluginsAction::Manifest { library }) = command.action {
         let manifest = write_manifest(&library).map_err(|error| error.to_string())?;
         println!("{}", manifest.display());
         return Ok(ExitCode::SUCCESS);

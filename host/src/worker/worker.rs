@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::connector_thread::ConnectorThread;
 use tributary_sdk::Config;
 
+use super::connector_thread::ConnectorThread;
 use super::environment::Environment;
 use super::task_thread::TaskThread;
 use super::validation;

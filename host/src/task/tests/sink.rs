@@ -79,7 +79,7 @@ impl Running {
                 chain: TransformChain::build(&Config::default(), &mut |_| unreachable!()).unwrap(),
             },
             consumer: Box::new(ScriptedConsumer { events: events.clone(), journal: journal.clone() }),
-            errors: ErrorPolicy { tolerate, ..ErrorPolicy::default() },
+            errors: ErrorPolicy { tolerate, retry_timeout_ms: -1, ..ErrorPolicy::default() },
             dead_letters: None,
             control: control.clone(),
             services: services(&journal, &control),
@@ -147,9 +147,10 @@ fn revoked_partitions_are_committed_and_closed_before_they_go_and_what_was_not_p
     let (result, lines) = running.stop();
     result.unwrap();
     assert!(position(&lines, "close t-0") < position(&lines, "unassign t-0"));
-    let last = lines.iter().rfind(|line| line.starts_with("commit t-0")).unwrap();
+    let last = lines.iter().rfind(|line| line.starts_with("commit t-0"));
     let put = ["put first", "put slow", "put never"].iter().filter(|put| lines.contains(&(**put).to_owned())).count();
-    assert_eq!(*last, format!("commit t-0 {put}"), "{lines:#?}");
+    let expected = (put > 0).then(|| format!("commit t-0 {put}"));
+    assert_eq!(last, expected.as_ref(), "{lines:#?}");
     assert!(
         lines
             .iter()
