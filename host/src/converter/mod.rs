@@ -6,6 +6,7 @@
 //! Classes are known by Kafka Connect's Java names and their short aliases, see [`registry`].
 
 mod bytes;
+mod canonical;
 mod class_info;
 pub(crate) mod config;
 mod conversion;
@@ -19,6 +20,7 @@ pub(crate) mod utf8;
 pub mod values;
 
 pub use bytes::ByteArrayConverter;
+pub use canonical::canonical;
 pub use class_info::{ClassInfo, ClassKind};
 pub use conversion::{Converter, FromConnect, RowFailure, Run, ToConnect};
 pub(crate) use header::of_json;

@@ -92,7 +92,10 @@ impl Converter for StringConverter {
                 }
                 FromConnect { data: out.finish_binary(), failures: Vec::new() }
             }
-            _ => encode(column),
+            _ => match super::canonical(column) {
+                Ok(column) => encode(&column),
+                Err(message) => FromConnect::all_failed(column, &message),
+            },
         };
         if self.encoding != Encoding::Utf8 {
             answer.data = answer.data.iter().map(|value| Some(self.encode(value?))).collect();

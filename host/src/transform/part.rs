@@ -10,6 +10,7 @@ use tributary_sdk::{Batch, Column, Form, Offsets};
 
 use super::json::{Json, Object};
 use super::structs::Struct;
+use crate::converter::canonical;
 use crate::converter::json::syntax::SyntaxError;
 
 /// The side of a record that a `$Key` or `$Value` transform works on.
@@ -96,7 +97,11 @@ impl<'a> Part<'a> {
                         };
                         Side::Json(self.rows.iter().map(document).collect())
                     }
-                    _ => Side::Column(Column::new(column.field().clone(), take(column.array(), &self.rows))),
+                    _ => {
+                        let column = Column::new(column.field().clone(), take(column.array(), &self.rows));
+                        // Types that Connect does not have stay as they are, for transforms that do not look at them.
+                        Side::Column(canonical(&column).unwrap_or(column))
+                    }
                 },
             };
         }

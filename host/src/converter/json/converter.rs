@@ -13,6 +13,7 @@ use tributary_sdk::{Column, Config, Error, Form, Result};
 use super::config::Options;
 use super::envelope::SchemaCache;
 use super::{Encoder, field_from_json, field_to_json, incoming, text};
+use crate::converter::canonical;
 use crate::converter::conversion::{Converter, FromConnect, RowFailure, ToConnect};
 use crate::converter::utf8;
 
@@ -71,12 +72,22 @@ impl Converter for JsonConverter {
                 out.push('"');
                 Ok(())
             }),
-            _ => match Encoder::new(column.field(), column.array(), &self.options) {
-                Ok(encoder) => {
-                    write(column, envelope, column.array().get_array_memory_size(), |row, out| encoder.write(row, out))
-                }
+            _ => match canonical(column) {
+                Ok(column) => self.encode(&column),
                 Err(message) => FromConnect::all_failed(column, &message),
             },
+        }
+    }
+}
+
+impl JsonConverter {
+    fn encode(&self, column: &Column) -> FromConnect {
+        let envelope = self.options.schemas_enable.then_some(column);
+        match Encoder::new(column.field(), column.array(), &self.options) {
+            Ok(encoder) => {
+                write(column, envelope, column.array().get_array_memory_size(), |row, out| encoder.write(row, out))
+            }
+            Err(message) => FromConnect::all_failed(column, &message),
         }
     }
 }
