@@ -1,5 +1,6 @@
 //! Batches over the C interface: round trips, ownership, and malformed ones refused.
 
+mod cost;
 mod malformed;
 mod ownership;
 mod round_trip;
