@@ -85,3 +85,40 @@ impl TextBuilder {
         StringArray::new(offsets, values, nulls)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The right-hand sides are what Java 17's StringDeserializer makes, but for encoded surrogates (`ed a0 80`): there one U+FFFD.
+    #[test]
+    fn invalid_bytes_are_replaced_as_in_java() {
+        let cases: [(&[u8], &str); 10] = [
+            (b"a\xffb", "a\u{fffd}b"),
+            (b"\xc3", "\u{fffd}"),
+            (b"\xc3(", "\u{fffd}("),
+            (b"\xe2\x82", "\u{fffd}"),
+            (b"\xe2\x82a", "\u{fffd}a"),
+            (b"\xf0\x90\x8da", "\u{fffd}a"),
+            (b"\xc0\xaf", "\u{fffd}\u{fffd}"),
+            (b"\xf4\x90\x80\x80", "\u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
+            (b"\xed\xa0\x80", "\u{fffd}\u{fffd}\u{fffd}"),
+            ("\u{20ac}".as_bytes(), "\u{20ac}"),
+        ];
+        let data = BinaryArray::from_iter(cases.iter().map(|(bytes, _)| Some(bytes)).chain([None]));
+        let mut invalid = Vec::new();
+        let texts = decode_strict(&data, &mut invalid);
+        assert_eq!(texts.iter().flatten().collect::<Vec<_>>(), cases.map(|(_, text)| text));
+        assert_eq!(invalid, (0..9).collect::<Vec<_>>());
+        assert!(texts.is_null(10));
+        // A character that is divided between two rows is no text in either.
+        let divided = BinaryArray::from_iter_values([&b"\xe2\x82"[..], b"\xac"]);
+        assert_eq!(decode_lossy(&divided).iter().flatten().collect::<Vec<_>>(), ["\u{fffd}", "\u{fffd}"]);
+    }
+
+    #[test]
+    fn text_shares_its_buffer() {
+        let data = BinaryArray::from_iter_values(["x", "é"]);
+        assert_eq!(decode_lossy(&data).values().as_ptr(), data.values().as_ptr());
+    }
+}

@@ -168,3 +168,102 @@ fn close(part: Part<'_>) -> Merged {
     };
     Merged { batch, rows }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::{BooleanArray, Int64Array, StringArray};
+    use proptest::prelude::*;
+
+    use crate::transform::json::Json;
+    use crate::transform::part::{Opened, Target};
+
+    /// What happens to the rows that a mask picks.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Route,
+        Drop,
+        Rewrite,
+        Retype,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<(Step, Vec<bool>)>> {
+        let step = prop_oneof![Just(Step::Route), Just(Step::Drop), Just(Step::Rewrite), Just(Step::Retype)];
+        prop::collection::vec((step, prop::collection::vec(any::<bool>(), 12)), 0..5)
+    }
+
+    /// Divides every part by the mask, and changes the rows that it picks.
+    fn apply<'a>(parts: Vec<Part<'a>>, step: Step, picked: &[bool]) -> Vec<Part<'a>> {
+        let mut next = Vec::new();
+        for part in parts {
+            let mask: BooleanArray = part.rows.iter().map(|&row| Some(picked[row as usize])).collect();
+            let (mine, others) = part.divide(&mask);
+            next.extend(others);
+            let Some(mut mine) = mine else { continue };
+            match step {
+                Step::Route => mine.topic = format!("{}x", mine.topic).into(),
+                Step::Drop => continue,
+                Step::Rewrite => {
+                    if let Opened::Json(documents) = mine.open(Target::Value) {
+                        for document in documents.iter_mut().flatten() {
+                            *document = Json::string(&document.to_string());
+                        }
+                    }
+                }
+                Step::Retype => {
+                    let rows = mine.rows.iter().map(|&row| i64::from(row));
+                    let numbers = Arc::new(Int64Array::from_iter_values(rows));
+                    let field = arrow_schema::Field::new("", numbers.data_type().clone(), true);
+                    mine.value = Side::Column(Column::new(field, numbers));
+                }
+            }
+            next.push(mine);
+        }
+        next
+    }
+
+    /// The same for one row: topic, and value as text.
+    fn naive(row: usize, steps: &[(Step, Vec<bool>)]) -> Option<(String, String)> {
+        let (mut topic, mut value, mut typed) = ("t".to_owned(), row.to_string(), false);
+        for (step, _) in steps.iter().filter(|(_, picked)| picked[row]) {
+            match step {
+                Step::Route => topic.push('x'),
+                Step::Drop => return None,
+                Step::Rewrite if typed => {}
+                Step::Rewrite => value = crate::converter::json::text::string(&value),
+                Step::Retype => (value, typed) = (row.to_string(), true),
+            }
+        }
+        Some((topic, value))
+    }
+
+    fn text(batch: &Batch, row: usize) -> String {
+        match batch.value.as_text() {
+            Some(texts) => texts.value(row).to_owned(),
+            None => batch.value.array().as_any().downcast_ref::<Int64Array>().unwrap().value(row).to_string(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rows_keep_their_order_and_offsets(steps in steps()) {
+            let rows: Vec<String> = (0..12).map(|row| row.to_string()).collect();
+            let mut base = Batch::new("t", Column::json(StringArray::from(rows)));
+            base.offsets = Offsets::Sink(Int64Array::from_iter_values(100..112));
+            let parts = steps.iter().fold(vec![Part::whole(&base)], |parts, (step, picked)| apply(parts, *step, picked));
+            let mut got = Vec::new();
+            for Merged { batch, rows } in merge(parts) {
+                prop_assert_eq!(batch.len(), rows.len());
+                let Offsets::Sink(offsets) = &batch.offsets else { panic!("a sink batch") };
+                for (i, &row) in rows.iter().enumerate() {
+                    prop_assert_eq!(offsets.value(i), 100 + i64::from(row));
+                    got.push((row as usize, batch.topic.to_string(), text(&batch, i)));
+                }
+            }
+            let expected: Vec<_> = (0..12)
+                .filter_map(|row| naive(row, &steps).map(|(topic, value)| (row, topic, value)))
+                .collect();
+            prop_assert_eq!(got, expected);
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray, ListArray, UInt32Array};
 use tributary_sdk::{Batch, Column, Form, Offsets};
 
@@ -134,6 +135,31 @@ impl<'a> Part<'a> {
             Target::Key => self.key = side,
             Target::Value => self.value = side,
         }
+    }
+
+    /// The base's column, while nothing has looked at this side.
+    pub fn untouched(&self, target: Target) -> Option<&'a Column> {
+        match (target, &self.key, &self.value) {
+            (Target::Key, Side::Base, _) => self.base.key.as_ref(),
+            (Target::Value, _, Side::Base) => Some(&self.base.value),
+            _ => None,
+        }
+    }
+
+    /// The rows at these places, which may repeat but not decrease. The value is left for the caller to set.
+    pub fn repeat(self, places: &[usize]) -> Self {
+        let indices = UInt32Array::from_iter_values(places.iter().map(|&place| place as u32));
+        let taken = |array: &ArrayRef| arrow_select::take::take(array, &indices, None).expect("places in the array");
+        let key = match self.key {
+            Side::Base => Side::Base,
+            Side::Json(documents) => Side::Json(places.iter().map(|&place| documents[place].clone()).collect()),
+            Side::Column(column) => Side::Column(Column::new(column.field().clone(), taken(column.array()))),
+        };
+        let headers = self
+            .headers
+            .map(|headers| headers.map(|headers| taken(&(Arc::new(headers) as ArrayRef)).as_list().clone()));
+        let rows = places.iter().map(|&place| self.rows[place]).collect();
+        Self { base: self.base, rows, topic: self.topic, key, value: Side::Base, headers }
     }
 
     /// Headers of these rows.

@@ -7,7 +7,8 @@ use super::part::Target;
 use super::predicate::{HasHeaderKey, Predicate, RecordIsTombstone, TopicNameMatches};
 use super::single_message::{
     Cast, DropHeaders, ExtractField, Filter, Flatten, HeaderFrom, HoistField, InsertField, InsertHeader, MaskField,
-    RegexRouter, ReplaceField, SetSchemaMetadata, SingleMessage, TimestampConverter, TimestampRouter, ValueToKey,
+    ParseJson, RegexReplace, RegexRouter, ReplaceField, SetSchemaMetadata, SingleMessage, Split, TimestampConverter,
+    TimestampRouter, ValueToKey,
 };
 use crate::converter::{ClassInfo, ClassKind};
 
@@ -24,12 +25,21 @@ enum Make {
 
 macro_rules! transform {
     ($name:literal, Key, Value, $class:ty) => {
-        [transform!($name, "$Key", Target::Key, $class), transform!($name, "$Value", Target::Value, $class)]
+        transform!("org.apache.kafka.connect.transforms", $name, Key, Value, $class)
+    };
+    ($package:literal, $name:literal, Key, Value, $class:ty) => {
+        [
+            transform!($package, $name, "$Key", Target::Key, $class),
+            transform!($package, $name, "$Value", Target::Value, $class),
+        ]
     };
     ($name:literal, $suffix:literal, $target:expr, $class:ty) => {
+        transform!("org.apache.kafka.connect.transforms", $name, $suffix, $target, $class)
+    };
+    ($package:literal, $name:literal, $suffix:literal, $target:expr, $class:ty) => {
         Class {
             info: ClassInfo {
-                class: concat!("org.apache.kafka.connect.transforms.", $name, $suffix),
+                class: concat!($package, ".", $name, $suffix),
                 aliases: &[concat!($name, $suffix)],
                 kind: ClassKind::Transformation,
                 config_def: <$class>::config_def,
@@ -53,7 +63,7 @@ macro_rules! predicate {
     };
 }
 
-static KEY_AND_VALUE: [[Class; 2]; 10] = [
+static KEY_AND_VALUE: [[Class; 2]; 12] = [
     transform!("Cast", Key, Value, Cast),
     transform!("ExtractField", Key, Value, ExtractField),
     transform!("Flatten", Key, Value, Flatten),
@@ -61,15 +71,18 @@ static KEY_AND_VALUE: [[Class; 2]; 10] = [
     transform!("HoistField", Key, Value, HoistField),
     transform!("InsertField", Key, Value, InsertField),
     transform!("MaskField", Key, Value, MaskField),
+    transform!("tributary.transforms", "ParseJson", Key, Value, ParseJson),
+    transform!("tributary.transforms", "RegexReplace", Key, Value, RegexReplace),
     transform!("ReplaceField", Key, Value, ReplaceField),
     transform!("SetSchemaMetadata", Key, Value, SetSchemaMetadata),
     transform!("TimestampConverter", Key, Value, TimestampConverter),
 ];
-static PLAIN: [Class; 6] = [
+static PLAIN: [Class; 7] = [
     transform!("DropHeaders", "", Target::Value, DropHeaders),
     transform!("Filter", "", Target::Value, Filter),
     transform!("InsertHeader", "", Target::Value, InsertHeader),
     transform!("RegexRouter", "", Target::Value, RegexRouter),
+    transform!("tributary.transforms", "Split", "", Target::Value, Split),
     transform!("TimestampRouter", "", Target::Value, TimestampRouter),
     transform!("ValueToKey", "", Target::Value, ValueToKey),
 ];

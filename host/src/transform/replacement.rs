@@ -76,6 +76,23 @@ impl Replacement {
         }
     }
 
+    /// `text` with every match replaced; `None` when there is none.
+    pub fn replace_all(&self, regex: &Regex, text: &str) -> Option<String> {
+        let mut out = String::new();
+        let mut from = 0;
+        for captures in regex.captures_iter(text) {
+            let found = captures.get(0).expect("the whole match");
+            out.push_str(&text[from..found.start()]);
+            self.expand(&captures, &mut out);
+            from = found.end();
+        }
+        if from == 0 && out.is_empty() && !regex.is_match(text) {
+            return None;
+        }
+        out.push_str(&text[from..]);
+        Some(out)
+    }
+
     /// `text` with the first match replaced.
     pub fn replace_first(&self, regex: &Regex, text: &str) -> String {
         let Some(captures) = regex.captures(text) else { return text.to_owned() };

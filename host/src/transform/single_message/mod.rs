@@ -1,4 +1,4 @@
-//! Kafka Connect's single-message transforms, one a file, each with its cases checked against the Java class.
+//! Single-message transforms, one a file: Kafka Connect's, each with its cases checked against the Java class, and some more.
 
 #[cfg(test)]
 mod cases;
@@ -12,10 +12,13 @@ mod hoist_field;
 mod insert_field;
 mod insert_header;
 mod mask_field;
+mod parse_json;
+mod regex_replace;
 mod regex_router;
 mod replace_field;
 mod scalar;
 mod set_schema_metadata;
+mod split;
 mod timestamp_converter;
 mod timestamp_router;
 mod value_to_key;
@@ -34,9 +37,12 @@ pub use hoist_field::HoistField;
 pub use insert_field::InsertField;
 pub use insert_header::InsertHeader;
 pub use mask_field::MaskField;
+pub use parse_json::ParseJson;
+pub use regex_replace::RegexReplace;
 pub use regex_router::RegexRouter;
 pub use replace_field::ReplaceField;
 pub use set_schema_metadata::SetSchemaMetadata;
+pub use split::Split;
 pub use timestamp_converter::TimestampConverter;
 pub use timestamp_router::TimestampRouter;
 pub use value_to_key::ValueToKey;

@@ -1,0 +1,146 @@
+//! `RegexReplace`: replaces what matches an expression in text, of the whole key or value or of one field. Not one of Kafka
+//! Connect's.
+//!
+//! Null, and values that are no text, go on as they are; in structured data a field that is no text refuses the records.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, StringArray};
+use arrow_schema::DataType;
+use regex::Regex;
+use tributary_sdk::config_def::Validator;
+use tributary_sdk::{Column, ConfigDef, ConfigKey, Form, Importance, Result, Type};
+
+use super::SingleMessage;
+use crate::transform::config::{Settings, invalid};
+use crate::transform::json::{Json, Key};
+use crate::transform::part::{Opened, Outcome, Part, Side, Target, require_map};
+use crate::transform::replacement::Replacement;
+use crate::transform::structs::java_class;
+
+const PURPOSE: &str = "replacing text";
+
+/// See the module's documentation.
+pub struct RegexReplace {
+    target: Target,
+    /// `None`: the whole key or value.
+    field: Option<(String, Key<'static>)>,
+    regex: Regex,
+    replacement: Replacement,
+}
+
+impl RegexReplace {
+    /// The config definition.
+    pub fn config_def() -> ConfigDef {
+        let replacement =
+            "What stands in place of each match; $1 is the first group of the expression, ${name} a named one.";
+        ConfigDef::new()
+            .define(ConfigKey::optional(
+                "field",
+                Type::String,
+                "",
+                Importance::High,
+                "The field; empty: the whole key or value.",
+            ))
+            .define(
+                ConfigKey::required("regex", Type::String, Importance::High, "The expression to look for.")
+                    .validator(Validator::Regex),
+            )
+            .define(ConfigKey::required("replacement", Type::String, Importance::High, replacement))
+    }
+
+    /// Takes its config.
+    pub fn build(target: Target, settings: &Settings<'_>) -> Result<Box<dyn SingleMessage>> {
+        let regex = settings.regex("regex")?;
+        let text = settings.text("replacement");
+        let replacement = Replacement::new(text, &regex).map_err(|what| invalid("replacement", text, what))?;
+        let field = Some(settings.text("field")).filter(|name| !name.is_empty());
+        let field = field.map(|name| (name.to_owned(), Key::new(name)));
+        Ok(Box::new(Self { target, field, regex, replacement }))
+    }
+
+    fn replace_json<'a>(&self, value: &mut Json<'a>) {
+        let replaced = value.as_str().and_then(|text| self.replacement.replace_all(&self.regex, &text));
+        if let Some(replaced) = replaced {
+            *value = Json::string(&replaced);
+        }
+    }
+
+    fn replace_column(&self, column: &ArrayRef) -> ArrayRef {
+        let replaced = |text: Option<&str>| {
+            let text = text?;
+            Some(self.replacement.replace_all(&self.regex, text).unwrap_or_else(|| text.to_owned()))
+        };
+        Arc::new(column.as_string::<i32>().iter().map(replaced).collect::<StringArray>())
+    }
+}
+
+impl SingleMessage for RegexReplace {
+    fn apply<'a>(&'a self, mut part: Part<'a>, outcome: &mut Outcome<'a>) {
+        if part.is_json(self.target) {
+            let part = part.edit_json(self.target, outcome, |_, json| {
+                match (&self.field, &mut *json) {
+                    (_, None) => {}
+                    (None, Some(document)) => self.replace_json(document),
+                    (Some((_, key)), Some(_)) => {
+                        if let Some(value) = require_map(json, PURPOSE)?.get_mut(key) {
+                            self.replace_json(value);
+                        }
+                    }
+                }
+                Ok(())
+            });
+            return outcome.push(part);
+        }
+        let Some((name, _)) = &self.field else {
+            if let Opened::Column(column) = part.open(self.target)
+                && column.form() == Form::Text
+            {
+                let replaced = Column::new(column.field().clone(), self.replace_column(column.array()));
+                part.set(self.target, Side::Column(replaced));
+            }
+            return outcome.push(part);
+        };
+        part.edit_struct(self.target, PURPOSE, false, outcome, |_, mut structs, _| {
+            if let Some(at) = structs.position(name) {
+                if *structs.fields[at].data_type() != DataType::Utf8 {
+                    let class = java_class(&structs.fields[at]);
+                    return Err(format!("field {name} is no text, but {class}; Cast it to string first"));
+                }
+                structs.columns[at] = self.replace_column(&structs.columns[at]);
+            }
+            Ok(structs.close())
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::StringArray;
+    use tributary_sdk::Column;
+
+    use crate::transform::tests::{chain, json_batch, values};
+
+    const CARD: [(&str, &str); 4] = [
+        ("transforms", "r"),
+        ("transforms.r.type", "RegexReplace$Value"),
+        ("transforms.r.regex", r"(\d{4})-\d{4}"),
+        ("transforms.r.replacement", "$1-****"),
+    ];
+
+    #[test]
+    fn matches_are_replaced_in_text_and_fields() {
+        let mut batch = json_batch(&[None; 2]);
+        batch.value = Column::text(StringArray::from(vec![Some("1234-5678, 1111-2222"), None]));
+        let applied = chain(&CARD).apply(batch).unwrap();
+        assert_eq!(values(&applied), [Some("1234-****, 1111-****".to_owned()), None]);
+
+        let mut field = chain(&[&CARD[..], &[("transforms.r.field", "f")]].concat());
+        let rows = [Some(r#"{"f":"\"1234-5678\""}"#), Some(r#"{"f":12345678,"g":"1234-5678"}"#), Some("{}"), None];
+        let applied = field.apply(json_batch(&rows)).unwrap();
+        let expected = [Some(r#"{"f":"\"1234-****\""}"#), rows[1], rows[2], None].map(|text| text.map(str::to_owned));
+        assert_eq!(values(&applied), expected);
+        assert_eq!(applied.failures, []);
+    }
+}
