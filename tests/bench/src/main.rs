@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tributary_harness::process::ScratchDir;
 use tributary_harness::{BrokerOptions, KafkaBroker, Lines, Result};
 
 /// Measures Tributary beside raw librdkafka, a plain loop and Kafka Connect.
@@ -75,7 +76,7 @@ fn benchmark(args: &Args) -> Result<bool> {
     let plan = plan::Plan::new(&args.only);
     let machine = machine::describe();
     let broker = KafkaBroker::start_with(BrokerOptions::for_benchmark())?;
-    let scratch = tempfile::Builder::new().prefix("tributary-bench-").tempdir()?;
+    let scratch = ScratchDir::new("bench")?;
     let input = scratch.path().join("input");
     let lines = Lines::new(args.lines);
     lines.write(&input)?;

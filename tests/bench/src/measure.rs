@@ -1,14 +1,15 @@
 //! Runs the contenders by turns and takes down what each run took.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
-use tributary_harness::{Context, Error, KafkaBroker, Lines, Result, Usage};
+use tributary_harness::{Context, Error, KafkaBroker, Lines, Result, Usage, wait, watchdog};
 
 use crate::contender::Contender;
 use crate::job::{self, Direction, Job};
@@ -21,6 +22,8 @@ use crate::workers::Worker;
 const LOOK: Duration = Duration::from_millis(10);
 /// A worker that moves nothing for so long is given up.
 const STUCK: Duration = Duration::from_secs(60);
+/// A loop that takes longer waits for something that does not come.
+const LONGEST_LOOP: Duration = Duration::from_secs(300);
 /// The topic that sinks read.
 const FILLED: &str = "filled";
 
@@ -175,16 +178,16 @@ impl Bench<'_> {
 
     fn run_loop(&self, kind: Kind, topic: &str) -> Result<Sample> {
         let file = if matches!(kind, Kind::Produce | Kind::CopyIn) { self.input } else { &self.output };
-        let output = Command::new(std::env::current_exe()?)
+        let child = Command::new(std::env::current_exe()?)
             .args(["loop", &kind.name(), &self.broker.bootstrap(), topic])
             .arg(file)
             .arg(self.lines.count().to_string())
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
-            .output()?;
-        if !output.status.success() {
-            return Err(Error::new(format!("the loop ended with {}", output.status)));
-        }
+            .process_group(0)
+            .spawn()?;
+        let output = end_of(child, LONGEST_LOOP)?;
         let json: Value = serde_json::from_slice(&output.stdout)?;
         let number = |key: &str| json[key].as_f64().context(format_args!("the loop does not tell its {key}"));
         let pace = Pace::from_json(&json["pace"])?;
@@ -210,14 +213,12 @@ impl Bench<'_> {
         let mut watch = Watch::start();
         rest.put_connector(&name, &job.connector(topic, file))?;
         let done = match job.direction {
-            Direction::Source => follow(&mut watch, || {
+            Direction::Source => follow(&mut watch, lines.count(), || {
                 let (_, next) = self.watcher.fetch_watermarks(topic, 0, Duration::from_secs(10))?;
-                let next = next.unsigned_abs();
-                Ok((next, lines.count(), next >= lines.count()))
+                Ok(next.unsigned_abs())
             }),
-            Direction::Sink => follow(&mut watch, || {
-                let written = if output.exists() { job::last_number(output)?.map_or(0, |last| last + 1) } else { 0 };
-                Ok((written, lines.count(), written == lines.count()))
+            Direction::Sink => follow(&mut watch, lines.count(), || {
+                Ok(if output.exists() { job::last_number(output)?.map_or(0, |last| last + 1) } else { 0 })
             }),
         };
         let (pace, after) = (watch.stop(), Usage::of(pid)?);
@@ -229,20 +230,35 @@ impl Bench<'_> {
     }
 }
 
-/// Looks until the work is done; gives up when nothing has moved for [`STUCK`]. `look` tells how far it is,
-/// how far it has to go, and whether that is reached.
-fn follow(watch: &mut Watch, mut look: impl FnMut() -> Result<(u64, u64, bool)>) -> Result<()> {
+/// What the child printed, once it has ended well. One that does not end is killed.
+fn end_of(mut child: Child, limit: Duration) -> Result<Output> {
+    watchdog::watch(child.id());
+    let ended = wait::until("the loop to end", limit, || Ok(child.try_wait()?));
+    if ended.is_err() {
+        child.kill()?;
+    }
+    watchdog::unwatch(child.id());
+    let output = child.wait_with_output()?;
+    let status = ended?;
+    if status.success() { Ok(output) } else { Err(Error::new(format!("the loop ended with {status}"))) }
+}
+
+/// Looks until the work is done; gives up when nothing has moved for [`STUCK`]. `look` tells how many
+/// records are through. A look that fails is taken for one too early: the broker may be busy.
+fn follow(watch: &mut Watch, all: u64, mut look: impl FnMut() -> Result<u64>) -> Result<()> {
     let (mut progress, mut moved) = (0, Instant::now());
     loop {
-        let (now, all, done) = look()?;
-        watch.see(now, all);
-        if done {
+        let now = look();
+        let done = *now.as_ref().unwrap_or(&progress);
+        watch.see(done, all);
+        if done >= all {
             return Ok(());
         }
-        if now != progress {
-            (progress, moved) = (now, Instant::now());
+        if done != progress {
+            (progress, moved) = (done, Instant::now());
         } else if moved.elapsed() > STUCK {
-            return Err(Error::new(format!("nothing moved for {} s", STUCK.as_secs())));
+            let last = now.err().map(|error| format!("; last: {error}")).unwrap_or_default();
+            return Err(Error::new(format!("{done} of {all} records, then nothing for {} s{last}", STUCK.as_secs())));
         }
         thread::sleep(LOOK);
     }
