@@ -212,6 +212,10 @@ impl Consuming<'_> {
         let (reply, answer) = sync_channel(1);
         self.queue.push_front(SinkItem::Close { partitions: partitions.clone(), lost, reply });
         let offsets = self.wait(&answer, Some(self.settings.revoke_timeout)).unwrap_or_default();
+        if !lost {
+            // Offsets asked for before the connector gave up its partitions are still theirs to commit.
+            self.commit();
+        }
         if !offsets.is_empty() && !self.control.fenced() {
             match self.consumer.commit(&offsets) {
                 Ok(()) => self.control.counters.committed(),
