@@ -11,6 +11,9 @@ use super::super::super::{LogError, TopicPartition};
 use super::super::errors;
 use super::{Client, PARTITION_UNASSIGNED, PartitionList, c_string, millis, text};
 
+/// How long the coordinator may take to answer a commit.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+
 impl Client {
     /// Pops up to `max` messages, waiting up to `timeout` until there are as many. Returns early for a rebalance.
     pub(in super::super) fn consume<'m>(
@@ -98,13 +101,35 @@ impl Client {
         list.check("seeking")
     }
 
-    /// Commits next-to-read offsets and waits for the answer.
+    /// Commits next-to-read offsets and waits for the answer, at most for [`COMMIT_TIMEOUT`]: librdkafka's own waiting call
+    /// has no end while the coordinator is away.
     pub(in super::super) fn commit(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), LogError> {
         let list = PartitionList::new(offsets.iter().map(|(p, o)| (p, *o)))?;
-        // SAFETY: the handle and the list are live.
-        let code = unsafe { sys::rd_kafka_commit(self.rk(), list.0.as_ptr(), 0) };
-        errors::check(code, || format!("committing offsets of {} partitions", offsets.len()))?;
-        list.check("committing the offset of")
+        // SAFETY: the handle and the list are live; the queue is destroyed below, and librdkafka keeps its own reference
+        // to it while an answer is under way. The event, where one came, is read before it is destroyed.
+        let code = unsafe {
+            let queue = sys::rd_kafka_queue_new(self.rk());
+            let mut code = sys::rd_kafka_commit_queue(self.rk(), list.0.as_ptr(), queue, None, std::ptr::null_mut());
+            if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                let event = sys::rd_kafka_queue_poll(queue, millis(COMMIT_TIMEOUT));
+                code = if event.is_null() {
+                    Code::RD_KAFKA_RESP_ERR__TIMED_OUT
+                } else {
+                    let code = sys::rd_kafka_event_error(event);
+                    let answers = sys::rd_kafka_event_topic_partition_list(event);
+                    let refused = (!answers.is_null())
+                        .then(|| std::slice::from_raw_parts((*answers).elems, (*answers).cnt as usize))
+                        .and_then(|answers| {
+                            answers.iter().map(|answer| answer.err).find(|&err| err != Code::RD_KAFKA_RESP_ERR_NO_ERROR)
+                        });
+                    sys::rd_kafka_event_destroy(event);
+                    if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { refused.unwrap_or(code) } else { code }
+                };
+            }
+            sys::rd_kafka_queue_destroy(queue);
+            code
+        };
+        errors::check(code, || format!("committing offsets of {} partitions", offsets.len()))
     }
 
     /// The group's committed offsets.
