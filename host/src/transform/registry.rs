@@ -6,9 +6,9 @@ use super::config::Settings;
 use super::part::Target;
 use super::predicate::{HasHeaderKey, Predicate, RecordIsTombstone, TopicNameMatches};
 use super::single_message::{
-    Cast, DropHeaders, ExtractField, Filter, Flatten, HeaderFrom, HoistField, InsertField, InsertHeader, MaskField,
-    ParseJson, RegexReplace, RegexRouter, ReplaceField, SetSchemaMetadata, SingleMessage, Split, TimestampConverter,
-    TimestampRouter, ValueToKey,
+    Cast, DropHeaders, ExtractField, ExtractNewRecordState, Filter, Flatten, HeaderFrom, HoistField, InsertField,
+    InsertHeader, MaskField, ParseJson, RegexReplace, RegexRouter, ReplaceField, SetSchemaMetadata, SingleMessage,
+    Split, TimestampConverter, TimestampRouter, ValueToKey,
 };
 use crate::converter::{ClassInfo, ClassKind};
 
@@ -77,7 +77,8 @@ static KEY_AND_VALUE: [[Class; 2]; 12] = [
     transform!("SetSchemaMetadata", Key, Value, SetSchemaMetadata),
     transform!("TimestampConverter", Key, Value, TimestampConverter),
 ];
-static PLAIN: [Class; 7] = [
+static PLAIN: [Class; 8] = [
+    transform!("io.debezium.transforms", "ExtractNewRecordState", "", Target::Value, ExtractNewRecordState),
     transform!("DropHeaders", "", Target::Value, DropHeaders),
     transform!("Filter", "", Target::Value, Filter),
     transform!("InsertHeader", "", Target::Value, InsertHeader),

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod cases;
 mod cast;
+mod change_fields;
 mod drop_headers;
 mod extract_field;
 mod filter;
@@ -12,6 +13,8 @@ mod hoist_field;
 mod insert_field;
 mod insert_header;
 mod mask_field;
+mod new_record_columns;
+mod new_record_state;
 mod parse_json;
 mod regex_replace;
 mod regex_router;
@@ -37,6 +40,7 @@ pub use hoist_field::HoistField;
 pub use insert_field::InsertField;
 pub use insert_header::InsertHeader;
 pub use mask_field::MaskField;
+pub use new_record_state::ExtractNewRecordState;
 pub use parse_json::ParseJson;
 pub use regex_replace::RegexReplace;
 pub use regex_router::RegexRouter;
