@@ -18,6 +18,7 @@ use crate::herder::{Herder, HerderDeps, HerderSettings, PluginCatalog, Standalon
 use crate::log::{Log, open_log};
 use crate::rest::{Api, ApiSettings, RestServer};
 use crate::storage::sqlite::SqliteStore;
+use crate::task::Lease;
 use crate::telemetry;
 use crate::worker::{Environment, Worker};
 
@@ -69,6 +70,7 @@ impl StandaloneWorker {
             log: log.clone(),
             offsets: Arc::new(store.clone()),
             state: Arc::new(store.clone()),
+            lease: Lease::unlimited(),
             events: herder.event_sink(),
         })));
         let deps = HerderDeps {

@@ -54,12 +54,12 @@ impl Instance {
         }
     }
 
-    fn view(&self, clock: Clock) -> InstanceView {
+    pub fn view(&self, clock: Clock) -> InstanceView {
         let restart = (self.restarts.attempts > 0 || self.restarts.due.is_some()).then(|| RestartView {
             attempts: self.restarts.attempts,
             next_ms: self.restarts.due.map(|due| clock.millis(due)),
         });
-        InstanceView { state: self.state, trace: self.trace.clone(), restart }
+        InstanceView { state: self.state, trace: self.trace.clone(), restart, here: true, worker_id: None }
     }
 }
 
@@ -250,7 +250,7 @@ impl Entry {
 
     /// `tasks.max`.
     pub fn max_tasks(&self) -> usize {
-        self.config.parsed("tasks.max", 1).unwrap_or(1)
+        super::task_configs::max_tasks(&self.config)
     }
 
     /// When something has to happen by itself.

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tributary_sdk::Config;
 
 use super::command::{Command, Created, PutConnector, Reply, RestartRequest};
-use super::standalone::Message;
+use super::message::Message;
 use super::view::{ConnectorView, View};
 use super::{EventSink, HerderError};
 use crate::worker::State;

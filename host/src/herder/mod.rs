@@ -7,12 +7,16 @@
 //! Readers see snapshots ([`View`]) and never wait for the thread.
 
 mod command;
+mod consumer_group;
 mod entry;
 mod error;
 mod handle;
+mod message;
+mod observation;
 mod plugins_port;
 mod restart_policy;
 mod standalone;
+mod task_configs;
 mod view;
 mod worker_port;
 

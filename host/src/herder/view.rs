@@ -1,35 +1,70 @@
 //! What readers see: a snapshot per connector, replaced as a whole whenever something changes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tributary_sdk::Config;
 
 use super::plugins_port::PluginKind;
+use crate::storage::StatusStore;
 use crate::worker::State;
 
 /// All connectors as they are now. Reading takes a lock for as long as a look-up takes.
 #[derive(Default)]
-pub struct View(RwLock<BTreeMap<String, Arc<ConnectorView>>>);
+pub struct View {
+    connectors: RwLock<BTreeMap<String, Arc<ConnectorView>>>,
+    /// What other workers report of what runs there.
+    others: OnceLock<Arc<dyn StatusStore>>,
+}
 
 impl View {
     /// One connector.
     pub fn connector(&self, name: &str) -> Option<Arc<ConnectorView>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        let connector = self.connectors.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        connector.map(|connector| self.complete(connector))
     }
 
     /// All connectors, by name.
     pub fn connectors(&self) -> Vec<Arc<ConnectorView>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let all: Vec<_> = self.connectors.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        all.into_iter().map(|connector| self.complete(connector)).collect()
+    }
+
+    /// From now on, what does not run here is shown as these statuses have it.
+    pub(super) fn show_others(&self, statuses: Arc<dyn StatusStore>) {
+        let _ = self.others.set(statuses);
+    }
+
+    /// Adds what other workers report.
+    fn complete(&self, connector: Arc<ConnectorView>) -> Arc<ConnectorView> {
+        let Some(statuses) = self.others.get() else { return connector };
+        let mut whole = ConnectorView::clone(&connector);
+        let name = &connector.name;
+        if let Ok(topics) = statuses.topics(name) {
+            whole.topics = Arc::new(topics.into_iter().map(|topic| topic.topic).collect());
+        }
+        if !whole.instance.here
+            && let Ok(Some(status)) = statuses.connector(name)
+        {
+            whole.instance.report(status);
+        }
+        if whole.tasks.iter().any(|task| !task.instance.here) {
+            for (id, status) in statuses.tasks(name).unwrap_or_default() {
+                if let Some(task) = whole.tasks.get_mut(id as usize).filter(|task| !task.instance.here) {
+                    task.instance.report(status);
+                }
+            }
+        }
+        Arc::new(whole)
     }
 
     pub(super) fn put(&self, connector: ConnectorView) {
         let connector = Arc::new(connector);
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(connector.name.clone(), connector);
+        self.connectors.write().unwrap_or_else(PoisonError::into_inner).insert(connector.name.clone(), connector);
     }
 
     pub(super) fn remove(&self, name: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.connectors.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }
 
@@ -76,6 +111,19 @@ pub struct InstanceView {
     pub trace: Option<Arc<str>>,
     /// Restarts by the policy, once there was a failure.
     pub restart: Option<RestartView>,
+    /// Whether it runs in this worker; if not, it is shown as its own worker reports it.
+    pub here: bool,
+    /// The worker that reports it, if that is another one.
+    pub worker_id: Option<Arc<str>>,
+}
+
+impl InstanceView {
+    /// Takes over what another worker, or this one before, has reported.
+    fn report(&mut self, status: crate::storage::StatusRecord) {
+        self.state = status.state;
+        self.trace = status.trace.map(Into::into);
+        self.worker_id = Some(status.worker_id.into());
+    }
 }
 
 /// Restarts by the policy.

@@ -208,7 +208,7 @@ impl<'a> InstanceState<'a> {
     pub(super) fn new(instance: &'a InstanceView, version: Option<&'a str>, worker_id: &'a str) -> Self {
         Self {
             state: instance.state,
-            worker_id,
+            worker_id: instance.worker_id.as_deref().unwrap_or(worker_id),
             version,
             trace: instance.trace.as_deref(),
             restart: instance

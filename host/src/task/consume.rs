@@ -216,7 +216,7 @@ impl Consuming<'_> {
             // Offsets asked for before the connector gave up its partitions are still theirs to commit.
             self.commit();
         }
-        if !offsets.is_empty() && !self.control.fenced() {
+        if !offsets.is_empty() && self.control.may_write() {
             match self.consumer.commit(&offsets) {
                 Ok(()) => self.control.counters.committed(),
                 Err(error) => tracing::warn!(
@@ -253,6 +253,9 @@ impl Consuming<'_> {
 
     /// Commits what the other thread asked for. A failure is logged and the offsets are offered again later.
     fn commit(&mut self) {
+        if !self.control.may_write() {
+            return;
+        }
         let Some((mut offsets, epoch)) = self.commits.take_requested() else { return };
         offsets.retain(|(partition, _)| self.assigned.contains(partition));
         if offsets.is_empty() {

@@ -7,8 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::lease::Lease;
 use crate::plugin::handle::Canceller;
 use crate::worker::TaskProgress;
+
+/// How often a task whose worker's lease has run out looks whether it runs again.
+const LEASE_CHECK: Duration = Duration::from_millis(50);
 
 /// Milliseconds since the epoch.
 pub fn now_ms() -> i64 {
@@ -31,6 +35,7 @@ pub struct TaskControl {
     stopping: AtomicBool,
     fenced: AtomicBool,
     commit_requested: AtomicBool,
+    lease: Lease,
     /// What the task has done.
     pub counters: Counters,
 }
@@ -41,6 +46,12 @@ impl TaskControl {
         let control = Self::default();
         control.lock().paused = paused;
         control
+    }
+
+    /// The same, for a worker that may write only as long as its group counts it in.
+    pub fn with_lease(mut self, lease: Lease) -> Self {
+        self.lease = lease;
+        self
     }
 
     /// What interrupts the plugin's current call; called at once if the task is already stopping.
@@ -87,6 +98,22 @@ impl TaskControl {
     /// Whether the task may write nothing more.
     pub fn fenced(&self) -> bool {
         self.fenced.load(Ordering::Acquire)
+    }
+
+    /// Whether the task may write now: it is not fenced, and its worker's lease runs.
+    pub fn may_write(&self) -> bool {
+        !self.fenced() && self.lease.runs()
+    }
+
+    /// Waits until the task may write. Answers `false` when it has to end without writing any more.
+    pub fn wait_for_lease(&self) -> bool {
+        while !self.may_write() {
+            if self.stopping() {
+                return false;
+            }
+            self.wait(LEASE_CHECK);
+        }
+        true
     }
 
     /// Whether the task is to be paused.

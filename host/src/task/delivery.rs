@@ -119,7 +119,7 @@ struct Delivering<'a> {
 impl Delivering<'_> {
     fn run(&mut self, queue: &Queue<Outbound>) -> Result<(), TaskError> {
         loop {
-            if self.control.fenced() {
+            if !self.control.wait_for_lease() {
                 return Ok(());
             }
             let wait = if self.in_flight.is_empty() { self.until_commit().min(IDLE) } else { TICK };
@@ -155,7 +155,7 @@ impl Delivering<'_> {
             }
             let mut sent = 0;
             while sent < records.len() {
-                if self.control.fenced() {
+                if !self.control.wait_for_lease() {
                     return Ok(());
                 }
                 sent += self.producer.send(topic, records, sent, token, Duration::from_millis(100))?;
@@ -203,7 +203,7 @@ impl Delivering<'_> {
     /// Stores what became committable. A failure is logged and tried again at the next interval: nothing is lost by waiting.
     fn commit(&mut self) {
         self.next_commit = Instant::now() + self.settings.commit_interval;
-        if self.control.fenced() {
+        if !self.control.may_write() {
             return;
         }
         // Further batches of the newest poll may still come, so its state is not complete yet.

@@ -12,6 +12,7 @@ pub mod delivery;
 pub mod errors;
 mod inbound;
 pub mod inbound_converter;
+mod lease;
 pub mod offset_tracker;
 pub mod outbound_converter;
 pub mod queue;
@@ -25,5 +26,6 @@ pub mod staged_state;
 mod tests;
 
 pub use consume::ConsumeSettings;
+pub use lease::Lease;
 pub use sink_task::SinkTask;
 pub use source_task::SourceTask;

@@ -100,7 +100,7 @@ impl SinkTask {
             reported: None,
         };
         let mut result = put.run(self.commit_interval);
-        if !self.control.fenced() && !put.panicked {
+        if self.control.may_write() && !put.panicked {
             let committed = put.last_commit();
             result = result.and(committed);
         }
@@ -154,7 +154,7 @@ impl PutLoop<'_> {
                 Popped::TimedOut => {}
                 Popped::Closed => break,
             }
-            if Instant::now() >= next_commit || self.control.take_commit_request() {
+            if (Instant::now() >= next_commit || self.control.take_commit_request()) && self.control.may_write() {
                 self.commit(None)?;
                 next_commit = Instant::now() + commit_interval;
             }
@@ -208,6 +208,9 @@ impl PutLoop<'_> {
         let mut batch = batch.clone();
         let mut given_up_at = None;
         loop {
+            if !self.control.wait_for_lease() {
+                return Ok(false);
+            }
             let mut failures = Failures::default();
             match self.handle.put(batch.clone(), &mut failures) {
                 Ok(()) => {}

@@ -10,6 +10,7 @@ use crate::herder::EventSink;
 use crate::log::Log;
 use crate::plugin::{ConnectorHandle, PluginClass, Registry};
 use crate::storage::{OffsetStore, StateStore};
+use crate::task::Lease;
 use crate::task::errors::TaskError;
 
 /// Shared by everything that the worker runs.
@@ -24,6 +25,8 @@ pub struct Environment {
     pub offsets: Arc<dyn OffsetStore>,
     /// Keyed state.
     pub state: Arc<dyn StateStore>,
+    /// Until when tasks may write.
+    pub lease: Lease,
     /// Takes what happens.
     pub events: EventSink,
 }

@@ -19,7 +19,7 @@ pub struct TaskThread {
 impl TaskThread {
     /// Starts the thread; the outcome comes as events.
     pub fn start(environment: Arc<Environment>, spec: TaskSpec) -> Self {
-        let control = Arc::new(TaskControl::new(spec.target == State::Paused));
+        let control = Arc::new(TaskControl::new(spec.target == State::Paused).with_lease(environment.lease.clone()));
         let ended = Arc::new(Latch::default());
         let (opens, running) = (ended.clone(), control.clone());
         let id = spec.id.clone();

@@ -17,6 +17,12 @@ impl std::fmt::Display for TaskId {
     }
 }
 
+impl From<(&str, u32)> for TaskId {
+    fn from((connector, task): (&str, u32)) -> Self {
+        Self { connector: connector.to_owned(), task }
+    }
+}
+
 /// States of connectors and tasks, and target states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "UPPERCASE")]

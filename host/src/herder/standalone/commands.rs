@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Actor, CONFIGURED_WITHIN, Message};
+use super::{Actor, CONFIGURED_WITHIN};
 use crate::herder::HerderError;
 use crate::herder::command::{Command, Created, PutConnector, Reply, RestartRequest};
 use crate::herder::entry::{Clock, Entry, Waiter};
+use crate::herder::message::Message;
 use crate::herder::restart_policy::Restarts;
 use crate::herder::view::ConnectorView;
 use crate::storage::StatusRecord;

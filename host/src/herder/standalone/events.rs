@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tributary_sdk::Config;
-
 use super::Actor;
-use crate::herder::entry::{Entry, Instance};
-use crate::herder::restart_policy::RestartPolicy;
+use crate::herder::entry::Instance;
+use crate::herder::observation::{log_state, observe};
+use crate::herder::task_configs::offered;
 use crate::storage::TopicStatus;
-use crate::worker::{State, TaskId, WorkerEvent};
+use crate::worker::{State, WorkerEvent};
 
 impl Actor {
     pub(super) fn event(&mut self, event: WorkerEvent) {
@@ -37,7 +36,7 @@ impl Actor {
                 let Some(entry) = self.entries.get_mut(&name) else { return };
                 // What an instance says that is about to be replaced is about an older config.
                 if entry.connector.started && !entry.connector.stale {
-                    match offer(entry, configs) {
+                    match offered(&entry.config, configs) {
                         Ok(configs) => entry.offered = Some(configs),
                         Err(message) => {
                             let policy = entry.policy();
@@ -102,63 +101,5 @@ impl Actor {
                 self.record_task(entry, id);
             }
         }
-    }
-}
-
-/// Takes over a reported state; `false` if it changes nothing. A failure plans the next restart.
-fn observe(instance: &mut Instance, policy: &RestartPolicy, state: State, trace: Option<String>) -> bool {
-    let trace: Option<Arc<str>> = trace.map(Into::into);
-    // What was stopped has nothing to say any more.
-    if !instance.started || (instance.state == state && instance.trace == trace) {
-        return false;
-    }
-    // Until it has stopped, what is to be restarted shows that.
-    if instance.stale && instance.state == State::Restarting {
-        return false;
-    }
-    (instance.state, instance.trace) = (state, trace);
-    if state == State::Failed {
-        instance.restarts.failed(policy, Instant::now());
-    }
-    true
-}
-
-fn log_state(connector: &str, task: Option<u32>, instance: &Instance) {
-    let trace = instance.trace.as_deref().unwrap_or_default();
-    match (instance.state, instance.restarts.due) {
-        (State::Failed, None) => {
-            tracing::error!(connector, task, "failed, and stays so until it is restarted: {trace}")
-        }
-        (State::Failed, Some(due)) => {
-            let pause = due.saturating_duration_since(Instant::now());
-            tracing::error!(connector, task, "failed, and restarts in {:.1} s: {trace}", pause.as_secs_f64());
-        }
-        (state, _) => tracing::info!(connector, task, ?state, "changed state"),
-    }
-}
-
-/// The task configs to store: not more than allowed, and with references where the connector's config has them, so that no
-/// secret is stored or shown.
-fn offer(entry: &Entry, mut configs: Vec<Config>) -> Result<Vec<Config>, String> {
-    let (count, max) = (configs.len(), entry.max_tasks());
-    let enforce = entry.config.get("tasks.max.enforce").is_none_or(|enforce| enforce.trim() != "false");
-    if count > max && enforce {
-        return Err(format!(
-            "the connector made {count} task configs, more than tasks.max={max} allows; raise tasks.max, or set tasks.max.enforce=false"
-        ));
-    }
-    for config in &mut configs {
-        for (key, reference) in entry.config.0.iter().filter(|(_, value)| value.contains("${")) {
-            if let Some(value) = config.0.get_mut(key) {
-                value.clone_from(reference);
-            }
-        }
-    }
-    Ok(configs)
-}
-
-impl From<(&str, u32)> for TaskId {
-    fn from((connector, task): (&str, u32)) -> Self {
-        Self { connector: connector.to_owned(), task }
     }
 }

@@ -10,31 +10,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::command::Command;
 use super::entry::{Clock, Entry, Task};
+use super::message::Message;
 use super::{Herder, HerderError, PluginCatalog, TaskRunner, View};
 use crate::storage::{ConfigStore, StatusStore};
-use crate::worker::WorkerEvent;
 
 /// How long the answer to a new config waits for the connector's task configs.
 const CONFIGURED_WITHIN: Duration = Duration::from_millis(500);
 
 /// How often progress is looked at for rates.
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
-
-/// What comes in.
-pub(super) enum Message {
-    Command(Command),
-    Event(WorkerEvent),
-    /// A [`super::entry::Step::Stop`] has ended.
-    Stopped {
-        connector: String,
-        tasks: Vec<u32>,
-        connector_too: bool,
-    },
-    /// The worker has stopped everything.
-    ShutDown(tokio::sync::oneshot::Sender<()>),
-}
 
 /// What the herder works with.
 pub struct HerderDeps {

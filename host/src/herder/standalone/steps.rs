@@ -1,8 +1,10 @@
 //! Takes the steps that [`Entry::next_step`] names.
 
-use super::{Actor, Message};
+use super::Actor;
 use crate::herder::PluginKind;
+use crate::herder::consumer_group::consumer_group;
 use crate::herder::entry::{Entry, Step, Waiter};
+use crate::herder::message::Message;
 use crate::worker::{ConnectorSpec, State, TaskId, TaskSpec};
 
 impl Actor {
@@ -53,8 +55,10 @@ impl Actor {
     /// Stops on a thread of its own; [`Message::Stopped`] follows.
     fn stop(&mut self, name: &str, tasks: Vec<u32>, connector_too: bool) {
         let Some(entry) = self.entries.get(name) else { return };
-        let leaving = leaving(entry, &tasks);
-        let group = consumer_group(entry);
+        let gone = entry.removed || entry.target == State::Stopped;
+        let leaving = |task: &&u32| entry.kind == Some(PluginKind::Sink) && (gone || entry.retired.contains(task));
+        let leaving: Vec<TaskId> = tasks.iter().filter(leaving).map(|&task| (name, task).into()).collect();
+        let group = consumer_group(name, &entry.config);
         let (runner, messages, connector) = (self.deps.runner.clone(), self.messages.clone(), name.to_owned());
         let work = move || {
             let ids: Vec<TaskId> = tasks.iter().map(|&task| (connector.as_str(), task).into()).collect();
@@ -153,20 +157,4 @@ impl Actor {
             }
         }
     }
-}
-
-/// The consumer group of a sink's tasks.
-fn consumer_group(entry: &Entry) -> String {
-    let group = entry.config.get("consumer.override.group.id").map(str::trim);
-    group.map_or_else(|| format!("connect-{}", entry.name), str::to_owned)
-}
-
-/// Of the sink tasks that are stopped, those that will not come back.
-fn leaving(entry: &Entry, tasks: &[u32]) -> Vec<TaskId> {
-    if entry.kind != Some(PluginKind::Sink) {
-        return Vec::new();
-    }
-    let all = entry.removed || entry.target == State::Stopped;
-    let leaves = |task: &&u32| all || entry.retired.contains(task);
-    tasks.iter().filter(leaves).map(|&task| (entry.name.as_str(), task).into()).collect()
 }

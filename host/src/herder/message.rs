@@ -1,0 +1,18 @@
+//! What comes to a herder's thread.
+
+use super::command::Command;
+use crate::worker::WorkerEvent;
+
+/// What comes in.
+pub(super) enum Message {
+    Command(Command),
+    Event(WorkerEvent),
+    /// A [`super::entry::Step::Stop`] has ended.
+    Stopped {
+        connector: String,
+        tasks: Vec<u32>,
+        connector_too: bool,
+    },
+    /// The worker has stopped everything.
+    ShutDown(tokio::sync::oneshot::Sender<()>),
+}
