@@ -20,7 +20,7 @@ pub struct Created {
 }
 
 /// What to restart.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RestartRequest {
     /// The tasks, too.
     pub include_tasks: bool,

@@ -21,6 +21,12 @@ pub enum StorageErrorKind {
     InUse,
     /// A newer version wrote it.
     Newer,
+    /// Kafka did not answer in time, or cannot be reached: the same call may succeed once it can.
+    Away,
+    /// Another worker has taken this one's place: it is the leader now, or has this task.
+    Fenced,
+    /// A topic, its settings or this worker's rights on it are not as they have to be: no retry mends that.
+    Misconfigured,
     /// The store is closed, or its writer has ended.
     Closed,
     /// Anything else.
@@ -40,6 +46,6 @@ impl StorageError {
 
     /// Whether the same call may succeed later.
     pub fn retriable(&self) -> bool {
-        self.kind == StorageErrorKind::Unwritable
+        matches!(self.kind, StorageErrorKind::Unwritable | StorageErrorKind::Away)
     }
 }

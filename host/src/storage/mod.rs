@@ -3,13 +3,18 @@
 //! Every call blocks and none may be made on a tokio worker. What returns `Ok` is durable, except for statuses and topics in
 //! use, which follow within moments: they are observations, and a lost one is observed again.
 
+mod cluster_config;
 mod config_store;
 mod error;
+pub mod kafka;
 pub mod sqlite;
 mod status_store;
 
 use tributary_sdk::source::SourcePosition;
 
+pub use cluster_config::{
+    ClusterConfig, ClusterConnector, ConfigChange, ConfigLog, ConfigWrite, SessionKey, TaskFencing,
+};
 pub use config_store::{ConfigStore, StoredConnector};
 pub use error::{StorageError, StorageErrorKind};
 pub use status_store::{StatusRecord, StatusStore, TopicStatus};
