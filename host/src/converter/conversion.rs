@@ -16,6 +16,12 @@ pub trait Converter: Send {
 
     /// To Kafka. A null stays null (a tombstone), whatever the type.
     fn from_connect(&mut self, topic: &str, column: &Column) -> FromConnect;
+
+    /// Whether a failure of the last call may pass, so that the same call may succeed later (a schema registry that is away).
+    /// It is then made again, as long as `errors.retry.timeout` says; what the last one answered counts.
+    fn retriable(&self) -> bool {
+        false
+    }
 }
 
 /// Columns made of serialized data: every row is in exactly one run, or failed.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::control::TaskControl;
 use super::delivery::TopicUsed;
+use super::error_policy::ErrorHandler;
 use super::errors::TaskError;
 use super::inbound::{CommitPort, SinkItem};
 use super::inbound_converter::InboundConverter;
@@ -35,6 +36,7 @@ pub(super) struct Consume {
     pub commits: Arc<CommitPort>,
     pub control: Arc<TaskControl>,
     pub services: Arc<InstanceServices>,
+    pub errors: ErrorHandler,
     pub settings: ConsumeSettings,
 }
 
@@ -46,7 +48,7 @@ const LAG_INTERVAL: Duration = Duration::from_secs(5);
 impl Consume {
     /// Runs until the task stops or the log cannot be read.
     pub fn run(self) -> Result<(), TaskError> {
-        let Self { consumer, converter, queue, commits, control, services, settings } = self;
+        let Self { consumer, converter, queue, commits, control, services, errors, settings } = self;
         let mut state = Consuming {
             consumer,
             converter,
@@ -54,6 +56,7 @@ impl Consume {
             commits: &commits,
             control: &control,
             services: &services,
+            errors: &errors,
             settings: &settings,
             assigned: Vec::new(),
             held_by_connector: Vec::new(),
@@ -87,6 +90,7 @@ struct Consuming<'a> {
     commits: &'a CommitPort,
     control: &'a TaskControl,
     services: &'a InstanceServices,
+    errors: &'a ErrorHandler,
     settings: &'a ConsumeSettings,
     assigned: Vec<TopicPartition>,
     /// Partitions that the connector itself asked to pause.
@@ -174,9 +178,10 @@ impl Consuming<'_> {
                     (self.settings.topic_used)(topic);
                 }
                 self.control.counters.came_in(fetched.records.len(), fetched.records.bytes());
-                let inbound = self.converter.convert(*fetched, &self.control.counters)?;
-                self.pending.push_back(SinkItem::Records(Box::new(inbound)));
-                self.flush_pending();
+                if let Some(inbound) = self.converter.convert(*fetched, self.errors)? {
+                    self.pending.push_back(SinkItem::Records(Box::new(inbound)));
+                    self.flush_pending();
+                }
             }
             ConsumerEvent::Assigned(partitions) => self.open(partitions)?,
             ConsumerEvent::Revoked(partitions) => self.close(partitions, false)?,

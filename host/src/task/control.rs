@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::error_counters::ErrorCounters;
 use super::lease::Lease;
 use crate::plugin::handle::Canceller;
 use crate::worker::TaskProgress;
@@ -172,6 +173,8 @@ pub struct Counters {
     lag: AtomicI64,
     /// What is being tried again, and why.
     retrying: Mutex<Option<String>>,
+    /// What failed.
+    pub errors: ErrorCounters,
 }
 
 impl Counters {
@@ -228,6 +231,7 @@ impl Counters {
             last_commit_ms: time(&self.last_commit_ms),
             lag: time(&self.lag).map(|lag| lag - 1),
             retrying: self.retrying.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            errors: self.errors.totals(),
         }
     }
 }

@@ -1,17 +1,16 @@
 //! Records that failed and are tolerated, kept in a topic with the reason in their headers (`errors.deadletterqueue.*`).
 //!
-//! A dead letter carries key, value and headers as they were read. It is acknowledged before the offset of the record that it
-//! stands for may be committed.
+//! What it promises: a dead letter is acknowledged before the offset of the record that it stands for may be stored or committed;
+//! so a crash repeats letters and loses none. A log that is away is waited for. How it fails: a letter that is refused for
+//! good ends the task, and from then on nothing is committed any more.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow_array::builder::{BinaryBuilder, ListBuilder, StringBuilder, StructBuilder};
-use arrow_array::cast::AsArray;
-use arrow_array::{Array, ListArray};
-
+use super::control::TaskControl;
 use super::errors::{FailedRecord, TaskError};
-use super::rows;
-use crate::log::{FetchedBatch, HEADER_FIELDS, LogProducer};
+use super::letter_headers::{self, Context};
+use crate::log::{Log, LogError, LogProducer, LogRecords, NewTopic};
 
 /// The dead-letter queue of one task.
 pub struct DeadLetters {
@@ -25,50 +24,86 @@ pub struct DeadLetters {
     pub task: u32,
     /// The task's own producer for them.
     pub producer: Box<dyn LogProducer>,
-    /// How long an acknowledgement is waited for.
-    pub timeout: Duration,
+    /// Orders and counters.
+    pub control: Arc<TaskControl>,
     /// Number of the last send.
     pub sent: u64,
+    /// Why a letter was refused.
+    pub refused: Option<TaskError>,
+    /// Whether status says that letters are waited for.
+    pub waited: bool,
 }
 
+/// How long one attempt to hand letters over waits for room.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 impl DeadLetters {
-    /// Hands failed records over.
-    pub fn send(&mut self, fetched: &FetchedBatch, failed: &[FailedRecord]) -> Result<(), TaskError> {
-        let mut failed = failed.iter().collect::<Vec<_>>();
-        failed.sort_by_key(|record| record.row);
-        failed.dedup_by_key(|record| record.row);
-        let picked = failed.iter().map(|record| record.row).collect::<Vec<_>>();
-        let mut records =
-            rows::take_records(&fetched.records, &picked).map_err(|error| TaskError::new(error.to_string()))?;
+    /// Hands failed records over: a row of `records` for each of `failed`, and where it comes from. Waits for room.
+    /// Answers `false` when the task has to stop and not all were taken: then their offsets must not move.
+    pub fn send(
+        &mut self,
+        mut records: LogRecords,
+        failed: &[&FailedRecord],
+        origin: impl Fn(usize) -> Context,
+    ) -> Result<bool, TaskError> {
+        self.check()?;
         // Any partition will do, and the key decides as for all records.
         records.partitions = None;
         if self.context_headers {
-            records.headers = Some(self.headers(fetched, &failed, records.headers.as_ref()));
+            let context = |(row, failed): (usize, &&FailedRecord)| {
+                let mut context = origin(row);
+                context.extend(letter_headers::reason(&self.connector, self.task, failed));
+                context
+            };
+            let contexts = failed.iter().enumerate().map(context).collect::<Vec<_>>();
+            records.headers = Some(letter_headers::with_context(records.headers.as_ref(), &contexts));
         }
+        self.control.counters.errors.dead_lettered(records.len());
         self.sent += 1;
-        let deadline = Instant::now() + self.timeout;
         let mut from = 0;
         while from < records.len() {
-            from += self
-                .producer
-                .send(&self.topic, &records, from, self.sent, Duration::from_millis(100))
-                .map_err(|error| self.failed(&error.message))?;
+            if !self.control.wait_for_lease() {
+                return Ok(false);
+            }
+            let taken = self.producer.send(&self.topic, &records, from, self.sent, PATIENCE);
+            let taken = taken.map_err(|error| self.failed(&error))?;
+            from += taken;
             self.collect(Duration::ZERO)?;
-            if Instant::now() > deadline {
-                return Err(self.failed(&format!("no room in the producer within {:?}", self.timeout)));
+            if taken == 0 {
+                self.waiting();
+                if self.control.stopping() {
+                    return Ok(false);
+                }
             }
         }
         self.producer.finish(self.sent);
-        Ok(())
+        Ok(true)
     }
 
-    /// Waits until every dead letter is acknowledged.
-    pub fn flush(&mut self) -> Result<(), TaskError> {
-        if self.producer.in_flight() > 0 {
-            let flushed = self.producer.flush(self.timeout);
-            flushed.map_err(|error| self.failed(&error.message))?;
+    /// Waits until every dead letter is acknowledged. Answers `false` when that takes longer: nothing may be committed yet.
+    pub fn flush(&mut self, timeout: Duration) -> Result<bool, TaskError> {
+        self.check()?;
+        let deadline = Instant::now() + timeout;
+        while self.producer.in_flight() > 0 {
+            if self.control.fenced() {
+                return Ok(false);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.waiting();
+                return Ok(false);
+            }
+            // A flush only hurries the client; what became of the letters comes with the completions.
+            match self.producer.flush(left.min(PATIENCE)) {
+                Err(error) if !error.retriable => return Err(self.failed(&error)),
+                _ => self.collect(Duration::ZERO)?,
+            }
         }
-        self.collect(Duration::ZERO)
+        self.collect(Duration::ZERO)?;
+        if std::mem::take(&mut self.waited) {
+            self.control.counters.set_retrying(None);
+        }
+        Ok(true)
     }
 
     /// Frees the producer.
@@ -76,62 +111,74 @@ impl DeadLetters {
         self.producer.close(Duration::from_secs(1)).unwrap_or_else(|error| tracing::warn!("{error}"));
     }
 
+    /// Once a letter was refused, nothing may be committed.
+    fn check(&self) -> Result<(), TaskError> {
+        self.refused.clone().map_or(Ok(()), Err)
+    }
+
     fn collect(&mut self, timeout: Duration) -> Result<(), TaskError> {
-        let completions = self.producer.poll(timeout).map_err(|error| self.failed(&error.message))?;
-        match completions.into_iter().flat_map(|completion| completion.failed).next() {
-            Some((_, error)) => Err(self.failed(&error.message)),
-            None => Ok(()),
-        }
+        let completions = self.producer.poll(timeout).map_err(|error| self.failed(&error))?;
+        let refused = completions.into_iter().flat_map(|completion| completion.failed).collect::<Vec<_>>();
+        let Some((_, error)) = refused.first() else { return Ok(()) };
+        self.control.counters.errors.dead_letters_refused(refused.len());
+        Err(self.failed(error))
     }
 
-    fn failed(&self, reason: &str) -> TaskError {
-        TaskError::new(format!("a failed record could not be kept in dead-letter topic {}: {reason}", self.topic))
-    }
-
-    /// The records' own headers, then Connect's context headers.
-    fn headers(&self, fetched: &FetchedBatch, failed: &[&FailedRecord], own: Option<&ListArray>) -> ListArray {
-        let item = StructBuilder::new(
-            HEADER_FIELDS.clone(),
-            vec![Box::new(StringBuilder::new()), Box::new(BinaryBuilder::new())],
-        );
-        let mut list = ListBuilder::new(item).with_field(arrow_schema::Field::new(
-            "item",
-            arrow_schema::DataType::Struct(HEADER_FIELDS.clone()),
-            false,
+    fn failed(&mut self, error: &LogError) -> TaskError {
+        let error = TaskError::new(format!(
+            "a failed record could not be kept in dead-letter topic {}, so the task stops before it: {error}",
+            self.topic
         ));
-        for (row, record) in failed.iter().enumerate() {
-            let item = list.values();
-            let mut add = |key: &str, value: Option<&[u8]>| {
-                item.field_builder::<StringBuilder>(0).expect("the key").append_value(key);
-                item.field_builder::<BinaryBuilder>(1).expect("the value").append_option(value);
-                item.append(true);
-            };
-            if let Some(own) = own.filter(|own| own.is_valid(row)) {
-                let own = own.value(row);
-                let (keys, values) =
-                    (own.as_struct().column(0).as_string::<i32>(), own.as_struct().column(1).as_binary::<i32>());
-                for header in 0..keys.len() {
-                    add(keys.value(header), values.is_valid(header).then(|| values.value(header)));
+        self.refused.get_or_insert_with(|| error.clone());
+        error
+    }
+
+    fn waiting(&mut self) {
+        self.waited = true;
+        let reason =
+            format!("dead letters are not acknowledged by topic {} yet; nothing is committed before", self.topic);
+        tracing::warn!("{reason}");
+        self.control.counters.set_retrying(Some(&reason));
+    }
+}
+
+/// How long one question to the cluster may take.
+const ASK: Duration = Duration::from_secs(15);
+
+/// Makes the topic where there is none, as Connect does: at the task's start, with one partition. Waits for a cluster that is away.
+pub fn ensure_topic(log: &dyn Log, topic: &NewTopic, control: &TaskControl) -> Result<(), TaskError> {
+    let mut pause = Duration::from_millis(300);
+    loop {
+        let outcome = match log.admin().topic(&topic.name, ASK) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => log.admin().create_topic(topic, ASK).map(|created| {
+                if created {
+                    tracing::info!("created dead-letter topic {}", topic.name);
                 }
+            }),
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) => {
+                control.counters.set_retrying(None);
+                return Ok(());
             }
-            let partition = &fetched.topic_partition;
-            let context: [(&str, String); 10] = [
-                ("topic", partition.topic.to_string()),
-                ("partition", partition.partition.to_string()),
-                ("offset", fetched.offsets.value(record.row).to_string()),
-                ("connector.name", self.connector.clone()),
-                ("task.id", self.task.to_string()),
-                ("stage", record.stage.name().to_owned()),
-                ("class.name", record.class.clone()),
-                ("exception.class.name", "org.apache.kafka.connect.errors.DataException".to_owned()),
-                ("exception.message", record.message.clone()),
-                ("exception.stacktrace", record.message.clone()),
-            ];
-            for (key, value) in &context {
-                add(&format!("__connect.errors.{key}"), Some(value.as_bytes()));
+            Err(error) if error.retriable => {
+                let reason = format!("dead-letter topic {} cannot be looked up: {error}", topic.name);
+                tracing::warn!("{reason}");
+                control.counters.set_retrying(Some(&reason));
+                if control.wait(pause) {
+                    return Ok(());
+                }
+                pause = (pause * 2).min(Duration::from_secs(10));
             }
-            list.append(true);
+            Err(error) => {
+                return Err(TaskError::new(format!(
+                    "Could not initialize dead letter queue with topic={}: {error}; create the topic, or set \
+                     errors.deadletterqueue.topic.replication.factor to at most the number of brokers",
+                    topic.name
+                )));
+            }
         }
-        list.finish()
     }
 }

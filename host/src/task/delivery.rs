@@ -1,17 +1,27 @@
 //! The second thread of a source task: produces, collects acknowledgements, commits offsets.
 
-use std::collections::{HashMap, HashSet};
+//!
+//! A send that the log refused is divided until the records that are to blame stand alone, since the client fails a batch of
+//! records as a whole; what may pass is sent again (`errors.retry.*`); the rest is judged by `errors.tolerance`.
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arrow_array::{Array, StringArray};
 use tributary_sdk::source::SourcePosition;
 
 use super::control::TaskControl;
-use super::errors::{ErrorPolicy, FailedRecord, Stage, TaskError};
+use super::dead_letters::DeadLetters;
+use super::error_policy::{ErrorHandler, Origin};
+use super::errors::{FailedRecord, TaskError};
+use super::letter_headers::{AS_PRODUCED, Context};
 use super::offset_tracker::OffsetTracker;
+use super::polled::source_context;
 use super::queue::{Popped, Queue, Weight};
+use super::rows;
 use super::services::InstanceServices;
-use crate::log::{LogProducer, LogRecords};
+use crate::log::{Completion, LogError, LogProducer, LogRecords};
 
 /// A polled batch after transforms and converters: what is to be produced before its position may be stored.
 pub struct Outbound {
@@ -24,16 +34,47 @@ pub struct Outbound {
     /// Where the source may resume once all of it is safe, JSON.
     pub resume_point: Option<Box<str>>,
     /// Records by topic, in order; none when everything was filtered.
-    pub records: Vec<(Arc<str>, LogRecords)>,
+    pub parts: Vec<Part>,
+    /// Records that failed on the way here and are tolerated, where they are kept.
+    pub letters: Option<Box<Letters>>,
+}
+
+/// Records of one topic.
+#[derive(Clone)]
+pub struct Part {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The source partition, JSON.
+    pub source_partition: Option<Arc<str>>,
+    /// Serialized.
+    pub records: LogRecords,
+    /// The source's offsets of the records, where it gave any.
+    pub offsets: Option<StringArray>,
+}
+
+/// Records that failed before they could be produced.
+pub struct Letters {
+    /// As they were polled.
+    pub records: LogRecords,
+    /// Why, one for each record.
+    pub failed: Vec<FailedRecord>,
+    /// Where they come from.
+    pub contexts: Vec<Context>,
+}
+
+impl Outbound {
+    fn all(&self) -> impl Iterator<Item = &LogRecords> {
+        self.parts.iter().map(|part| &part.records).chain(self.letters.iter().map(|letters| &letters.records))
+    }
 }
 
 impl Weight for Outbound {
     fn records(&self) -> usize {
-        self.records.iter().map(|(_, records)| records.len()).sum()
+        self.all().map(LogRecords::len).sum()
     }
 
     fn bytes(&self) -> usize {
-        self.records.iter().map(|(_, records)| records.bytes()).sum()
+        self.all().map(LogRecords::bytes).sum()
     }
 }
 
@@ -57,7 +98,8 @@ pub(super) struct Delivery {
     pub producer: Box<dyn LogProducer>,
     pub control: Arc<TaskControl>,
     pub services: Arc<InstanceServices>,
-    pub errors: ErrorPolicy,
+    pub errors: ErrorHandler,
+    pub dead_letters: Option<DeadLetters>,
     pub settings: DeliverySettings,
     /// Stored positions that the plugin has not been told of.
     pub committed: Arc<Mutex<Vec<SourcePosition>>>,
@@ -65,6 +107,8 @@ pub(super) struct Delivery {
 
 /// How long to look for completions or for the next batch before looking at the other.
 const TICK: Duration = Duration::from_millis(5);
+/// How long a commit waits for dead letters to be acknowledged; without them there is none.
+const DEAD_LETTERS_WAIT: Duration = Duration::from_secs(3);
 /// How long to sleep when nothing is in flight and nothing is due.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -72,16 +116,20 @@ impl Delivery {
     /// Runs until the queue is closed and empty. Closes the queue itself when it fails.
     pub fn run(self) -> Result<(), TaskError> {
         let queue = self.queue.clone();
-        let Self { producer, control, services, errors, settings, committed, .. } = self;
+        let Self { producer, control, services, errors, dead_letters, settings, committed, .. } = self;
         let mut state = Delivering {
             producer,
             control: &control,
             services: &services,
             errors: &errors,
+            dead_letters,
             settings: &settings,
             committed: &committed,
             tracker: OffsetTracker::default(),
             in_flight: HashMap::new(),
+            sends: HashMap::new(),
+            last_send: 0,
+            refused: VecDeque::new(),
             topics: HashSet::new(),
             newest_epoch: 0,
             next_commit: Instant::now() + settings.commit_interval,
@@ -96,20 +144,45 @@ impl Delivery {
         if let Err(error) = state.producer.close(Duration::from_secs(1)) {
             tracing::warn!("{error}");
         }
+        if let Some(dead_letters) = state.dead_letters {
+            dead_letters.close();
+        }
         result
     }
 }
+
+/// A batch that is being delivered.
+struct Open {
+    epoch: u64,
+    /// Sends that are not done, and one while more may follow.
+    unfinished: usize,
+}
+
+/// One send: a part of a batch.
+struct Sent {
+    token: u64,
+    part: Part,
+}
+
+/// Rows, and why the log refused them.
+type Refused = Vec<(usize, LogError)>;
 
 struct Delivering<'a> {
     producer: Box<dyn LogProducer>,
     control: &'a TaskControl,
     services: &'a InstanceServices,
-    errors: &'a ErrorPolicy,
+    errors: &'a ErrorHandler,
+    dead_letters: Option<DeadLetters>,
     settings: &'a DeliverySettings,
     committed: &'a Mutex<Vec<SourcePosition>>,
     tracker: OffsetTracker,
-    /// Epoch and rows of each token that is being delivered.
-    in_flight: HashMap<u64, (u64, usize)>,
+    /// The batches that are being delivered, by token.
+    in_flight: HashMap<u64, Open>,
+    /// What the producer has, by the number of the send.
+    sends: HashMap<u64, Sent>,
+    last_send: u64,
+    /// Sends of which rows were refused, not yet dealt with.
+    refused: VecDeque<(Sent, Refused)>,
     topics: HashSet<Arc<str>>,
     /// The newest poll of which a batch has come.
     newest_epoch: u64,
@@ -129,6 +202,7 @@ impl Delivering<'_> {
                 Popped::Closed => break,
             }
             self.collect(Duration::ZERO)?;
+            self.settle()?;
             if self.until_commit().is_zero() || self.control.take_commit_request() {
                 self.commit();
             }
@@ -147,40 +221,196 @@ impl Delivering<'_> {
             self.tracker.submit(token, partition, outbound.resume_point.as_deref());
         }
         self.newest_epoch = outbound.epoch;
-        self.in_flight.insert(token, (outbound.epoch, outbound.records()));
-        for (topic, records) in &outbound.records {
-            if !self.topics.contains(topic) {
-                self.topics.insert(topic.clone());
-                (self.settings.topic_used)(topic);
+        self.in_flight.insert(token, Open { epoch: outbound.epoch, unfinished: 1 });
+        for part in outbound.parts {
+            if !self.topics.contains(&part.topic) {
+                self.topics.insert(part.topic.clone());
+                (self.settings.topic_used)(&part.topic);
             }
-            let mut sent = 0;
-            while sent < records.len() {
-                if !self.control.wait_for_lease() {
-                    return Ok(());
-                }
-                sent += self.producer.send(topic, records, sent, token, Duration::from_millis(100))?;
-                self.collect(Duration::ZERO)?;
+            self.last_send += 1;
+            let number = self.last_send;
+            self.in_flight.entry(token).and_modify(|open| open.unfinished += 1);
+            self.sends.insert(number, Sent { token, part: part.clone() });
+            if !self.hand_over(number, &part.topic, &part.records)? {
+                return Ok(());
             }
         }
-        self.producer.finish(token);
+        if let (Some(letters), Some(dead_letters)) = (outbound.letters, &mut self.dead_letters) {
+            let Letters { records, failed, contexts } = *letters;
+            let failed = failed.iter().collect::<Vec<_>>();
+            if !dead_letters.send(records, &failed, |row| contexts[row].clone())? {
+                return Ok(());
+            }
+        }
+        self.finished_one(token);
         Ok(())
     }
 
-    /// Takes completions, waiting up to `timeout` for the first.
+    /// Gives all rows of a send to the producer. Answers `false` when the task may write nothing more.
+    fn hand_over(&mut self, number: u64, topic: &str, records: &LogRecords) -> Result<bool, TaskError> {
+        let mut sent = 0;
+        while sent < records.len() {
+            if !self.control.wait_for_lease() {
+                return Ok(false);
+            }
+            sent += self.producer.send(topic, records, sent, number, Duration::from_millis(100))?;
+            self.collect(Duration::ZERO)?;
+        }
+        self.producer.finish(number);
+        Ok(true)
+    }
+
+    /// Takes completions, waiting up to `timeout` for the first. What was refused is put aside.
     fn collect(&mut self, timeout: Duration) -> Result<(), TaskError> {
         for completion in self.producer.poll(timeout)? {
-            let (_, rows) = self.in_flight.remove(&completion.token).unwrap_or_default();
-            for (row, error) in &completion.failed {
-                let class = "org.apache.kafka.clients.producer.KafkaProducer".to_owned();
-                let failed =
-                    FailedRecord { row: *row, stage: Stage::KafkaProduce, class, message: error.message.clone() };
-                self.errors.judge(&failed, &format!("row {row} of its batch"))?;
-            }
-            self.control.counters.failed(completion.failed.len());
-            self.control.counters.went_out(rows - completion.failed.len());
-            self.tracker.complete(completion.token);
+            self.completed(completion);
         }
         Ok(())
+    }
+
+    fn completed(&mut self, Completion { token: number, failed }: Completion) {
+        let Some(sent) = self.sends.remove(&number) else { return };
+        self.control.counters.went_out(sent.part.records.len() - failed.len());
+        if failed.is_empty() {
+            self.finished_one(sent.token);
+        } else {
+            self.refused.push_back((sent, failed));
+        }
+    }
+
+    /// A send of the batch is done, or no further one follows.
+    fn finished_one(&mut self, token: u64) {
+        let Some(open) = self.in_flight.get_mut(&token) else { return };
+        open.unfinished -= 1;
+        if open.unfinished == 0 {
+            self.in_flight.remove(&token);
+            self.tracker.complete(token);
+        }
+    }
+
+    /// Deals with what was refused.
+    fn settle(&mut self) -> Result<(), TaskError> {
+        while let Some((sent, refused)) = self.refused.pop_front() {
+            if self.resolve(&sent.part, refused)? {
+                self.finished_one(sent.token);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends refused rows again as far as that may help, and disposes of the rest. Answers `false` when the task has to stop first.
+    fn resolve(&mut self, part: &Part, refused: Refused) -> Result<bool, TaskError> {
+        let (large, mut rest) = divide(refused);
+        if large.len() > 1 {
+            match self.send_apart(part, large.into_iter().map(|(row, _)| row).collect())? {
+                Some(refused) => rest.extend(refused),
+                None => return Ok(false),
+            }
+        } else {
+            rest.extend(large);
+        }
+        let mut retries = None;
+        let mut lost = Vec::new();
+        loop {
+            let (again, for_good): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(_, error)| error.retriable);
+            lost.extend(for_good);
+            let Some((_, first)) = again.first() else { break };
+            let retries = retries.get_or_insert_with(|| self.errors.policy.retries());
+            let what = format!("producing {} records to {}", again.len(), part.topic);
+            if !self.errors.pause(retries, &what, &first.message) {
+                if self.control.stopping() {
+                    return Ok(false);
+                }
+                lost.extend(again);
+                break;
+            }
+            let rows = again.into_iter().map(|(row, _)| row).collect::<Vec<_>>();
+            match self.send_rows(part, &rows)? {
+                Some(refused) => rest = refused,
+                None => return Ok(false),
+            }
+        }
+        if retries.is_some() {
+            self.control.counters.set_retrying(None);
+        }
+        self.dispose(part, lost)
+    }
+
+    /// Sends rows that were too large together again in ever smaller runs, each alone in the client, so that only those remain
+    /// that are too large by themselves. `None` when the task has to stop first.
+    fn send_apart(&mut self, part: &Part, rows: Vec<usize>) -> Result<Option<Refused>, TaskError> {
+        let mut runs = vec![rows];
+        let mut refused = Vec::new();
+        while let Some(run) = runs.pop() {
+            let Some(answer) = self.send_rows(part, &run)? else { return Ok(None) };
+            let (large, other) = divide(answer);
+            refused.extend(other);
+            if run.len() == 1 {
+                refused.extend(large);
+            } else if !large.is_empty() {
+                let mut first = large.into_iter().map(|(row, _)| row).collect::<Vec<_>>();
+                let second = first.split_off(first.len().div_ceil(2));
+                runs.extend([second, first].into_iter().filter(|run| !run.is_empty()));
+            }
+        }
+        Ok(Some(refused))
+    }
+
+    /// Sends these rows alone, with nothing else in the client, and waits for the answer: the rows that were refused. `None` when
+    /// the task has to stop first.
+    fn send_rows(&mut self, part: &Part, rows: &[usize]) -> Result<Option<Refused>, TaskError> {
+        if !self.wait_until(|this| this.producer.in_flight() == 0)? {
+            return Ok(None);
+        }
+        let records = rows::take_records(&part.records, rows).map_err(|error| TaskError::new(error.to_string()))?;
+        self.last_send += 1;
+        let number = self.last_send;
+        // No batch has the token 0: what is refused of it is dealt with here and nowhere else.
+        self.sends.insert(number, Sent { token: 0, part: Part { records: records.clone(), ..part.clone() } });
+        if !self.hand_over(number, &part.topic, &records)?
+            || !self.wait_until(|this| !this.sends.contains_key(&number))?
+        {
+            return Ok(None);
+        }
+        let of_part = |(row, error): (usize, LogError)| (rows[row], error);
+        let place = self.refused.iter().position(|(sent, _)| sent.token == 0);
+        let refused = place.and_then(|place| self.refused.remove(place)).map_or_else(Vec::new, |(_, refused)| refused);
+        Ok(Some(refused.into_iter().map(of_part).collect()))
+    }
+
+    /// Collects until the condition holds. Answers `false` when the task has to end first; one that is stopping has the flush time-out.
+    fn wait_until(&mut self, done: impl Fn(&Self) -> bool) -> Result<bool, TaskError> {
+        let mut deadline = None;
+        while !done(self) {
+            if self.control.fenced() {
+                return Ok(false);
+            }
+            if self.control.stopping() {
+                let deadline = deadline.get_or_insert_with(|| Instant::now() + self.settings.flush_timeout);
+                if Instant::now() >= *deadline {
+                    return Ok(false);
+                }
+            }
+            self.collect(Duration::from_millis(20))?;
+        }
+        Ok(true)
+    }
+
+    /// Judges rows that the log refused for good, and keeps those that are tolerated as dead letters where a topic is configured.
+    /// Answers `false` when the task has to stop first.
+    fn dispose(&mut self, part: &Part, mut refused: Refused) -> Result<bool, TaskError> {
+        if refused.is_empty() {
+            return Ok(true);
+        }
+        refused.sort_by_key(|(row, _)| *row);
+        let failed = refused.iter().map(|(row, error)| FailedRecord::produce(*row, error)).collect::<Vec<_>>();
+        self.errors.judge(&failed, part)?;
+        let Some(dead_letters) = &mut self.dead_letters else { return Ok(true) };
+        let rows = failed.iter().map(|record| record.row).collect::<Vec<_>>();
+        let records = rows::take_records(&part.records, &rows).map_err(|error| TaskError::new(error.to_string()))?;
+        dead_letters.send(records, &failed.iter().collect::<Vec<_>>(), |row| {
+            source_context(&part.topic, part.source_partition.as_deref(), part.offsets.as_ref(), rows[row], AS_PRODUCED)
+        })
     }
 
     /// Waits for what is in flight, at most for the flush time-out.
@@ -196,6 +426,7 @@ impl Delivering<'_> {
                 break;
             }
             self.collect(Duration::from_millis(20))?;
+            self.settle()?;
         }
         Ok(())
     }
@@ -206,8 +437,16 @@ impl Delivering<'_> {
         if !self.control.may_write() {
             return;
         }
+        match self.dead_letters.as_mut().map(|dead_letters| dead_letters.flush(DEAD_LETTERS_WAIT)) {
+            None | Some(Ok(true)) => {}
+            Some(Ok(false)) => return,
+            Some(Err(error)) => {
+                tracing::warn!("no offset is stored any more: {}", error.message);
+                return;
+            }
+        }
         // Further batches of the newest poll may still come, so its state is not complete yet.
-        let oldest_open = self.in_flight.values().map(|(epoch, _)| *epoch).min().unwrap_or(self.newest_epoch);
+        let oldest_open = self.in_flight.values().map(|open| open.epoch).min().unwrap_or(self.newest_epoch);
         let positions = self.tracker.take_committable();
         if !positions.is_empty() {
             if let Err(error) = self.services.offsets.put(&self.services.connector, &positions) {
@@ -225,5 +464,26 @@ impl Delivering<'_> {
 
     fn until_commit(&self) -> Duration {
         self.next_commit.saturating_duration_since(Instant::now())
+    }
+}
+
+/// Rows of batches that were too large, and the others.
+fn divide(refused: Refused) -> (Refused, Refused) {
+    refused.into_iter().partition(|(_, error)| error.code == Some("MSG_SIZE_TOO_LARGE"))
+}
+
+impl Origin for Part {
+    fn place(&self, row: usize) -> String {
+        let bytes = self.records.slice(row, 1).bytes();
+        format!("row {row} of a batch for topic {} ({bytes} bytes)", self.topic)
+    }
+
+    fn details(&self, row: usize) -> String {
+        let shown = |cell: Option<&arrow_array::BinaryArray>| match cell.filter(|cell| cell.is_valid(row)) {
+            Some(cell) => String::from_utf8_lossy(cell.value(row)).into_owned(),
+            None => "null".to_owned(),
+        };
+        let (key, value) = (shown(self.records.keys.as_ref()), shown(Some(&self.records.values)));
+        format!("source record is = ProducerRecord{{topic='{}', key={key}, value={value}}}", self.topic)
     }
 }

@@ -1,8 +1,6 @@
-//! Why a task fails, and what happens to single records that fail (`errors.*`).
+//! Why a task fails, and what is known of single records that fail, in Kafka Connect's words.
 
-use std::time::{Duration, Instant};
-
-use tributary_sdk::{Config, Error};
+use tributary_sdk::Error;
 
 use crate::log::LogError;
 
@@ -79,52 +77,59 @@ pub struct FailedRecord {
     pub stage: Stage,
     /// The class that refused it.
     pub class: String,
+    /// The class of the exception that Kafka Connect would have thrown.
+    pub exception: &'static str,
     /// Why.
     pub message: String,
 }
 
-/// `errors.tolerance` and `errors.log.*`.
-#[derive(Debug, Clone, Default)]
-pub struct ErrorPolicy {
-    /// Failed records are skipped (and dead-lettered, where a topic is configured) instead of failing the task.
-    pub tolerate: bool,
-    /// Each tolerated failure is logged.
-    pub log: bool,
-    /// How long a record that may be accepted later is tried again, in ms; -1: without end.
-    pub retry_timeout_ms: i64,
-    /// Longest pause between two tries, in ms.
-    pub retry_delay_max_ms: u64,
+impl FailedRecord {
+    /// A record that a converter or a transform cannot work on.
+    pub fn data(row: usize, stage: Stage, class: &str, message: String) -> Self {
+        Self { row, stage, class: class.to_owned(), exception: DATA, message }
+    }
+
+    /// A record that the sink named in its answer to `put`; Connect says SinkTask, whatever the connector's class.
+    pub fn put(row: usize, retriable: bool, message: String) -> Self {
+        let exception = if retriable { RETRIABLE } else { CONNECT };
+        let class = "org.apache.kafka.connect.sink.SinkTask".to_owned();
+        Self { row, stage: Stage::TaskPut, class, exception, message }
+    }
+
+    /// A record that the log refused for good; Connect says WorkerSourceTask, whatever the producer.
+    pub fn produce(row: usize, error: &LogError) -> Self {
+        let class = "org.apache.kafka.connect.runtime.WorkerSourceTask".to_owned();
+        let exception = kafka_exception(error);
+        Self { row, stage: Stage::KafkaProduce, class, exception, message: error.message.clone() }
+    }
+
+    /// The exception as Java prints it, with a line that says where in place of its frames.
+    pub fn stack_trace(&self) -> String {
+        let Self { stage, class, exception, message, .. } = self;
+        format!("{exception}: {message}\n\tat {class} ({})\n", stage.name())
+    }
 }
 
-impl ErrorPolicy {
-    /// Reads the connector's config.
-    pub fn from_config(config: &Config) -> tributary_sdk::Result<Self> {
-        Ok(Self {
-            tolerate: config.get("errors.tolerance").is_some_and(|value| value.trim().eq_ignore_ascii_case("all")),
-            log: config.get("errors.log.enable").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")),
-            retry_timeout_ms: config.parsed("errors.retry.timeout", 0)?,
-            retry_delay_max_ms: config.parsed("errors.retry.delay.max.ms", 60_000)?,
-        })
-    }
+const DATA: &str = "org.apache.kafka.connect.errors.DataException";
+const CONNECT: &str = "org.apache.kafka.connect.errors.ConnectException";
+const RETRIABLE: &str = "org.apache.kafka.connect.errors.RetriableException";
 
-    /// When to give up on a record that may be accepted later; `None`: never.
-    pub fn retry_deadline(&self) -> Option<Instant> {
-        u64::try_from(self.retry_timeout_ms).ok().map(|ms| Instant::now() + Duration::from_millis(ms))
-    }
-
-    /// Tolerates a failure (logging it if asked), or makes it the task's. `place` says which record it is.
-    pub fn judge(&self, failed: &FailedRecord, place: &str) -> Result<(), TaskError> {
-        let FailedRecord { stage, class, message, .. } = failed;
-        let stage = stage.name();
-        if self.tolerate {
-            if self.log {
-                tracing::error!(stage, class, place, "skipped a record: {message}");
-            }
-            return Ok(());
+/// The Java client's exception for an error of the log.
+fn kafka_exception(error: &LogError) -> &'static str {
+    match error.code {
+        Some("MSG_SIZE_TOO_LARGE") => "org.apache.kafka.common.errors.RecordTooLargeException",
+        Some("UNKNOWN_TOPIC_OR_PART" | "_UNKNOWN_TOPIC" | "_UNKNOWN_PARTITION") => {
+            "org.apache.kafka.common.errors.UnknownTopicOrPartitionException"
         }
-        Err(TaskError::new(format!(
-            "Tolerance exceeded in error handler: record at {place} failed in stage {stage} ({class}): {message}; \
-             set errors.tolerance=all to skip such records, with errors.deadletterqueue.topic.name to keep them"
-        )))
+        Some("TOPIC_AUTHORIZATION_FAILED") => "org.apache.kafka.common.errors.TopicAuthorizationException",
+        Some("TOPIC_EXCEPTION") => "org.apache.kafka.common.errors.InvalidTopicException",
+        Some("INVALID_RECORD") => "org.apache.kafka.common.errors.InvalidRecordException",
+        Some("INVALID_TIMESTAMP") => "org.apache.kafka.common.errors.InvalidTimestampException",
+        Some("POLICY_VIOLATION") => "org.apache.kafka.common.errors.PolicyViolationException",
+        Some("_MSG_TIMED_OUT" | "_TIMED_OUT" | "REQUEST_TIMED_OUT") => {
+            "org.apache.kafka.common.errors.TimeoutException"
+        }
+        _ if error.retriable => "org.apache.kafka.common.errors.RetriableException",
+        _ => "org.apache.kafka.common.errors.ApiException",
     }
 }

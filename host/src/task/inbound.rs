@@ -4,10 +4,13 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use arrow_array::Array;
 use tributary_sdk::sink::TopicPartitionOffset;
 use tributary_sdk::{Batch, Offsets};
 
+use super::error_policy::Origin;
 use super::errors::{FailedRecord, TaskError};
+use super::letter_headers::{Context, OFFSET, PARTITION, TOPIC};
 use super::queue::Weight;
 use crate::log::{FetchedBatch, TopicPartition};
 
@@ -29,15 +32,33 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// A record's name in errors.
-    pub fn place(&self, row: usize) -> String {
-        format!("{}-{} offset {}", self.partition.topic, self.partition.partition, self.fetched.offsets.value(row))
+    /// A row's context headers.
+    pub fn context(&self, row: usize) -> Context {
+        vec![
+            (TOPIC, self.partition.topic.to_string()),
+            (PARTITION, self.partition.partition.to_string()),
+            (OFFSET, self.fetched.offsets.value(row).to_string()),
+        ]
     }
 
     /// The row of `fetched` that a row of one of the batches comes from.
     pub fn row_of(&self, batch: &Batch, row: usize) -> usize {
         let Offsets::Sink(offsets) = &batch.offsets else { return row };
         self.fetched.offsets.values().binary_search(&offsets.value(row)).unwrap_or(row)
+    }
+}
+
+impl Origin for Inbound {
+    fn place(&self, row: usize) -> String {
+        format!("{}-{} offset {}", self.partition.topic, self.partition.partition, self.fetched.offsets.value(row))
+    }
+
+    fn details(&self, row: usize) -> String {
+        let TopicPartition { topic, partition } = &self.partition;
+        let timestamp = self.fetched.records.timestamps.as_ref().filter(|times| times.is_valid(row));
+        let timestamp = timestamp.map_or_else(String::new, |times| format!(", timestamp={}", times.value(row)));
+        let offset = self.fetched.offsets.value(row);
+        format!("consumed record is {{topic='{topic}', partition={partition}, offset={offset}{timestamp}}}")
     }
 }
 

@@ -1,13 +1,13 @@
 //! From polled batches to what is produced: transforms, then header, key and value converters.
 
-use std::sync::Arc;
+use arrow_array::{Array, StringArray};
+use tributary_sdk::{Batch, Error};
 
-use tributary_sdk::Batch;
-
-use super::control::Counters;
 use super::converters::Converters;
-use super::delivery::Outbound;
-use super::errors::{ErrorPolicy, FailedRecord, Stage, TaskError};
+use super::delivery::{Letters, Outbound, Part};
+use super::error_policy::ErrorHandler;
+use super::errors::{FailedRecord, Stage, TaskError};
+use super::polled::{Polled, source_offsets};
 use super::rows;
 use crate::converter::RowFailure;
 use crate::log::LogRecords;
@@ -19,6 +19,8 @@ pub struct OutboundConverter {
     pub converters: Converters,
     /// The transforms.
     pub chain: TransformChain,
+    /// Whether failed records are kept as dead letters.
+    pub dead_letters: bool,
 }
 
 /// A batch's place in the task's sequence.
@@ -31,60 +33,93 @@ pub struct Sequence {
 }
 
 impl OutboundConverter {
-    /// Transforms and converts one batch. Records that fail are left out if the policy tolerates it.
+    /// Transforms and converts one batch. Records that fail are left out if the policy tolerates it, and go with the answer as
+    /// dead letters where they are kept. Answers `None` when the task has to stop instead.
     pub fn convert(
         &mut self,
         batch: Batch,
         sequence: Sequence,
-        errors: &ErrorPolicy,
-        counters: &Counters,
-    ) -> Result<Outbound, TaskError> {
+        errors: &ErrorHandler,
+    ) -> Result<Option<Outbound>, TaskError> {
         let source_partition = batch.source_partition.clone();
         let resume_point = batch.resume_point().map(Into::into);
-        let place = source_partition.as_deref().unwrap_or("{}").to_owned();
-        let judge = |failures: Vec<FailedRecord>| {
-            counters.failed(failures.len());
-            failures
-                .iter()
-                .try_for_each(|failed| errors.judge(failed, &format!("row {} of a batch of {place}", failed.row)))
+        // Only needed if something fails; the columns are shared, not copied.
+        let polled = Polled(batch.clone());
+        let applied = match self.chain.apply(batch) {
+            Err(Error::Retriable(_)) if errors.control.stopping() => return Ok(None),
+            applied => applied.map_err(|error| TaskError::of_call("a transform", error))?,
         };
-        let applied = self.chain.apply(batch).map_err(|error| TaskError::of_call("a transform", error))?;
-        counters.filtered(applied.dropped);
-        let transformed = |failure: crate::transform::ChainFailure| FailedRecord {
-            row: failure.row,
-            stage: Stage::Transformation,
-            class: failure.class,
-            message: failure.message,
-        };
-        judge(applied.failures.into_iter().map(transformed).collect())?;
-        let mut records: Vec<(Arc<str>, LogRecords)> = Vec::with_capacity(applied.batches.len());
-        for batch in applied.batches {
+        errors.control.counters.filtered(applied.dropped);
+        let mut failed = applied
+            .failures
+            .into_iter()
+            .map(|failure| FailedRecord::data(failure.row, Stage::Transformation, &failure.class, failure.message))
+            .collect::<Vec<_>>();
+        let mut parts = Vec::with_capacity(applied.batches.len());
+        for (number, batch) in applied.batches.into_iter().enumerate() {
             let topic = batch.topic.clone();
             if topic.is_empty() {
                 return Err(TaskError::new(
                     "the connector emitted a batch without a topic; this is a bug of the connector",
                 ));
             }
-            let (serialized, failures) = self.serialize(batch);
-            let failed_rows = failures.iter().map(|failed| failed.row).collect::<Vec<_>>();
-            judge(failures)?;
-            let serialized = if failed_rows.is_empty() {
-                serialized
-            } else {
-                rows::take_records(&serialized, &rows::others(serialized.len(), &failed_rows))
-                    .map_err(|error| TaskError::new(error.to_string()))?
-            };
-            if !serialized.is_empty() {
-                records.push((topic, serialized));
+            let mut offsets = source_offsets(&batch).cloned();
+            let Some((mut records, failures)) = self.serialize(batch, errors) else { return Ok(None) };
+            if !failures.is_empty() {
+                let failed_rows = failures.iter().map(|failed| failed.row).collect::<Vec<_>>();
+                let left = rows::others(records.len(), &failed_rows);
+                records = rows::take_records(&records, &left).map_err(|error| TaskError::new(error.to_string()))?;
+                let kept = |offsets: StringArray| {
+                    left.iter().map(|&row| offsets.is_valid(row).then(|| offsets.value(row).to_owned())).collect()
+                };
+                offsets = offsets.map(kept);
+                let of_polled = applied.rows.get(number);
+                failed.extend(failures.into_iter().map(|failure| FailedRecord {
+                    row: of_polled.and_then(|rows| rows.get(failure.row)).map_or(failure.row, |&row| row as usize),
+                    ..failure
+                }));
+            }
+            if !records.is_empty() {
+                parts.push(Part { topic, source_partition: source_partition.clone(), records, offsets });
             }
         }
-        Ok(Outbound { token: sequence.token, epoch: sequence.epoch, source_partition, resume_point, records })
+        let letters = self.dispose(failed, &polled, errors)?;
+        Ok(Some(Outbound {
+            token: sequence.token,
+            epoch: sequence.epoch,
+            source_partition,
+            resume_point,
+            parts,
+            letters,
+        }))
     }
 
-    fn serialize(&mut self, batch: Batch) -> (LogRecords, Vec<FailedRecord>) {
+    /// Judges failed records, and makes dead letters of those that are tolerated.
+    fn dispose(
+        &self,
+        mut failed: Vec<FailedRecord>,
+        polled: &Polled,
+        errors: &ErrorHandler,
+    ) -> Result<Option<Box<Letters>>, TaskError> {
+        if failed.is_empty() {
+            return Ok(None);
+        }
+        failed.sort_by_key(|record| record.row);
+        failed.dedup_by_key(|record| record.row);
+        errors.judge(&failed, polled)?;
+        if !self.dead_letters {
+            return Ok(None);
+        }
+        let rows = failed.iter().map(|record| record.row).collect::<Vec<_>>();
+        let contexts = rows.iter().map(|&row| polled.context(row)).collect();
+        Ok(Some(Box::new(Letters { records: polled.records(&rows)?, failed, contexts })))
+    }
+
+    /// Answers `None` when the task has to stop.
+    fn serialize(&mut self, batch: Batch, errors: &ErrorHandler) -> Option<(LogRecords, Vec<FailedRecord>)> {
         let mut failures = Vec::new();
         let mut note = |stage, class: &str, failed: Vec<RowFailure>| {
-            let record = |RowFailure { row, message }| FailedRecord { row, stage, class: class.to_owned(), message };
+            let record = |RowFailure { row, message }| FailedRecord::data(row, stage, class, message);
             failures.extend(failed.into_iter().map(record));
         };
         let Converters { key, value, header } = &mut self.converters;
@@ -93,12 +128,15 @@ impl OutboundConverter {
             note(Stage::HeaderConverter, &header.class, converted.failures);
             converted.headers
         });
-        let keys = batch.key.as_ref().map(|keys| {
-            let converted = key.converter.from_connect(&batch.topic, keys);
-            note(Stage::KeyConverter, &key.class, converted.failures);
-            converted.data
-        });
-        let converted = value.converter.from_connect(&batch.topic, &batch.value);
+        let keys = match &batch.key {
+            None => None,
+            Some(keys) => {
+                let converted = errors.retried("the key converter", || key.from_connect(&batch.topic, keys))?;
+                note(Stage::KeyConverter, &key.class, converted.failures);
+                Some(converted.data)
+            }
+        };
+        let converted = errors.retried("the value converter", || value.from_connect(&batch.topic, &batch.value))?;
         note(Stage::ValueConverter, &value.class, converted.failures);
         let records = LogRecords {
             keys,
@@ -109,6 +147,6 @@ impl OutboundConverter {
         };
         failures.sort_by_key(|failed| failed.row);
         failures.dedup_by_key(|failed| failed.row);
-        (records, failures)
+        Some((records, failures))
     }
 }

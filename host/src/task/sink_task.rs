@@ -16,7 +16,8 @@ use super::backoff::Backoff;
 use super::consume::{Consume, ConsumeSettings};
 use super::control::TaskControl;
 use super::dead_letters::DeadLetters;
-use super::errors::{ErrorPolicy, FailedRecord, Stage, TaskError};
+use super::error_policy::{ErrorHandler, ErrorPolicy};
+use super::errors::{FailedRecord, TaskError};
 use super::inbound::{CommitPort, Inbound, SinkItem};
 use super::inbound_converter::InboundConverter;
 use super::queue::{Bounds, Popped, Queue};
@@ -30,8 +31,6 @@ use crate::worker::State;
 pub struct SinkTask {
     /// `<connector>-<task>`, for thread names.
     pub name: String,
-    /// The connector's class, for errors.
-    pub class: String,
     /// The plugin's instance.
     pub handle: Box<dyn SinkTaskHandle>,
     /// The task's config, resolved.
@@ -67,6 +66,8 @@ impl SinkTask {
             closed.unwrap_or_else(|error| tracing::warn!("{error}"));
             return Err(TaskError::of_call("start", error));
         }
+        let errors =
+            ErrorHandler { policy: self.errors, task: self.name.as_str().into(), control: self.control.clone() };
         let queue = Arc::new(Queue::new(self.bounds));
         let commits = Arc::new(CommitPort::default());
         let consume = Consume {
@@ -76,6 +77,7 @@ impl SinkTask {
             commits: commits.clone(),
             control: self.control.clone(),
             services: self.services.clone(),
+            errors: errors.clone(),
             settings: self.consume,
         };
         let consuming = std::thread::Builder::new()
@@ -85,8 +87,7 @@ impl SinkTask {
 
         let mut put = PutLoop {
             handle: &mut *self.handle,
-            class: &self.class,
-            errors: &self.errors,
+            errors: &errors,
             dead_letters: self.dead_letters.as_mut(),
             control: &self.control,
             services: &self.services,
@@ -120,11 +121,13 @@ impl SinkTask {
     }
 }
 
+/// How long a commit waits for dead letters to be acknowledged; without them there is none.
+const DEAD_LETTERS_WAIT: Duration = Duration::from_secs(3);
+
 /// The thread that calls the plugin.
 struct PutLoop<'a> {
     handle: &'a mut dyn SinkTaskHandle,
-    class: &'a str,
-    errors: &'a ErrorPolicy,
+    errors: &'a ErrorHandler,
     dead_letters: Option<&'a mut DeadLetters>,
     control: &'a TaskControl,
     services: &'a InstanceServices,
@@ -192,7 +195,9 @@ impl PutLoop<'_> {
     fn put_all(&mut self, inbound: Inbound) -> Result<(), TaskError> {
         self.epoch += 1;
         self.services.state.begin(self.epoch);
-        self.dispose(&inbound, &inbound.failures)?;
+        if !self.dispose(&inbound, &inbound.failures)? {
+            return Ok(());
+        }
         for batch in &inbound.batches {
             if !self.put(batch, &inbound)? {
                 return Ok(());
@@ -206,7 +211,7 @@ impl PutLoop<'_> {
     fn put(&mut self, batch: &Batch, inbound: &Inbound) -> Result<bool, TaskError> {
         let mut backoff = Backoff::default();
         let mut batch = batch.clone();
-        let mut given_up_at = None;
+        let mut retries = None;
         loop {
             if !self.control.wait_for_lease() {
                 return Ok(false);
@@ -215,61 +220,84 @@ impl PutLoop<'_> {
             match self.handle.put(batch.clone(), &mut failures) {
                 Ok(()) => {}
                 Err(Error::Retriable(message)) => {
-                    self.control.counters.set_retrying(Some(&message));
+                    let counters = &self.control.counters;
+                    counters.errors.attempt_failed(1);
+                    counters.set_retrying(Some(&message));
                     tracing::warn!("put will be tried again in {:?}: {message}", backoff.next());
                     if self.control.wait(backoff.advance()) {
                         return Ok(false);
                     }
+                    counters.errors.retried();
                     continue;
                 }
                 Err(error) => return self.checked("put", Err(error)),
             }
             self.control.counters.set_retrying(None);
-            let retry_until = *given_up_at.get_or_insert_with(|| self.errors.retry_deadline());
-            let (again, lost): (Vec<_>, Vec<_>) = failures
-                .into_records()
-                .into_iter()
-                .partition(|failure| failure.retriable && retry_until.is_none_or(|until| Instant::now() < until));
-            self.control.counters.went_out(batch.len() - again.len() - lost.len());
-            self.dispose(inbound, &self.failed_records(&batch, inbound, lost))?;
+            if failures.is_empty() {
+                self.control.counters.went_out(batch.len());
+                return Ok(true);
+            }
+            // A row may be named more than once; what it was refused for at last counts.
+            let mut failed = failures.into_records();
+            failed.retain(|failure| failure.row < batch.len());
+            failed.sort_by_key(|failure| failure.row);
+            failed.dedup_by_key(|failure| failure.row);
+            self.control.counters.went_out(batch.len() - failed.len());
+            let (mut again, mut lost): (Vec<_>, Vec<_>) = failed.into_iter().partition(|failure| failure.retriable);
+            if let Some(first) = again.first() {
+                let retries = retries.get_or_insert_with(|| self.errors.policy.retries());
+                let what = format!("put of {} records", again.len());
+                if !self.errors.pause(retries, &what, &first.message) {
+                    if self.control.stopping() {
+                        return Ok(false);
+                    }
+                    lost.append(&mut again);
+                }
+            }
+            let lost = self.failed_records(&batch, inbound, lost);
+            if !self.dispose(inbound, &lost)? {
+                return Ok(false);
+            }
             if again.is_empty() {
+                self.control.counters.set_retrying(None);
                 return Ok(true);
             }
             let rows = again.iter().map(|failure| failure.row).collect::<Vec<_>>();
-            tracing::warn!("{} records will be tried again in {:?}: {}", rows.len(), backoff.next(), again[0].message);
             batch = super::rows::take(&batch, &rows).map_err(|error| TaskError::new(error.to_string()))?;
-            if self.control.wait(backoff.advance()) {
-                return Ok(false);
-            }
         }
     }
 
     fn failed_records(&self, batch: &Batch, inbound: &Inbound, failures: Vec<RecordFailure>) -> Vec<FailedRecord> {
-        let failed = |failure: RecordFailure| FailedRecord {
-            row: inbound.row_of(batch, failure.row),
-            stage: Stage::TaskPut,
-            class: self.class.to_owned(),
-            message: failure.message,
+        let failed = |RecordFailure { row, retriable, message }: RecordFailure| {
+            FailedRecord::put(inbound.row_of(batch, row), retriable, message)
         };
-        failures.into_iter().map(failed).collect()
+        let mut failed = failures.into_iter().map(failed).collect::<Vec<_>>();
+        // Several rows may have been made of one record.
+        failed.sort_by_key(|record| record.row);
+        failed.dedup_by_key(|record| record.row);
+        failed
     }
 
-    /// Judges failed records, and keeps those that are tolerated as dead letters where a topic is configured.
-    fn dispose(&mut self, inbound: &Inbound, failed: &[FailedRecord]) -> Result<(), TaskError> {
-        for record in failed {
-            self.errors.judge(record, &inbound.place(record.row))?;
+    /// Judges failed records, and keeps those that are tolerated as dead letters where a topic is configured. Answers `false`
+    /// when the task has to stop before they are kept.
+    fn dispose(&mut self, inbound: &Inbound, failed: &[FailedRecord]) -> Result<bool, TaskError> {
+        if failed.is_empty() {
+            return Ok(true);
         }
-        if let (Some(dead_letters), false) = (&mut self.dead_letters, failed.is_empty()) {
-            dead_letters.send(&inbound.fetched, failed)?;
-        }
-        self.control.counters.failed(failed.len());
-        Ok(())
+        self.errors.judge(failed, inbound)?;
+        let Some(dead_letters) = &mut self.dead_letters else { return Ok(true) };
+        let rows = failed.iter().map(|record| record.row).collect::<Vec<_>>();
+        let records = super::rows::take_records(&inbound.fetched.records, &rows)
+            .map_err(|error| TaskError::new(error.to_string()))?;
+        dead_letters.send(records, &failed.iter().collect::<Vec<_>>(), |row| inbound.context(rows[row]))
     }
 
     /// Asks the connector what may be committed, of these partitions or all. Dead letters are safe before it is asked.
     fn pre_commit(&mut self, only: Option<&[TopicPartition]>) -> Result<Vec<(TopicPartition, i64)>, TaskError> {
-        if let Some(dead_letters) = &mut self.dead_letters {
-            dead_letters.flush()?;
+        if let Some(dead_letters) = &mut self.dead_letters
+            && !dead_letters.flush(DEAD_LETTERS_WAIT)?
+        {
+            return Ok(Vec::new());
         }
         let wanted = |partition: &TopicPartition| only.is_none_or(|only| only.contains(partition));
         let delivered = self

@@ -13,8 +13,10 @@ use tributary_sdk::{Batch, Config, Error};
 
 use super::backoff::Backoff;
 use super::control::TaskControl;
+use super::dead_letters::DeadLetters;
 use super::delivery::{Delivery, DeliverySettings, Outbound};
-use super::errors::{ErrorPolicy, TaskError};
+use super::error_policy::{ErrorHandler, ErrorPolicy};
+use super::errors::TaskError;
 use super::outbound_converter::{OutboundConverter, Sequence};
 use super::queue::{Bounds, Queue};
 use super::services::InstanceServices;
@@ -39,6 +41,8 @@ pub struct SourceTask {
     pub producer: Box<dyn LogProducer>,
     /// What happens to records that fail.
     pub errors: ErrorPolicy,
+    /// Where failed records are kept, if anywhere.
+    pub dead_letters: Option<DeadLetters>,
     /// Orders and progress.
     pub control: Arc<TaskControl>,
     /// The plugin's services.
@@ -54,6 +58,8 @@ pub struct SourceTask {
 impl SourceTask {
     /// Runs until stopped or failed. Blocks; called on the task's own thread.
     pub fn run(mut self) -> Result<(), TaskError> {
+        let errors =
+            ErrorHandler { policy: self.errors, task: self.name.as_str().into(), control: self.control.clone() };
         let queue = Arc::new(Queue::new(self.bounds));
         let committed = Arc::new(Mutex::new(Vec::new()));
         let delivery = Delivery {
@@ -61,7 +67,8 @@ impl SourceTask {
             producer: self.producer,
             control: self.control.clone(),
             services: self.services.clone(),
-            errors: self.errors.clone(),
+            errors: errors.clone(),
+            dead_letters: self.dead_letters,
             settings: self.delivery.clone(),
             committed: committed.clone(),
         };
@@ -75,7 +82,7 @@ impl SourceTask {
             converter: &mut self.converter,
             control: &self.control,
             services: &self.services,
-            errors: &self.errors,
+            errors: &errors,
             queue: &queue,
             committed: &committed,
             report: &self.report,
@@ -121,7 +128,7 @@ struct PollLoop<'a> {
     converter: &'a mut OutboundConverter,
     control: &'a TaskControl,
     services: &'a InstanceServices,
-    errors: &'a ErrorPolicy,
+    errors: &'a ErrorHandler,
     queue: &'a Queue<Outbound>,
     committed: &'a Mutex<Vec<SourcePosition>>,
     report: &'a Report,
@@ -164,6 +171,8 @@ impl PollLoop<'_> {
                     self.control.counters.set_retrying(None);
                 }
                 Err(Error::Retriable(message)) => {
+                    self.control.counters.errors.attempt_failed(1);
+                    self.control.counters.errors.retried();
                     self.control.counters.set_retrying(Some(&message));
                     tracing::warn!("poll will be tried again in {:?}: {message}", backoff.next());
                     self.control.wait(backoff.advance());
@@ -185,12 +194,12 @@ impl PollLoop<'_> {
         self.control.stopping()
     }
 
-    /// Transforms and converts a batch and queues it. Answers `false` when the delivery side has ended.
+    /// Transforms and converts a batch and queues it. Answers `false` when the task has to stop, or the delivery side has ended.
     fn hand_over(&mut self, batch: Batch) -> Result<bool, Ended> {
         self.last.token += 1;
         self.control.counters.came_in(batch.len(), batch.bytes());
-        let converted = self.converter.convert(batch, self.last, self.errors, &self.control.counters);
-        let mut outbound = converted.map_err(Ended::Failed)?;
+        let converted = self.converter.convert(batch, self.last, self.errors).map_err(Ended::Failed)?;
+        let Some(mut outbound) = converted else { return Ok(false) };
         loop {
             match self.queue.push(outbound, Duration::from_millis(500)) {
                 Ok(()) => return Ok(true),

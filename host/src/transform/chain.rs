@@ -42,6 +42,8 @@ enum Action {
 pub struct Applied {
     /// In the order of the input's rows. Each row keeps the offset and timestamp of the one it comes from.
     pub batches: Vec<Batch>,
+    /// For each batch, the rows of the input that its rows come from; empty where there are no transforms.
+    pub rows: Vec<Vec<u32>>,
     /// Records that a transform refused.
     pub failures: Vec<ChainFailure>,
     /// Records that a transform dropped on purpose.
@@ -107,7 +109,7 @@ impl TransformChain {
             merged = next;
             steps = later;
         }
-        applied.batches = merged.into_iter().map(|merged| merged.batch).collect();
+        (applied.batches, applied.rows) = merged.into_iter().map(|merged| (merged.batch, merged.rows)).unzip();
         applied.failures.sort_by_key(|failure| failure.row);
         Ok(applied)
     }

@@ -8,20 +8,21 @@ use tributary_sdk::{Config, Error};
 use super::environment::Environment;
 use super::{State, TaskSpec, WorkerEvent};
 use crate::config::{ClientKind, client_settings};
-use crate::converter::{self, Converter, HeaderConverter};
-use crate::log::{ClientSettings, Subscription};
-use crate::plugin::Kind;
+use crate::converter::{self, ClassKind, Converter, HeaderConverter};
+use crate::log::{ClientSettings, NewTopic, Subscription};
+use crate::plugin::{Kind, TransformHandle};
 use crate::task::control::TaskControl;
 use crate::task::converters::{Converters, Named};
-use crate::task::dead_letters::DeadLetters;
+use crate::task::dead_letters::{DeadLetters, ensure_topic};
 use crate::task::delivery::{DeliverySettings, TopicUsed};
-use crate::task::errors::{ErrorPolicy, TaskError};
+use crate::task::error_policy::{ErrorHandler, ErrorPolicy};
+use crate::task::errors::TaskError;
 use crate::task::inbound_converter::InboundConverter;
 use crate::task::outbound_converter::OutboundConverter;
 use crate::task::queue::Bounds;
 use crate::task::services::InstanceServices;
 use crate::task::source_task::Report;
-use crate::task::{ConsumeSettings, SinkTask, SourceTask};
+use crate::task::{ConsumeSettings, RetryingTransform, SinkTask, SourceTask};
 use crate::transform::TransformChain;
 
 /// Records that one poll of the log returns at most, unless `consumer.max.poll.records` says otherwise.
@@ -30,6 +31,9 @@ const MAX_POLL_RECORDS: usize = 10_000;
 const MAX_POLL_BYTES: usize = 2 << 20;
 /// How long a sink may take to give up partitions.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of the largest record that a source's dead-letter topic takes, where the worker makes it.
+const MAX_SOURCE_LETTER: u32 = 64 << 20;
 
 /// What a task is made from.
 pub struct Assembly<'a> {
@@ -54,6 +58,7 @@ impl Assembly<'_> {
         let services = self.services();
         let handle = self.environment.class(config)?.source_task(services.clone());
         let worker = &self.environment.config;
+        let dead_letters = self.dead_letters(config, Kind::Source)?;
         Ok(SourceTask {
             name: self.spec.id.to_string(),
             handle: handle.map_err(|error| TaskError::of_call("create", error))?,
@@ -61,7 +66,9 @@ impl Assembly<'_> {
             converter: OutboundConverter {
                 converters: self.converters(config)?,
                 chain: self.chain(config, &services)?,
+                dead_letters: dead_letters.is_some(),
             },
+            dead_letters,
             producer: self.environment.log.producer(&self.client(ClientKind::Producer, config)?)?,
             errors: checked(ErrorPolicy::from_config(config))?,
             control: self.control.clone(),
@@ -91,12 +98,11 @@ impl Assembly<'_> {
         }
         Ok(SinkTask {
             name: self.spec.id.to_string(),
-            class: class.info().class.clone(),
             handle,
             config: task_config,
             converter: InboundConverter { converters: self.converters(config)?, chain: self.chain(config, &services)? },
             errors: checked(ErrorPolicy::from_config(config))?,
-            dead_letters: self.dead_letters(config)?,
+            dead_letters: self.dead_letters(config, Kind::Sink)?,
             consumer: self.environment.log.consumer(&consumer, &subscription(config)?)?,
             control: self.control.clone(),
             services,
@@ -129,9 +135,16 @@ impl Assembly<'_> {
 
     fn chain(&self, config: &Config, services: &Arc<InstanceServices>) -> Result<TransformChain, TaskError> {
         let (registry, services) = (self.environment.registry.clone(), services.clone());
-        let mut resolve = move |class: &str| {
-            let class = registry.transform(class, None).map_err(|error| Error::failed(error.to_string()))?;
-            class.transform(services.clone())
+        let errors = ErrorHandler {
+            policy: checked(ErrorPolicy::from_config(config))?,
+            task: self.spec.id.to_string().into(),
+            control: self.control.clone(),
+        };
+        let mut resolve = move |name: &str| {
+            let class = registry.transform(name, None).map_err(|error| Error::failed(error.to_string()))?;
+            let inner = class.transform(services.clone())?;
+            let retrying = RetryingTransform { inner, class: name.to_owned(), errors: errors.clone() };
+            Ok(Box::new(retrying) as Box<dyn TransformHandle>)
         };
         checked(TransformChain::build(config, &mut resolve))
     }
@@ -155,13 +168,13 @@ impl Assembly<'_> {
     ) -> Result<Named<dyn Converter>, TaskError> {
         let (class, own) = self.converter_config(key, default, config);
         let converter = checked(converter::converter(&class, &own, is_key))?;
-        Ok(Named { class, converter })
+        Ok(Named { class: java_class(class, ClassKind::Converter), converter })
     }
 
     fn header_converter(&self, default: &str, config: &Config) -> Result<Named<dyn HeaderConverter>, TaskError> {
         let (class, own) = self.converter_config("header.converter", default, config);
         let converter = checked(converter::header_converter(&class, &own))?;
-        Ok(Named { class, converter })
+        Ok(Named { class: java_class(class, ClassKind::HeaderConverter), converter })
     }
 
     fn converter_config(&self, key: &str, default: &str, config: &Config) -> (String, Config) {
@@ -172,20 +185,38 @@ impl Assembly<'_> {
         }
     }
 
-    fn dead_letters(&self, config: &Config) -> Result<Option<DeadLetters>, TaskError> {
+    /// The dead-letter queue, where one is configured. Its topic is made if it is missing.
+    fn dead_letters(&self, config: &Config, kind: Kind) -> Result<Option<DeadLetters>, TaskError> {
         let Some(topic) =
             config.get("errors.deadletterqueue.topic.name").map(str::trim).filter(|topic| !topic.is_empty())
         else {
             return Ok(None);
         };
+        let mut client = self.client(ClientKind::Producer, config)?;
+        client.insert("client.id".into(), format!("connector-dlq-producer-{}", self.spec.id));
+        let replication = checked(config.parsed("errors.deadletterqueue.topic.replication.factor", 3))?;
+        let mut new = NewTopic {
+            name: topic.to_owned(),
+            partitions: Some(1),
+            replication_factor: Some(replication),
+            ..NewTopic::default()
+        };
+        if kind == Kind::Source {
+            // A record that was too large for its topic has to fit here.
+            client.insert("max.request.size".into(), MAX_SOURCE_LETTER.to_string());
+            new.settings.insert("max.message.bytes".into(), MAX_SOURCE_LETTER.to_string());
+        }
+        ensure_topic(&*self.environment.log, &new, self.control)?;
         Ok(Some(DeadLetters {
             topic: topic.to_owned(),
             context_headers: checked(config.parsed("errors.deadletterqueue.context.headers.enable", false))?,
             connector: self.spec.id.connector.clone(),
             task: self.spec.id.task,
-            producer: self.environment.log.producer(&self.client(ClientKind::Producer, config)?)?,
-            timeout: Duration::from_secs(60),
+            producer: self.environment.log.producer(&client)?,
+            control: self.control.clone(),
             sent: 0,
+            refused: None,
+            waited: false,
         }))
     }
 
@@ -205,6 +236,12 @@ impl Assembly<'_> {
             }
         })
     }
+}
+
+/// The full name of a built-in class that was named by an alias.
+fn java_class(name: String, kind: ClassKind) -> String {
+    let known = converter::registry::class_infos().iter().filter(|info| info.kind == kind);
+    known.into_iter().find(|info| info.aliases.contains(&name.as_str())).map_or(name, |info| info.class.to_owned())
 }
 
 fn checked<T>(answer: tributary_sdk::Result<T>) -> Result<T, TaskError> {

@@ -14,5 +14,5 @@ mod validation;
 mod worker;
 
 pub use environment::Environment;
-pub use types::{ConnectorSpec, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};
+pub use types::{ConnectorSpec, ErrorTotals, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};
 pub use worker::Worker;

@@ -120,4 +120,27 @@ pub struct TaskProgress {
     pub lag: Option<i64>,
     /// Why the task is not getting on although it runs: the error that it is trying to get past.
     pub retrying: Option<String>,
+    /// What failed, as Connect's `task-error-metrics` count it.
+    pub errors: ErrorTotals,
+}
+
+/// Errors of a task since it started: the attributes of Connect's `task-error-metrics`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ErrorTotals {
+    /// `total-record-failures`: tries that failed, also those that were followed by others.
+    pub record_failures: u64,
+    /// `total-record-errors`: records that failed for good.
+    pub record_errors: u64,
+    /// `total-records-skipped`: of these, those that were tolerated.
+    pub records_skipped: u64,
+    /// `total-retries`: tries after the first.
+    pub retries: u64,
+    /// `total-errors-logged`.
+    pub errors_logged: u64,
+    /// `deadletterqueue-produce-requests`: records handed to the dead-letter topic's producer.
+    pub dead_letter_requests: u64,
+    /// `deadletterqueue-produce-failures`: those that the topic refused.
+    pub dead_letter_failures: u64,
+    /// `last-error-timestamp`, ms since the epoch.
+    pub last_error_ms: Option<i64>,
 }

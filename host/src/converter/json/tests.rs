@@ -25,6 +25,16 @@ fn ranges(runs: &[Run]) -> Vec<(usize, usize)> {
 }
 
 #[test]
+fn a_number_beyond_f64_passes_through_unchanged() {
+    let mut converter = converter(&[("schemas.enable", "false")]);
+    let input = data([Some(r#"{"a":1e310}"#), Some("-1e99999")]);
+    let converted = converter.to_connect("t", &input);
+    assert!(converted.failures.is_empty());
+    let column = &converted.runs[0].column;
+    assert_eq!(texts(&converter.from_connect("t", column).data), texts(&input));
+}
+
+#[test]
 fn schemaless_text_passes_through_without_a_copy() {
     let mut converter = converter(&[("schemas.enable", "false")]);
     let input = data([Some(r#"{"a" : 1.10}"#), None, Some("null"), Some("[1")]);

@@ -16,6 +16,7 @@ use crate::log::{
 use crate::storage::{OffsetStore, StateStore, StorageError};
 use crate::task::control::TaskControl;
 use crate::task::converters::{Converters, Named};
+use crate::task::dead_letters::DeadLetters;
 use crate::task::services::InstanceServices;
 
 /// What happened, in order.
@@ -116,6 +117,10 @@ pub struct ScriptedProducer {
     pub journal: Journal,
     /// Values that are refused for good.
     pub refuse: Option<&'static str>,
+    /// A send with such a value is refused as a whole, as too large: what librdkafka makes of a broker's refusal.
+    pub refuse_batches_with: Option<&'static str>,
+    /// How many further sends fail, to pass later.
+    pub busy: u32,
     /// While true, nothing is acknowledged.
     pub hold: Arc<Mutex<bool>>,
     pub open: VecDeque<Completion>,
@@ -131,9 +136,18 @@ impl LogProducer for ScriptedProducer {
         _: Duration,
     ) -> Result<usize, LogError> {
         let mut failed = Vec::new();
+        let value_of = |row| String::from_utf8_lossy(records.values.value(row)).into_owned();
+        let too_large = (from..records.len()).any(|row| self.refuse_batches_with == Some(value_of(row).as_str()));
+        let busy = self.busy > 0;
+        self.busy = self.busy.saturating_sub(1);
         for row in from..records.len() {
-            let value = String::from_utf8_lossy(records.values.value(row)).into_owned();
-            if self.refuse == Some(value.as_str()) {
+            let value = value_of(row);
+            if too_large {
+                let error = LogError { code: Some("MSG_SIZE_TOO_LARGE"), ..LogError::fatal("too large") };
+                failed.push((row, error));
+            } else if busy {
+                failed.push((row, LogError::retriable("not enough replicas")));
+            } else if self.refuse == Some(value.as_str()) {
                 failed.push((row, LogError::fatal("too large")));
             } else {
                 self.journal.note(format!("{topic}: {value}"));
@@ -157,11 +171,29 @@ impl LogProducer for ScriptedProducer {
     fn in_flight(&self) -> usize {
         self.open.len()
     }
-    fn flush(&mut self, _: Duration) -> Result<(), LogError> {
+    fn flush(&mut self, timeout: Duration) -> Result<(), LogError> {
+        if *self.hold.lock().unwrap() {
+            std::thread::sleep(timeout);
+        }
         Ok(())
     }
     fn close(self: Box<Self>, _: Duration) -> Result<(), LogError> {
         Ok(())
+    }
+}
+
+/// Dead letters that go to the topic `dlq` of a scripted producer.
+pub fn dead_letters(producer: ScriptedProducer, control: &Arc<TaskControl>) -> DeadLetters {
+    DeadLetters {
+        topic: "dlq".into(),
+        context_headers: true,
+        connector: "c".into(),
+        task: 0,
+        producer: Box::new(producer),
+        control: control.clone(),
+        sent: 0,
+        refused: None,
+        waited: false,
     }
 }
 

@@ -7,12 +7,16 @@ use std::time::Duration;
 use tributary_sdk::sink::{Failures, TopicPartition, TopicPartitionOffset};
 use tributary_sdk::{Batch, Config, Error, Result};
 
-use super::fakes::{Journal, ScriptedConsumer, converters, fetched, partition, services};
+use super::fakes::{
+    Journal, ScriptedConsumer, ScriptedProducer, converters, dead_letters, fetched, partition, services,
+};
 use crate::log::ConsumerEvent;
 use crate::plugin::SinkTaskHandle;
 use crate::plugin::handle::Canceller;
 use crate::task::control::TaskControl;
-use crate::task::errors::{ErrorPolicy, TaskError};
+use crate::task::converters::Converters;
+use crate::task::error_policy::ErrorPolicy;
+use crate::task::errors::TaskError;
 use crate::task::inbound_converter::InboundConverter;
 use crate::task::{ConsumeSettings, SinkTask};
 use crate::transform::TransformChain;
@@ -66,21 +70,31 @@ struct Running {
 
 impl Running {
     fn start(value_converter: &str, tolerate: bool, events: Vec<ConsumerEvent>, put: Put) -> Self {
+        Self::start_with(converters(value_converter), tolerate, None, events, put)
+    }
+
+    fn start_with(
+        converters: Converters,
+        tolerate: bool,
+        letters: Option<ScriptedProducer>,
+        events: Vec<ConsumerEvent>,
+        put: Put,
+    ) -> Self {
         let (journal, control) = (Journal::default(), Arc::new(TaskControl::default()));
         let events = Arc::new(Mutex::new(events.into_iter().collect()));
         let reports = journal.clone();
         let task = SinkTask {
             name: "c-0".into(),
-            class: "Scripted".into(),
             handle: Box::new(Scripted { journal: journal.clone(), put }),
             config: Config::default(),
             converter: InboundConverter {
-                converters: converters(value_converter),
+                converters,
                 chain: TransformChain::build(&Config::default(), &mut |_| unreachable!()).unwrap(),
             },
             consumer: Box::new(ScriptedConsumer { events: events.clone(), journal: journal.clone() }),
             errors: ErrorPolicy { tolerate, retry_timeout_ms: -1, ..ErrorPolicy::default() },
-            dead_letters: None,
+            dead_letters: letters
+                .map(|producer| dead_letters(ScriptedProducer { journal: journal.clone(), ..producer }, &control)),
             control: control.clone(),
             services: services(&journal, &control),
             bounds: Default::default(),
@@ -256,4 +270,67 @@ fn a_paused_task_pauses_its_partitions_and_resumes_them() {
     running.events.lock().unwrap().push_back(fetched(&at, 0, &["a"]));
     running.journal.wait_for("commit t-0 1");
     running.stop().0.unwrap();
+}
+
+fn commits(lines: &[String]) -> Vec<&String> {
+    lines.iter().filter(|line| line.starts_with("commit")).collect()
+}
+
+#[test]
+fn a_record_whose_header_cannot_be_converted_is_not_put() {
+    let at = partition("t", 0);
+    let mut converters = converters("StringConverter");
+    converters.header.converter = crate::converter::header_converter("JsonConverter", &Config::default()).unwrap();
+    let ConsumerEvent::Batch(mut batch) = fetched(&at, 0, &["a", "b", "c"]) else { unreachable!() };
+    let mut headers = crate::task::letter_headers::HeaderLists::default();
+    for value in [r#"{"schema":null,"payload":1}"#, "{oops", r#"{"schema":null,"payload":2}"#] {
+        headers.add("h", Some(value.as_bytes()));
+        headers.end_record();
+    }
+    batch.records.headers = Some(headers.finish());
+    let events = vec![ConsumerEvent::Assigned(vec![at]), ConsumerEvent::Batch(batch)];
+    let letters = Some(ScriptedProducer::default());
+    let running = Running::start_with(converters, true, letters, events, Box::new(|_, _| Ok(())));
+    running.journal.wait_for("commit t-0 3");
+    let totals = running.control.counters.progress().errors;
+    assert_eq!((totals.record_errors, totals.records_skipped, totals.dead_letter_requests), (1, 1, 1));
+    let (result, lines) = running.stop();
+    result.unwrap();
+    let puts = lines.iter().filter(|line| line.starts_with("put")).collect::<Vec<_>>();
+    assert_eq!(puts, ["put a", "put c"]);
+    assert!(lines.contains(&"dlq: b".into()), "{lines:#?}");
+}
+
+#[test]
+fn nothing_is_committed_before_the_dead_letters_are_acknowledged() {
+    let at = partition("t", 0);
+    let events = vec![ConsumerEvent::Assigned(vec![at.clone()]), fetched(&at, 0, &["1", "{", "3"])];
+    let letters = ScriptedProducer::default();
+    let hold = letters.hold.clone();
+    *hold.lock().unwrap() = true;
+    let put: Put = Box::new(|_, _| Ok(()));
+    let running = Running::start_with(converters("JsonConverter"), true, Some(letters), events, put);
+    running.journal.wait_for("put 3");
+    std::thread::sleep(Duration::from_millis(3300));
+    assert!(commits(&running.journal.lines()).is_empty());
+    let retrying = running.control.counters.progress().retrying.unwrap();
+    assert!(retrying.contains("topic dlq"), "{retrying}");
+    *hold.lock().unwrap() = false;
+    running.journal.wait_for("commit t-0 3");
+    assert!(running.control.counters.progress().retrying.is_none());
+    running.stop().0.unwrap();
+}
+
+#[test]
+fn a_refused_dead_letter_fails_the_task_and_nothing_is_committed_after_it() {
+    let at = partition("t", 0);
+    let events = vec![ConsumerEvent::Assigned(vec![at.clone()]), fetched(&at, 0, &["1", "{", "3"])];
+    let letters = ScriptedProducer { refuse: Some("{"), ..ScriptedProducer::default() };
+    let put: Put = Box::new(|_, _| Ok(()));
+    let running = Running::start_with(converters("JsonConverter"), true, Some(letters), events, put);
+    running.journal.wait_for("consumer closed");
+    assert_eq!(running.control.counters.progress().errors.dead_letter_failures, 1);
+    let error = running.task.join().unwrap().unwrap_err();
+    assert!(error.message.contains("dead-letter topic dlq"), "{}", error.message);
+    assert!(commits(&running.journal.lines()).is_empty(), "{:#?}", running.journal.lines());
 }

@@ -8,13 +8,14 @@ use arrow_array::StringArray;
 use tributary_sdk::source::SourcePosition;
 use tributary_sdk::{Batch, Column, Config, Error, Result, Services};
 
-use super::fakes::{Journal, ScriptedProducer, converters, services};
+use super::fakes::{Journal, ScriptedProducer, converters, dead_letters, services};
 use crate::plugin::SourceTaskHandle;
 use crate::plugin::handle::Canceller;
 use crate::task::SourceTask;
 use crate::task::control::TaskControl;
 use crate::task::delivery::DeliverySettings;
-use crate::task::errors::{ErrorPolicy, TaskError};
+use crate::task::error_policy::ErrorPolicy;
+use crate::task::errors::TaskError;
 use crate::task::outbound_converter::OutboundConverter;
 use crate::task::services::InstanceServices;
 use crate::transform::TransformChain;
@@ -69,9 +70,21 @@ struct Running {
 
 impl Running {
     fn start(tolerate: bool, hold: bool, refuse: Option<&'static str>, poll: Poll) -> Self {
+        let producer = ScriptedProducer { refuse, ..ScriptedProducer::default() };
+        let errors = ErrorPolicy { tolerate, ..ErrorPolicy::default() };
+        Self::start_with(errors, hold, producer, None, poll)
+    }
+
+    fn start_with(
+        errors: ErrorPolicy,
+        hold: bool,
+        producer: ScriptedProducer,
+        letters: Option<ScriptedProducer>,
+        poll: Poll,
+    ) -> Self {
         let (journal, control) = (Journal::default(), Arc::new(TaskControl::default()));
         let services = services(&journal, &control);
-        let producer = ScriptedProducer { journal: journal.clone(), refuse, ..ScriptedProducer::default() };
+        let producer = ScriptedProducer { journal: journal.clone(), ..producer };
         *producer.hold.lock().unwrap() = hold;
         let hold = producer.hold.clone();
         let task = SourceTask {
@@ -81,9 +94,12 @@ impl Running {
             converter: OutboundConverter {
                 converters: converters("StringConverter"),
                 chain: TransformChain::build(&Config::default(), &mut |_| unreachable!()).unwrap(),
+                dead_letters: letters.is_some(),
             },
+            dead_letters: letters
+                .map(|producer| dead_letters(ScriptedProducer { journal: journal.clone(), ..producer }, &control)),
             producer: Box::new(producer),
-            errors: ErrorPolicy { tolerate, ..ErrorPolicy::default() },
+            errors,
             control: control.clone(),
             services,
             bounds: Default::default(),
@@ -166,4 +182,64 @@ fn a_refused_record_fails_the_task_or_is_skipped_as_configured() {
     running.journal.wait_for(r#"stored {"n":1}"#);
     assert_eq!(running.control.counters.progress().records_failed, 1);
     running.stop().0.unwrap();
+}
+
+fn tolerant() -> ErrorPolicy {
+    ErrorPolicy { tolerate: true, ..ErrorPolicy::default() }
+}
+
+#[test]
+fn a_batch_that_is_refused_as_a_whole_is_divided_until_its_large_record_stands_alone() {
+    let poll: Poll =
+        Box::new(|n, _| Ok(if n == 1 { vec![batch(1, &["a", "b", "c", "big", "d", "e", "f"])] } else { Vec::new() }));
+    let producer = ScriptedProducer { refuse_batches_with: Some("big"), ..ScriptedProducer::default() };
+    let running = Running::start_with(tolerant(), false, producer, Some(ScriptedProducer::default()), poll);
+    running.journal.wait_for(r#"stored {"n":1}"#);
+    let progress = running.control.counters.progress();
+    let (result, lines) = running.stop();
+    result.unwrap();
+    let produced = lines.iter().filter_map(|line| line.strip_prefix("t: ")).collect::<Vec<_>>();
+    assert_eq!(produced, ["a", "b", "c", "d", "e", "f"]);
+    assert!(lines.contains(&"dlq: big".into()), "{lines:#?}");
+    assert_eq!((progress.records_out, progress.records_failed, progress.errors.dead_letter_requests), (6, 1, 1));
+}
+
+#[test]
+fn records_that_the_log_may_take_later_are_sent_again() {
+    let poll: Poll = Box::new(|n, _| Ok(if n == 1 { vec![batch(1, &["a", "b"])] } else { Vec::new() }));
+    let producer = ScriptedProducer { busy: 3, ..ScriptedProducer::default() };
+    let errors = ErrorPolicy { retry_timeout_ms: -1, retry_delay_max_ms: 5, ..ErrorPolicy::default() };
+    let running = Running::start_with(errors, false, producer, None, poll);
+    running.journal.wait_for(r#"stored {"n":1}"#);
+    let progress = running.control.counters.progress();
+    assert_eq!((progress.records_out, progress.errors.retries, progress.errors.record_errors), (2, 3, 0));
+    running.stop().0.unwrap();
+}
+
+#[test]
+fn no_offset_is_stored_before_the_dead_letters_are_acknowledged() {
+    let poll: Poll = Box::new(|n, _| Ok(if n == 1 { vec![batch(1, &["a", "big"])] } else { Vec::new() }));
+    let producer = ScriptedProducer { refuse: Some("big"), ..ScriptedProducer::default() };
+    let letters = ScriptedProducer::default();
+    let hold = letters.hold.clone();
+    *hold.lock().unwrap() = true;
+    let running = Running::start_with(tolerant(), false, producer, Some(letters), poll);
+    running.journal.wait_for("dlq: big");
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!running.journal.lines().iter().any(|line| line.starts_with("stored")));
+    *hold.lock().unwrap() = false;
+    running.journal.wait_for(r#"stored {"n":1}"#);
+    running.stop().0.unwrap();
+}
+
+#[test]
+fn a_refused_dead_letter_fails_the_task_and_no_offset_is_stored_after_it() {
+    let poll: Poll = Box::new(|n, _| Ok(if n < 5 { vec![batch(n, &["a", "big"])] } else { Vec::new() }));
+    let producer = ScriptedProducer { refuse: Some("big"), ..ScriptedProducer::default() };
+    let letters = ScriptedProducer { refuse: Some("big"), ..ScriptedProducer::default() };
+    let running = Running::start_with(tolerant(), false, producer, Some(letters), poll);
+    let error = running.task.join().unwrap().unwrap_err();
+    assert!(error.message.contains("dead-letter topic dlq"), "{}", error.message);
+    let lines = running.journal.lines();
+    assert!(!lines.iter().any(|line| line.starts_with("stored")), "{lines:#?}");
 }
