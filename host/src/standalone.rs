@@ -20,7 +20,7 @@ use crate::rest::{Api, ApiSettings, RestServer};
 use crate::storage::sqlite::SqliteStore;
 use crate::task::Lease;
 use crate::telemetry;
-use crate::worker::{Environment, Worker};
+use crate::worker::{Environment, StoredOffsets, Worker};
 
 /// How long requests under way may take to finish when the worker ends.
 const REST_GRACE: Duration = Duration::from_secs(3);
@@ -64,7 +64,7 @@ impl StandaloneWorker {
         let config = Arc::new(config);
         let (herder, standalone) = Standalone::new();
         let plugins: Arc<dyn PluginCatalog> = Arc::new(catalog::classes(&registry));
-        let runner: Arc<dyn TaskRunner> = Arc::new(Worker::new(Arc::new(Environment {
+        let environment = Arc::new(Environment {
             config: config.clone(),
             registry: Arc::new(registry),
             log: log.clone(),
@@ -72,7 +72,8 @@ impl StandaloneWorker {
             state: Arc::new(store.clone()),
             lease: Lease::unlimited(),
             events: herder.event_sink(),
-        })));
+        });
+        let runner: Arc<dyn TaskRunner> = Arc::new(Worker::new(environment.clone()));
         let deps = HerderDeps {
             configs: Arc::new(store.clone()),
             statuses: Arc::new(store),
@@ -92,6 +93,7 @@ impl StandaloneWorker {
             plugins,
             loggers: telemetry::loggers(),
             cluster_id,
+            offsets: Arc::new(StoredOffsets::new(environment)),
             settings: ApiSettings {
                 worker_id,
                 max_body: config.rest_max_body,

@@ -41,6 +41,9 @@ pub(super) struct PutConnector {
     pub based_on: Option<Config>,
 }
 
+/// Work on a stopped connector, such as changing its offsets. It may block.
+pub(super) type WhileStopped = Box<dyn FnOnce(&ConnectorView) + Send>;
+
 /// One of the things a user can ask for.
 pub(super) enum Command {
     Put(PutConnector, Reply<Created>),
@@ -50,6 +53,8 @@ pub(super) enum Command {
     Restart(String, RestartRequest, Reply<ConnectorView>),
     RestartTask(String, u32, Reply<()>),
     ResetTopics(String, Reply<()>),
+    /// Runs on a thread of its own while the connector is and stays stopped; answered when it has run.
+    WhileStopped(String, WhileStopped, Reply<()>),
     /// Ends the herder once the worker has stopped everything.
     Shutdown(oneshot::Sender<()>),
 }

@@ -3,13 +3,13 @@
 //! [`Entry::next_step`] is a pure function of the entry, taken again after each change. Nothing else decides what happens, so
 //! that commands and events may come in any order, also while a step is under way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tributary_sdk::Config;
 
-use super::command::{Created, Reply};
+use super::command::{Created, Reply, WhileStopped};
 use super::plugins_port::PluginKind;
 use super::restart_policy::{RestartPolicy, Restarts};
 use super::view::{ConnectorView, InstanceView, RestartView, TaskView};
@@ -130,6 +130,8 @@ pub(super) struct Entry {
     pub configured: bool,
     /// A step that takes time is under way.
     pub busy: bool,
+    /// Work that needs the connector to be stopped and waits for its turn; while one runs, the connector is [`Self::busy`].
+    pub stopped_work: VecDeque<(WhileStopped, Reply<()>)>,
     pub topics: Arc<BTreeSet<String>>,
     pub waiters: Vec<Waiter>,
 }
@@ -170,6 +172,7 @@ impl Entry {
             applied: None,
             configured: false,
             busy: false,
+            stopped_work: VecDeque::new(),
             topics: Arc::default(),
             waiters: Vec::new(),
         }
@@ -213,6 +216,12 @@ impl Entry {
             }
         }
         Step::Nothing
+    }
+
+    /// Whether it is stopped altogether: no task is left, and nothing is about to change that.
+    pub fn at_rest(&self) -> bool {
+        let idle = !self.connector.started && self.tasks.is_empty() && self.retired.is_empty();
+        self.target == State::Stopped && !self.removed && idle
     }
 
     fn tasks_where(&self, wanted: impl Fn(&Instance) -> bool) -> impl Iterator<Item = u32> {

@@ -100,6 +100,22 @@ impl Herder {
         self.ask(|reply| Command::ResetTopics(name.to_owned(), reply)).await
     }
 
+    /// Runs `work`, which may block, on a thread of its own while the connector is stopped: it starts nothing before
+    /// that has ended. Refused, in Connect's words, unless the connector and its tasks have stopped.
+    pub async fn while_stopped<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&ConnectorView) -> T + Send + 'static,
+    ) -> Result<T, HerderError> {
+        let (result, outcome) = oneshot::channel();
+        // Whoever asked may have gone away; the work is done all the same.
+        let work = Box::new(move |connector: &ConnectorView| drop(result.send(work(connector))));
+        self.ask(|reply| Command::WhileStopped(name.to_owned(), work, reply)).await?;
+        outcome.await.map_err(|_| {
+            HerderError::Internal(format!("the work on connector {name} panicked; this is a bug of the worker"))
+        })
+    }
+
     /// Stops everything gracefully and ends the herder; states stay recorded.
     pub async fn shutdown(&self) {
         let (reply, done) = oneshot::channel();

@@ -1,6 +1,6 @@
 //! What comes to a herder's thread.
 
-use super::command::Command;
+use super::command::{Command, Reply};
 use crate::worker::WorkerEvent;
 
 /// What comes in.
@@ -12,6 +12,11 @@ pub(super) enum Message {
         connector: String,
         tasks: Vec<u32>,
         connector_too: bool,
+    },
+    /// A [`Command::WhileStopped`] has run.
+    Worked {
+        connector: String,
+        reply: Reply<()>,
     },
     /// The worker has stopped everything.
     ShutDown(tokio::sync::oneshot::Sender<()>),

@@ -42,6 +42,10 @@ pub trait Log: Send + Sync {
     ) -> Result<Box<dyn LogConsumer>, LogError>;
     /// The admin client.
     fn admin(&self) -> &dyn LogAdmin;
+    /// An admin client with settings of its own on top of the cluster's; `None` where settings make no difference.
+    fn admin_with(&self, _settings: &ClientSettings) -> Option<Box<dyn LogAdmin>> {
+        None
+    }
     /// Whether consumers should carry a `group.instance.id`: a member that crashed and comes back then has its partitions at
     /// once, and one that is gone for good has to be taken out with [`Log::remove_static_members`].
     fn static_membership(&self) -> bool {

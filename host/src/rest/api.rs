@@ -8,6 +8,7 @@ use super::errors::ApiError;
 use crate::config::validation::Validator;
 use crate::herder::{ConnectorView, Herder, PluginCatalog, TaskRunner};
 use crate::telemetry::Loggers;
+use crate::worker::ConnectorOffsets;
 
 /// Settings of the API.
 #[derive(Debug, Clone)]
@@ -38,6 +39,8 @@ pub struct Api {
     pub loggers: Loggers,
     /// The log's cluster id, once it is known.
     pub cluster_id: Arc<OnceLock<String>>,
+    /// How far connectors are.
+    pub offsets: Arc<dyn ConnectorOffsets>,
     /// Settings.
     pub settings: ApiSettings,
 }

@@ -12,6 +12,7 @@ mod control;
 mod endpoint;
 mod errors;
 mod loggers;
+mod offsets;
 mod openapi;
 mod params;
 mod plugins;

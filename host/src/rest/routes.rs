@@ -14,7 +14,7 @@ use super::errors::ApiError;
 use super::shapes::{
     ConnectorInfo, ConnectorStateInfo, CreateConnectorRequest, ServerInfo, TaskInfo, TaskState, WorkerStatus,
 };
-use super::{connectors, control, loggers, openapi, plugins, root};
+use super::{connectors, control, loggers, offsets, openapi, plugins, root};
 use crate::config::validation::{ConfigInfos, ConfigKeyInfo};
 use crate::telemetry::LoggerLevel;
 
@@ -25,6 +25,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     let mut endpoints = worker();
     endpoints.extend(configs());
     endpoints.extend(states());
+    endpoints.extend(positions());
     endpoints.extend(plugin_classes());
     endpoints.extend(administration());
     endpoints
@@ -146,6 +147,31 @@ fn states() -> Vec<Endpoint> {
         )
         .empty(202, "Forgotten")
         .error(403, "Tracking or resetting is off"),
+    ]
+}
+
+fn positions() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/connectors/{connector}/offsets", "How far a connector is, by partition", offsets::list)
+            .ok(200, "The stored offsets", shape::<offsets::ConnectorOffsets>())
+            .error(404, "No such connector"),
+        Endpoint::patch(
+            "/connectors/{connector}/offsets",
+            "Change offsets of a stopped connector; a null offset forgets that partition's",
+            offsets::alter,
+        )
+        .body(shape::<offsets::ConnectorOffsets>())
+        .ok(200, "Changed", shape::<offsets::Message>())
+        .error(400, "The connector is not stopped, the offsets are none, or the connector refused them")
+        .error(404, "No such connector"),
+        Endpoint::delete(
+            "/connectors/{connector}/offsets",
+            "Forget all offsets of a stopped connector",
+            offsets::reset,
+        )
+        .ok(200, "Forgotten", shape::<offsets::Message>())
+        .error(400, "The connector is not stopped, or refused")
+        .error(404, "No such connector"),
     ]
 }
 

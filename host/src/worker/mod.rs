@@ -7,6 +7,8 @@ mod assembly;
 mod connector_thread;
 mod environment;
 mod latch;
+mod offsets;
+mod sink_offsets;
 mod task_thread;
 mod types;
 mod validation;
@@ -14,5 +16,6 @@ mod validation;
 mod worker;
 
 pub use environment::Environment;
+pub use offsets::{ConnectorOffsets, OffsetChange, OffsetsError, PartitionOffset, StoredOffsets};
 pub use types::{ConnectorSpec, ErrorTotals, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};
 pub use worker::Worker;

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use tributary::herder::{EventSink, TaskRunner};
-use tributary::worker::{ConnectorSpec, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};
+use tributary::herder::{ConnectorView, EventSink, TaskRunner};
+use tributary::worker::{
+    ConnectorOffsets, ConnectorSpec, OffsetChange, OffsetsError, PartitionOffset, State, TaskId, TaskProgress,
+    TaskSpec, WorkerEvent,
+};
 use tributary_sdk::Config;
 
 pub struct FakeRunner {
@@ -155,5 +158,24 @@ impl TaskRunner for FakeRunner {
 
     fn shutdown(&self) {
         self.call("shutdown".to_owned());
+    }
+}
+
+/// Changes take a while; a reset is what the connector does not care about.
+impl ConnectorOffsets for FakeRunner {
+    fn list(&self, _: &ConnectorView) -> Result<Vec<PartitionOffset>, OffsetsError> {
+        let offset = |partition| PartitionOffset { partition, offset: serde_json::json!({"position": 1}) };
+        Ok(vec![offset(serde_json::json!({"file": "f"}))])
+    }
+
+    fn change(&self, connector: &ConnectorView, change: OffsetChange) -> Result<bool, OffsetsError> {
+        self.call(format!("begin {change:?} of {}", connector.name));
+        std::thread::sleep(Duration::from_millis(300));
+        self.call("end".to_owned());
+        match change {
+            OffsetChange::Reset => Ok(false),
+            OffsetChange::Alter(offsets) if offsets[0].offset.is_null() => Err(OffsetsError::Refused("no".to_owned())),
+            OffsetChange::Alter(_) => Ok(true),
+        }
     }
 }

@@ -259,6 +259,54 @@ fn errors_are_connects() {
 }
 
 #[test]
+fn offsets_change_only_while_the_connector_is_held_stopped() {
+    let stand = Stand::new();
+    let path = "/connectors/c/offsets";
+    let alter = |offset: serde_json::Value| {
+        stand.json("PATCH", path, &json!({"offsets": [{"partition": {"f": 1}, "offset": offset}]}))
+    };
+    assert_eq!(stand.get(path).status, 404);
+    assert_eq!(alter(json!({"p": 1})).status, 404);
+    stand.create("c", &[]);
+    stand.wait_for_states("c", "RUNNING [RUNNING]");
+    assert_eq!(stand.get(path).json(), json!({"offsets": [{"partition": {"file": "f"}, "offset": {"position": 1}}]}));
+    for refused in [alter(json!({"p": 1})), stand.call("DELETE", path)] {
+        assert_eq!(refused.status, 400);
+        assert!(refused.message().starts_with("Connectors must be in the STOPPED state"), "{refused:?}");
+    }
+    assert_eq!(stand.call("PUT", "/connectors/c/stop").status, 204);
+    for empty in [json!({}), json!({"offsets": []}), json!({"offsets": null})] {
+        assert!(stand.json("PATCH", path, &empty).message().contains("need to be provided"));
+    }
+    assert_eq!(alter(json!(null)).message(), "no");
+    stand.runner.calls();
+    // Three changes and a resume at once: one after the other, and the connector starts after the last of those that were in time.
+    std::thread::scope(|scope| {
+        let change = scope.spawn(|| alter(json!({"p": 1})));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let second = scope.spawn(|| stand.call("DELETE", path));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert_eq!(stand.call("PUT", "/connectors/c/resume").status, 202);
+        let late = stand.call("DELETE", path);
+        assert_eq!(late.status, 400);
+        assert_eq!(
+            change.join().unwrap().json()["message"],
+            "The offsets for this connector have been altered successfully"
+        );
+        // It waited for its turn, and then the connector was to run.
+        assert_eq!(second.join().unwrap().status, 400);
+    });
+    stand.wait_for_states("c", "RUNNING [RUNNING]");
+    let calls = stand.runner.calls();
+    let place = |call: &str| calls.iter().position(|made| made.starts_with(call)).unwrap();
+    assert!(place("begin Alter") < place("end") && place("end") < place("start c"), "{calls:?}");
+
+    assert_eq!(stand.call("PUT", "/connectors/c/stop").status, 204);
+    let message = stand.call("DELETE", path).json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("framework-managed offsets") && message.contains("manually reset"), "{message}");
+}
+
+#[test]
 fn bodies_are_checked() {
     let stand = Stand::new();
     let post = |content_type: &str, body: &str| stand.send("POST", "/connectors", Some((content_type, body)));

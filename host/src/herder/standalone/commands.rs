@@ -24,6 +24,7 @@ impl Actor {
             Command::SetTarget(name, target, reply) => self.set_target(&name, target, reply),
             Command::Restart(name, request, reply) => drop(reply.send(self.restart(&name, request))),
             Command::RestartTask(name, task, reply) => drop(reply.send(self.restart_task(&name, task))),
+            Command::WhileStopped(name, work, reply) => self.while_stopped(&name, work, reply),
             Command::ResetTopics(name, reply) => {
                 if let Some(entry) = self.entries.get_mut(&name) {
                     entry.topics = Arc::default();
@@ -210,7 +211,9 @@ fn refuse(command: Command) {
         Command::Put(_, reply) => no(reply),
         Command::Delete(_, reply) | Command::SetTarget(_, _, reply) => no(reply),
         Command::Restart(_, _, reply) => no(reply),
-        Command::RestartTask(_, _, reply) | Command::ResetTopics(_, reply) => no(reply),
+        Command::RestartTask(_, _, reply) | Command::ResetTopics(_, reply) | Command::WhileStopped(_, _, reply) => {
+            no(reply)
+        }
         Command::Shutdown(_) => {}
     }
 }

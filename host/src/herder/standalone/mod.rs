@@ -3,6 +3,7 @@
 mod commands;
 mod events;
 mod steps;
+mod stopped_work;
 
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
@@ -135,6 +136,7 @@ impl Actor {
                 Ok(Message::Stopped { connector, tasks, connector_too }) => {
                     self.stopped(&connector, &tasks, connector_too);
                 }
+                Ok(Message::Worked { connector, reply }) => self.worked(&connector, reply),
                 Ok(Message::ShutDown(reply)) => {
                     self.record_end();
                     let _ = reply.send(());

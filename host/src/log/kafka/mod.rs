@@ -102,6 +102,12 @@ impl Log for KafkaLog {
         &self.admin
     }
 
+    fn admin_with(&self, settings: &ClientSettings) -> Option<Box<dyn LogAdmin>> {
+        let mut all = self.settings.clone();
+        all.extend(settings.iter().map(|(k, v)| (k.clone(), v.clone())));
+        Some(Box::new(KafkaAdmin::new(all)))
+    }
+
     fn static_membership(&self) -> bool {
         static_members::possible(&self.settings)
     }

@@ -1,0 +1,281 @@
+//! The offsets of a sink: those of its consumer group on the log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tributary_sdk::Config;
+use tributary_sdk::sink::TopicPartitionOffset;
+
+use super::TaskId;
+use super::environment::Environment;
+use super::offsets::{OffsetsError, PartitionOffset};
+use crate::config::{ClientKind, client_settings};
+use crate::log::{LogAdmin, LogError, TopicPartition};
+
+const TOPIC: &str = "kafka_topic";
+const PARTITION: &str = "kafka_partition";
+const OFFSET: &str = "kafka_offset";
+
+/// How long one request to the log may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long members of a group that have no task any more are waited for.
+const EMPTY_WITHIN: Duration = Duration::from_secs(10);
+/// Tasks of earlier configs may have left members behind, too.
+const LEAST_MEMBERS: usize = 16;
+
+/// Reads one partition and offset of a request.
+pub fn parse(given: &PartitionOffset) -> Result<TopicPartitionOffset, OffsetsError> {
+    let refused = |message: String| Err(OffsetsError::Refused(message));
+    let Some(partition) = given.partition.as_object() else {
+        return refused("The partition for a sink connector offset cannot be null or missing".to_owned());
+    };
+    let (Some(topic), Some(number)) = (partition.get(TOPIC), partition.get(PARTITION)) else {
+        return refused(format!(
+            "The partition for a sink connector offset must contain the keys '{TOPIC}' and '{PARTITION}'"
+        ));
+    };
+    if topic.is_null() {
+        return refused("Kafka topic names must be valid strings and may not be null".to_owned());
+    }
+    if number.is_null() {
+        return refused("Kafka partitions must be valid numbers and may not be null".to_owned());
+    }
+    let number = text(number);
+    let Ok(partition) = number.parse::<i32>() else {
+        return refused(format!(
+            "Failed to parse the following Kafka partition value in the provided offsets: '{number}'. Partition values for \
+             sink connectors need to be integers."
+        ));
+    };
+    let offset = match given.offset.as_object() {
+        None => None,
+        Some(offset) => {
+            let Some(offset) = offset.get(OFFSET) else {
+                return refused(format!(
+                    "The offset for a sink connector should either be null or contain the key '{OFFSET}'"
+                ));
+            };
+            let offset = text(offset);
+            let Ok(offset) = offset.parse::<i64>() else {
+                return refused(format!(
+                    "Failed to parse the following Kafka offset value in the provided offsets: '{offset}'. Offset values for \
+                     sink connectors need to be integers."
+                ));
+            };
+            Some(offset)
+        }
+    };
+    Ok(TopicPartitionOffset { topic: text(topic).into(), partition, offset })
+}
+
+/// Strings as they are, the rest as it is written.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The consumer group of a sink.
+pub struct SinkGroup<'a> {
+    environment: &'a Environment,
+    connector: &'a str,
+    group: String,
+    /// Members that tasks of this connector may have left behind.
+    members: Vec<String>,
+    /// With the connector's own settings, if it has any.
+    admin: Option<Box<dyn LogAdmin>>,
+}
+
+impl<'a> SinkGroup<'a> {
+    /// The group of a connector with this (resolved) config.
+    pub fn new(environment: &'a Environment, connector: &'a str, config: &Config) -> Result<Self, OffsetsError> {
+        let id = TaskId { connector: connector.to_owned(), task: 0 };
+        let settings = |kind| {
+            client_settings(&environment.config, kind, config, &id).map_err(|error| {
+                OffsetsError::Failed(format!(
+                    "Failed to retrieve consumer group offsets for sink connector {connector}: {error}"
+                ))
+            })
+        };
+        let consumer = settings(ClientKind::Consumer)?;
+        let group =
+            consumer.get("group.id").map_or_else(|| format!("connect-{connector}"), |group| group.trim().to_owned());
+        let tasks = config.parsed("tasks.max", 1).unwrap_or(1).clamp(LEAST_MEMBERS, 1000);
+        let members = match consumer.get("group.instance.id") {
+            Some(instance) => vec![instance.clone()],
+            None => (0..tasks).map(|task| format!("{connector}-{task}")).collect(),
+        };
+        let of_its_own = |kind: &Config, prefix: &str| kind.with_prefix(prefix).0.keys().any(|key| key != "client.id");
+        let own = of_its_own(config, ClientKind::Admin.override_prefix())
+            || of_its_own(&environment.config.properties, ClientKind::Admin.prefix());
+        let admin = if own { environment.log.admin_with(&settings(ClientKind::Admin)?) } else { None };
+        Ok(Self { environment, connector, group, members, admin })
+    }
+
+    fn admin(&self) -> &dyn LogAdmin {
+        self.admin.as_deref().unwrap_or_else(|| self.environment.log.admin())
+    }
+
+    fn offsets(&self, what: &str) -> Result<Vec<(TopicPartition, i64)>, OffsetsError> {
+        let offsets = self.admin().group_offsets(&self.group, TIMEOUT);
+        offsets.map_err(|error| OffsetsError::Failed(format!("{what} sink connector {}: {error}", self.connector)))
+    }
+
+    /// The committed offsets, as REST shows them.
+    pub fn list(&self) -> Result<Vec<PartitionOffset>, OffsetsError> {
+        let offsets = self.offsets("Failed to retrieve consumer group offsets for")?;
+        let shown = |(partition, offset): (TopicPartition, i64)| PartitionOffset {
+            partition: json!({ TOPIC: &*partition.topic, PARTITION: partition.partition }),
+            offset: json!({ OFFSET: offset }),
+        };
+        Ok(offsets.into_iter().map(shown).collect())
+    }
+
+    /// The committed partitions, each to be forgotten.
+    pub fn to_reset(&self) -> Result<Vec<TopicPartitionOffset>, OffsetsError> {
+        let offsets = self.offsets("Failed to list offsets prior to resetting offsets for")?;
+        let reset = |(partition, _): (TopicPartition, i64)| TopicPartitionOffset {
+            topic: partition.topic,
+            partition: partition.partition,
+            offset: None,
+        };
+        Ok(offsets.into_iter().map(reset).collect())
+    }
+
+    /// Refuses what the log would refuse, or would take and never use: offsets below zero, partitions that do not exist.
+    pub fn check(&self, offsets: &[TopicPartitionOffset]) -> Result<(), OffsetsError> {
+        if let Some(wrong) = offsets.iter().find(|offset| offset.offset.is_some_and(|offset| offset < 0)) {
+            return Err(OffsetsError::Refused(format!(
+                "Failed to modify offsets for sink connector {}: Invalid negative offset {} for partition {}-{}",
+                self.connector,
+                wrong.offset.unwrap_or_default(),
+                wrong.topic,
+                wrong.partition
+            )));
+        }
+        let topics = self.admin().topics(TIMEOUT).map_err(|error| self.failed(&error))?;
+        let partitions: BTreeMap<&str, i32> =
+            topics.iter().map(|topic| (topic.name.as_str(), topic.partitions)).collect();
+        // What is to be forgotten need not exist any more.
+        let unknown = offsets
+            .iter()
+            .filter(|offset| offset.offset.is_some())
+            .find(|offset| partitions.get(&*offset.topic).is_none_or(|count| !(0..*count).contains(&offset.partition)));
+        match unknown {
+            None => Ok(()),
+            Some(unknown) => Err(OffsetsError::Refused(format!(
+                "Failed to alter consumer group offsets for connector {}: there is no partition {} of a topic {}",
+                self.connector, unknown.partition, unknown.topic
+            ))),
+        }
+    }
+
+    /// Commits and forgets offsets.
+    pub fn alter(&self, offsets: &[TopicPartitionOffset]) -> Result<(), OffsetsError> {
+        let committed = self.admin().group_offsets(&self.group, TIMEOUT).map_err(|error| self.failed(&error))?;
+        let partition = |offset: &TopicPartitionOffset| TopicPartition {
+            topic: Arc::clone(&offset.topic),
+            partition: offset.partition,
+        };
+        // Forgetting what is not there is done already; the log would call it an error.
+        let wanted: Vec<_> = offsets
+            .iter()
+            .map(|offset| (partition(offset), offset.offset))
+            .filter(|(partition, offset)| offset.is_some() || committed.iter().any(|(known, _)| known == partition))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        self.once_empty(|| self.admin().alter_group_offsets(&self.group, &wanted, TIMEOUT))
+            .map_err(|error| if has_members(&error) { self.not_empty("alter", &error) } else { self.failed(&error) })
+    }
+
+    /// Removes the group.
+    pub fn delete(&self) -> Result<(), OffsetsError> {
+        self.once_empty(|| self.admin().delete_group(&self.group, TIMEOUT)).map_err(|error| {
+            if has_members(&error) {
+                return self.not_empty("reset", &error);
+            }
+            OffsetsError::Failed(format!(
+                "Failed to reset consumer group offsets for sink connector {}: {error}",
+                self.connector
+            ))
+        })
+    }
+
+    fn failed(&self, error: &LogError) -> OffsetsError {
+        OffsetsError::Failed(format!(
+            "Failed to alter consumer group offsets for connector {}: {error}",
+            self.connector
+        ))
+    }
+
+    /// Begins with Connect's words.
+    fn not_empty(&self, what: &str, error: &LogError) -> OffsetsError {
+        OffsetsError::Failed(format!(
+            "Failed to {what} consumer group offsets for connector {} either because its tasks haven't stopped completely yet \
+             or the connector was resumed before the request to {what} its offsets could be successfully completed. If the \
+             connector is in a stopped state, this operation can be safely retried. If it does not succeed, members that are \
+             no tasks of this connector are in the group: {error}",
+            self.connector
+        ))
+    }
+
+    /// Makes a call that the log refuses while the group has members. A task that was killed leaves one behind, which
+    /// stays until its session ends: it is taken out; one that only ends slowly is waited for a little.
+    fn once_empty(&self, call: impl Fn() -> Result<(), LogError>) -> Result<(), LogError> {
+        let deadline = Instant::now() + EMPTY_WITHIN;
+        loop {
+            match call() {
+                Err(error) if has_members(&error) && Instant::now() < deadline => {
+                    let log = &self.environment.log;
+                    if log.static_membership()
+                        && let Err(error) = log.remove_static_members(&self.group, &self.members, TIMEOUT)
+                    {
+                        tracing::warn!(connector = self.connector, "{error}");
+                    }
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+fn has_members(error: &LogError) -> bool {
+    error.code.is_some_and(|code| ["NON_EMPTY_GROUP", "UNKNOWN_MEMBER_ID", "GROUP_SUBSCRIBED_TO_TOPIC"].contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(partition: Value, offset: Value) -> Result<(String, i32, Option<i64>), String> {
+        let parsed = parse(&PartitionOffset { partition, offset }).map_err(|error| error.to_string())?;
+        Ok((parsed.topic.to_string(), parsed.partition, parsed.offset))
+    }
+
+    #[test]
+    fn numbers_may_be_text_and_nothing_else() {
+        let partition = json!({"kafka_topic": "t", "kafka_partition": "3"});
+        assert_eq!(parsed(partition.clone(), json!({"kafka_offset": "10"})), Ok(("t".into(), 3, Some(10))));
+        assert_eq!(parsed(partition.clone(), Value::Null), Ok(("t".into(), 3, None)));
+        for wrong in [json!("ten"), json!(1.5), json!(null), json!(""), json!(1e3), json!(true), json!([1])] {
+            let error = parsed(partition.clone(), json!({ "kafka_offset": wrong })).unwrap_err();
+            assert!(error.starts_with("Failed to parse the following Kafka offset value"), "{error}");
+        }
+        for wrong in [json!("ten"), json!(2_147_483_648_i64), json!(0.0)] {
+            let partition = json!({"kafka_topic": "t", "kafka_partition": wrong});
+            let error = parsed(partition, Value::Null).unwrap_err();
+            assert!(error.starts_with("Failed to parse the following Kafka partition value"), "{error}");
+        }
+        for (partition, part) in [
+            (Value::Null, "cannot be null or missing"),
+            (json!({"kafka_topic": "t"}), "must contain the keys"),
+            (json!({"kafka_topic": null, "kafka_partition": 1}), "topic names must be valid"),
+            (json!({"kafka_topic": "t", "kafka_partition": null}), "partitions must be valid"),
+        ] {
+            assert!(parsed(partition, Value::Null).unwrap_err().contains(part), "{part}");
+        }
+    }
+}
