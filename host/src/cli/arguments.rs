@@ -93,8 +93,102 @@ pub(super) enum Command {
         #[arg(short = 'J', long)]
         json: bool,
     },
+    /// Dead letters: list their topics, show them, send them on again.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
     /// Print the version.
     Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DlqCommand {
+    /// Count the letters of each topic by reason.
+    List {
+        #[command(flatten)]
+        cluster: Cluster,
+        /// These topics; without any, those in the configs of a worker's connectors.
+        topics: Vec<String>,
+        /// The REST address of the worker to ask.
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8083")]
+        worker: String,
+        /// Print JSON.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
+    /// Print letters: the record, its headers, and what went wrong.
+    Show {
+        #[command(flatten)]
+        cluster: Cluster,
+        /// The dead-letter topic.
+        topic: String,
+        /// Begin at this offset.
+        #[arg(long, value_name = "OFFSET")]
+        from: Option<i64>,
+        /// At most so many letters.
+        #[arg(short, long)]
+        count: Option<u64>,
+        #[command(flatten)]
+        filter: LetterFilter,
+        /// Print JSON, one letter a line.
+        #[arg(short = 'J', long, conflicts_with = "traces")]
+        json: bool,
+        /// Print stack traces as well.
+        #[arg(long)]
+        traces: bool,
+    },
+    /// Write the letters' records to the topics that they came from, or to another, and remember how far.
+    Replay {
+        #[command(flatten)]
+        cluster: Cluster,
+        /// The dead-letter topic.
+        topic: String,
+        /// Write to this topic instead of each letter's own.
+        #[arg(long, value_name = "TOPIC")]
+        to: Option<String>,
+        #[command(flatten)]
+        filter: LetterFilter,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// At most so many records a second.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        rate: Option<u64>,
+        /// At most so many letters.
+        #[arg(short, long)]
+        count: Option<u64>,
+        /// Begin at this offset, whatever was replayed before.
+        #[arg(long, value_name = "OFFSET")]
+        from: Option<i64>,
+        /// Remember the position in this consumer group.
+        #[arg(long)]
+        group: Option<String>,
+        /// Write to the partition that the record was read from.
+        #[arg(long)]
+        keep_partition: bool,
+        /// Print the report as JSON.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
+}
+
+/// Which letters; all conditions have to hold.
+#[derive(Debug, Args)]
+pub(super) struct LetterFilter {
+    /// Of this connector.
+    #[arg(long, value_name = "NAME")]
+    pub connector: Option<String>,
+    /// That failed in this stage, such as VALUE_CONVERTER or TASK_PUT.
+    #[arg(long)]
+    pub stage: Option<String>,
+    /// Whose exception's class or message contains this text, in any case.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// That came from this topic, or were to go to it.
+    #[arg(long, value_name = "TOPIC")]
+    pub origin: Option<String>,
+    /// Of this time or later, in ms since the epoch.
+    #[arg(long, value_name = "MS")]
+    pub since: Option<i64>,
 }
 
 #[derive(Debug, Args)]

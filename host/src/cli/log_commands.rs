@@ -61,7 +61,7 @@ pub fn run(command: Command) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn open(cluster: &Cluster) -> Result<(std::sync::Arc<dyn crate::log::Log>, ClientSettings), String> {
+pub(super) fn open(cluster: &Cluster) -> Result<(std::sync::Arc<dyn crate::log::Log>, ClientSettings), String> {
     let settings = cluster.settings.iter().map(|text| pair(text)).collect::<Result<ClientSettings, _>>()?;
     let log = attach_log(&cluster.bootstrap_server, &settings, &cluster.data_dir).map_err(|error| error.to_string())?;
     Ok((log, settings))

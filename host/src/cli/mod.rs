@@ -2,6 +2,7 @@
 
 mod arguments;
 mod demo;
+mod dlq;
 mod log_commands;
 mod plugins;
 mod standalone;
@@ -24,6 +25,7 @@ pub fn run() -> ExitCode {
         command @ (Command::Topics { .. } | Command::Produce { .. } | Command::Consume { .. }) => {
             log_commands::run(command)
         }
+        Command::Dlq(command) => dlq::run(command),
         Command::Version => {
             println!("tributary {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)

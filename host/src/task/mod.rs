@@ -21,7 +21,7 @@ pub mod outbound_converter;
 pub mod polled;
 pub mod queue;
 mod retrying_transform;
-mod rows;
+pub(crate) mod rows;
 pub mod services;
 pub mod sink_task;
 pub mod source_task;

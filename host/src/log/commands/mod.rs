@@ -12,6 +12,7 @@ mod topics;
 pub use consume::{ConsumeOptions, Start, consume};
 pub use format::Format;
 pub use produce::{ProduceOptions, Produced, produce};
+pub(crate) use topics::table;
 pub use topics::{TopicsOptions, topics};
 
 use std::io;

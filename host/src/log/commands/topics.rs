@@ -106,7 +106,7 @@ fn describe(log: &dyn Log, name: &str, as_json: bool) -> Result<String, LogError
 }
 
 /// Columns as wide as their widest cell; the first to the left, numbers to the right.
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Result<String, LogError> {
+pub(crate) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Result<String, LogError> {
     let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(|h| h.to_string()).collect()).chain(rows).collect();
     let widths: Vec<usize> =
         (0..head.len()).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
