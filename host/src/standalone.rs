@@ -94,6 +94,7 @@ impl StandaloneWorker {
             loggers: telemetry::loggers(),
             cluster_id,
             offsets: Arc::new(StoredOffsets::new(environment)),
+            cluster: None,
             settings: ApiSettings {
                 worker_id,
                 max_body: config.rest_max_body,

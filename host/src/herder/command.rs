@@ -44,6 +44,26 @@ pub(super) struct PutConnector {
 /// Work on a stopped connector, such as changing its offsets. It may block.
 pub(super) type WhileStopped = Box<dyn FnOnce(&ConnectorView) + Send>;
 
+/// Who has to carry out a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The leader.
+    Leader,
+    /// The worker that runs the connector.
+    Connector(String),
+    /// The worker that runs the task.
+    Task(String, u32),
+}
+
+/// Where that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// This worker.
+    Here,
+    /// The worker with this REST address, or one that knows more.
+    At(String),
+}
+
 /// One of the things a user can ask for.
 pub(super) enum Command {
     Put(PutConnector, Reply<Created>),
@@ -55,6 +75,31 @@ pub(super) enum Command {
     ResetTopics(String, Reply<()>),
     /// Runs on a thread of its own while the connector is and stays stopped; answered when it has run.
     WhileStopped(String, WhileStopped, Reply<()>),
+    /// Task configs of a connector, from its owner to the leader.
+    PutTasks(String, Vec<Config>, Reply<()>),
+    /// A log level of all workers of the cluster.
+    ClusterLevel(String, String, Reply<()>),
+    /// Where a request has to go.
+    Locate(Place, Reply<Location>),
     /// Ends the herder once the worker has stopped everything.
     Shutdown(oneshot::Sender<()>),
+}
+
+impl Command {
+    /// Answers that it cannot be.
+    pub fn refuse(self, error: HerderError) {
+        fn no<T>(reply: Reply<T>, error: HerderError) {
+            let _ = reply.send(Err(error));
+        }
+        match self {
+            Self::Put(_, reply) => no(reply, error),
+            Self::Delete(_, reply) | Self::SetTarget(_, _, reply) => no(reply, error),
+            Self::Restart(_, _, reply) => no(reply, error),
+            Self::RestartTask(_, _, reply) | Self::ResetTopics(_, reply) => no(reply, error),
+            Self::WhileStopped(_, _, reply) => no(reply, error),
+            Self::PutTasks(_, _, reply) | Self::ClusterLevel(_, _, reply) => no(reply, error),
+            Self::Locate(_, reply) => no(reply, error),
+            Self::Shutdown(_) => {}
+        }
+    }
 }

@@ -17,6 +17,12 @@ pub enum HerderError {
     /// Somebody else changed the same thing in between.
     #[error("{0}")]
     Conflict(String),
+    /// Another worker has to do it, at this REST address.
+    #[error("another worker has to do this: {0}")]
+    Elsewhere(String),
+    /// Nobody can do it now: the group has no leader, or is rebalancing, and that lasted longer than a request waits.
+    #[error("{0}")]
+    Rebalancing(String),
     /// It could not be stored, and has no effect.
     #[error(transparent)]
     Storage(#[from] StorageError),

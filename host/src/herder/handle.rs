@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 use tributary_sdk::Config;
 
-use super::command::{Command, Created, PutConnector, Reply, RestartRequest};
+use super::command::{Command, Created, Location, Place, PutConnector, Reply, RestartRequest};
 use super::message::Message;
 use super::view::{ConnectorView, View};
 use super::{EventSink, HerderError};
@@ -114,6 +114,21 @@ impl Herder {
         outcome.await.map_err(|_| {
             HerderError::Internal(format!("the work on connector {name} panicked; this is a bug of the worker"))
         })
+    }
+
+    /// Where a request has to go. Waits while the group has no leader, for as long as a request waits for that.
+    pub async fn locate(&self, place: Place) -> Result<Location, HerderError> {
+        self.ask(|reply| Command::Locate(place, reply)).await
+    }
+
+    /// Takes a connector's task configs from the worker that runs it; this worker has to lead.
+    pub async fn put_tasks(&self, name: &str, tasks: Vec<Config>) -> Result<(), HerderError> {
+        self.ask(|reply| Command::PutTasks(name.to_owned(), tasks, reply)).await
+    }
+
+    /// Sets a log level in all workers of the cluster.
+    pub async fn set_cluster_level(&self, logger: &str, level: &str) -> Result<(), HerderError> {
+        self.ask(|reply| Command::ClusterLevel(logger.to_owned(), level.to_owned(), reply)).await
     }
 
     /// Stops everything gracefully and ends the herder; states stay recorded.

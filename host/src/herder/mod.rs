@@ -8,6 +8,7 @@
 
 mod command;
 mod consumer_group;
+pub mod distributed;
 mod entry;
 mod error;
 mod handle;
@@ -20,7 +21,7 @@ mod task_configs;
 mod view;
 mod worker_port;
 
-pub use command::{Created, RestartRequest};
+pub use command::{Created, Location, Place, RestartRequest};
 pub use error::HerderError;
 pub use handle::Herder;
 pub use plugins_port::{PluginCatalog, PluginClass, PluginKind};

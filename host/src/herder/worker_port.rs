@@ -21,6 +21,8 @@ pub trait TaskRunner: Send + Sync {
     fn start_task(&self, spec: TaskSpec);
     /// Waits until the tasks have stopped, at most `task.shutdown.graceful.timeout.ms`; what still runs then is fenced and left. Fine for tasks that do not run.
     fn stop_tasks(&self, ids: &[TaskId]);
+    /// From now on these write and report nothing more; they are stopped afterwards. Does not wait.
+    fn fence(&self, tasks: &[TaskId], connectors: &[String]);
     /// Takes stopped sink tasks that will not come back out of their consumer group, so that its offsets can be changed. Waits.
     fn leave_group(&self, group: &str, ids: &[TaskId]);
     /// Running or Paused, for a connector and its running tasks; events with the new states follow.

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::cluster::Cluster;
 use super::errors::ApiError;
 use crate::config::validation::Validator;
 use crate::herder::{ConnectorView, Herder, PluginCatalog, TaskRunner};
@@ -41,6 +42,8 @@ pub struct Api {
     pub cluster_id: Arc<OnceLock<String>>,
     /// How far connectors are.
     pub offsets: Arc<dyn ConnectorOffsets>,
+    /// The group that this worker is in; none: it is alone.
+    pub cluster: Option<Cluster>,
     /// Settings.
     pub settings: ApiSettings,
 }

@@ -18,6 +18,20 @@ pub(super) struct Body<T>(pub T);
 /// A JSON object of strings; other scalars count as their text, as for Connect, and nulls are kept apart.
 pub(super) struct ConfigMap(pub Vec<(String, Option<String>)>);
 
+/// Reads a body to its end, if that is not too far.
+pub(super) async fn read(body: axum::body::Body, limit: usize) -> Result<axum::body::Bytes, ApiError> {
+    to_bytes(body, limit).await.map_err(|error| {
+        // axum wraps the limit's error; what it says is the only way to tell it from a broken connection.
+        if std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("limit")) {
+            let message =
+                format!("the request body is larger than {limit} bytes; raise rest.max.body.bytes if that is right");
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+        } else {
+            ApiError::bad_request(format!("the request body ended early: {error}"))
+        }
+    })
+}
+
 impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Body<T> {
     type Rejection = ApiError;
 
@@ -28,18 +42,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Body<T> {
                 return Err(ApiError::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE));
             }
         }
-        let limit = api.settings.max_body;
-        let bytes = to_bytes(request.into_body(), limit).await.map_err(|error| {
-            // axum wraps the limit's error; what it says is the only way to tell it from a broken connection.
-            if std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("limit")) {
-                let message = format!(
-                    "the request body is larger than {limit} bytes; raise rest.max.body.bytes if that is right"
-                );
-                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-            } else {
-                ApiError::bad_request(format!("the request body ended early: {error}"))
-            }
-        })?;
+        let bytes = read(request.into_body(), api.settings.max_body).await?;
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(ApiError::bad_request("the request body is empty; send a JSON object"));
         }

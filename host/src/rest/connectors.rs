@@ -201,7 +201,7 @@ fn created_answer(created: Created, headers: &HeaderMap) -> Response {
 }
 
 /// A name as one segment of a path.
-fn percent_encoded(name: &str) -> String {
+pub(super) fn percent_encoded(name: &str) -> String {
     let mut path = String::with_capacity(name.len());
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

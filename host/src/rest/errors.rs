@@ -14,11 +14,21 @@ use crate::storage::StorageError;
 pub struct ApiError {
     status: StatusCode,
     message: String,
+    moment: Option<Moment>,
+}
+
+/// An error of the moment: the same request may succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// A little later.
+    Later,
+    /// At once, on another worker.
+    Elsewhere,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), moment: None }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -53,7 +63,10 @@ impl IntoResponse for ApiError {
         }
         let body = ErrorMessage { error_code: self.status.as_u16(), message: self.message };
         let mut response = json(self.status, &body);
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if let Some(moment) = self.moment {
+            response.extensions_mut().insert(moment);
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE || self.moment.is_some() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -71,11 +84,17 @@ impl From<HerderError> for ApiError {
         let status = match &error {
             HerderError::NotFound(_) => StatusCode::NOT_FOUND,
             HerderError::AlreadyExists(_) | HerderError::Conflict(_) => StatusCode::CONFLICT,
+            HerderError::Rebalancing(_) | HerderError::Elsewhere(_) => StatusCode::CONFLICT,
             HerderError::BadRequest(_) => StatusCode::BAD_REQUEST,
             HerderError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             HerderError::Storage(_) | HerderError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, error.to_string())
+        let moment = match &error {
+            HerderError::Rebalancing(_) => Some(Moment::Later),
+            HerderError::Elsewhere(_) => Some(Moment::Elsewhere),
+            _ => None,
+        };
+        Self { moment, ..Self::new(status, error.to_string()) }
     }
 }
 

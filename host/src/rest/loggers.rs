@@ -23,7 +23,8 @@ pub(super) async fn get(State(api): State<Arc<Api>>, Name(name): Name) -> Result
     }
 }
 
-/// In standalone mode this worker is the whole cluster, and the scopes differ only in their answers.
+/// In standalone mode this worker is the whole cluster, and the scopes differ only in their answers. In a group, a level of
+/// the whole cluster goes through the config topic, from which this worker takes it, too.
 pub(super) async fn set(
     State(api): State<Arc<Api>>,
     Name(name): Name,
@@ -36,6 +37,8 @@ pub(super) async fn set(
     let changed = api.loggers.set(&name, &level);
     let changed = changed.ok_or_else(|| ApiError::not_found(format!("invalid log level '{level}'.")))?;
     if query.get("scope").is_some_and(|scope| scope.eq_ignore_ascii_case("cluster")) {
+        let operation = || format!("setting the level of {name} in all workers");
+        api.within(operation, api.herder.set_cluster_level(&name, &level)).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     Ok(json(StatusCode::OK, &changed))

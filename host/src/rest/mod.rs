@@ -7,20 +7,28 @@
 
 mod api;
 mod body;
+mod cluster;
 mod connectors;
 mod control;
 mod endpoint;
 mod errors;
+mod forward;
+mod internal;
 mod loggers;
 mod offsets;
 mod openapi;
 mod params;
+mod peer;
 mod plugins;
 mod root;
 mod routes;
 mod server;
 mod shapes;
+mod signature;
 
 pub use api::{Api, ApiSettings};
+pub use cluster::{Cluster, Health};
+pub use peer::PeerClient;
 pub use routes::router;
 pub use server::{RestServer, ServerError};
+pub use signature::Signing;

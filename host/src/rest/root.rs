@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::api::Api;
+use super::cluster::Health;
 use super::errors::{ApiError, json};
 use super::params::QueryParams;
 use super::shapes::{ServerInfo, WorkerStatus};
@@ -23,6 +24,14 @@ pub(super) async fn info(State(api): State<Arc<Api>>) -> Response {
 /// The worker's health; with `connector=` that of a connector, which Kafka Connect does not tell.
 pub(super) async fn health(State(api): State<Arc<Api>>, query: QueryParams) -> Result<Response, ApiError> {
     let Some(names) = query.all("connector") else {
+        if let Some(trouble) = api.cluster.as_ref().and_then(|cluster| (cluster.health)()) {
+            let (status, code) = match trouble {
+                Health::Starting(_) => ("starting", StatusCode::SERVICE_UNAVAILABLE),
+                Health::Unhealthy(_) => ("unhealthy", StatusCode::INTERNAL_SERVER_ERROR),
+            };
+            let (Health::Starting(message) | Health::Unhealthy(message)) = trouble;
+            return Ok(json(code, &WorkerStatus { status, message }));
+        }
         // The answer itself proves it: it is this thread that would be stuck.
         let message = "Worker has completed startup and is ready to handle requests.".to_owned();
         return Ok(json(StatusCode::OK, &WorkerStatus { status: "healthy", message }));

@@ -14,7 +14,7 @@ use super::errors::ApiError;
 use super::shapes::{
     ConnectorInfo, ConnectorStateInfo, CreateConnectorRequest, ServerInfo, TaskInfo, TaskState, WorkerStatus,
 };
-use super::{connectors, control, loggers, offsets, openapi, plugins, root};
+use super::{connectors, control, forward, internal, loggers, offsets, openapi, plugins, root};
 use crate::config::validation::{ConfigInfos, ConfigKeyInfo};
 use crate::telemetry::LoggerLevel;
 
@@ -108,6 +108,18 @@ fn states() -> Vec<Endpoint> {
         Endpoint::get("/connectors/{connector}/tasks", "A connector's tasks with their configs", connectors::tasks)
             .ok(200, "The tasks", list_of::<TaskInfo>())
             .error(404, "No such connector"),
+        Endpoint::post(
+            "/connectors/{connector}/tasks",
+            "Task configs, from one worker of a group to another",
+            internal::put_tasks,
+        )
+        .body(inline::<Vec<StringMap>>())
+        .empty(204, "Stored")
+        .error(400, "Not signed")
+        .error(403, "Wrongly signed")
+        .error(404, "No such connector")
+        .error(409, "This worker does not lead the group")
+        .error(503, "There is no key yet"),
         Endpoint::get(
             "/connectors/{connector}/tasks/{task}/status",
             "State and progress of a task",
@@ -230,7 +242,12 @@ pub fn router(api: Arc<Api>) -> Router {
         }
         router = router.route(path, route);
     }
-    router.fallback(async || ApiError::plain(StatusCode::NOT_FOUND)).with_state(api)
+    let router = router.fallback(async || ApiError::plain(StatusCode::NOT_FOUND));
+    let router = match &api.cluster {
+        Some(_) => router.layer(axum::middleware::from_fn_with_state(api.clone(), forward::forward)),
+        None => router,
+    };
+    router.with_state(api)
 }
 
 /// Another method of a path that exists; `OPTIONS` asks which there are.

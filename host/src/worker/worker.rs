@@ -20,7 +20,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Worker {
     environment: Arc<Environment>,
     connectors: Mutex<HashMap<String, ConnectorThread>>,
-    tasks: Mutex<HashMap<TaskId, TaskThread>>,
+    tasks: Mutex<HashMap<TaskId, Arc<TaskThread>>>,
 }
 
 impl Worker {
@@ -60,15 +60,16 @@ impl TaskRunner for Worker {
     fn start_task(&self, spec: TaskSpec) {
         let id = spec.id.clone();
         let task = TaskThread::start(self.environment.clone(), spec);
-        if let Some(previous) = lock(&self.tasks).insert(id, task) {
+        if let Some(previous) = lock(&self.tasks).insert(id, Arc::new(task)) {
             previous.fence();
         }
     }
 
     fn stop_tasks(&self, ids: &[TaskId]) {
+        // They stay known until they have stopped, so that they can still be fenced.
         let stopping = {
-            let mut tasks = lock(&self.tasks);
-            ids.iter().filter_map(|id| Some((id, tasks.remove(id)?))).collect::<Vec<_>>()
+            let tasks = lock(&self.tasks);
+            ids.iter().filter_map(|id| Some((id, tasks.get(id)?.clone()))).collect::<Vec<_>>()
         };
         for (_, task) in &stopping {
             task.stop();
@@ -83,7 +84,18 @@ impl TaskRunner for Worker {
                      nothing more, and its last records are repeated at the next start"
                 );
             }
+            let mut tasks = lock(&self.tasks);
+            if tasks.get(id).is_some_and(|known| Arc::ptr_eq(known, &task)) {
+                tasks.remove(id);
+            }
         }
+    }
+
+    fn fence(&self, tasks: &[TaskId], connectors: &[String]) {
+        let running = lock(&self.tasks);
+        tasks.iter().filter_map(|id| running.get(id)).for_each(|task| task.fence());
+        let running = lock(&self.connectors);
+        connectors.iter().filter_map(|name| running.get(name)).for_each(ConnectorThread::fence);
     }
 
     fn leave_group(&self, group: &str, ids: &[TaskId]) {
@@ -111,7 +123,7 @@ impl TaskRunner for Worker {
     }
 
     fn progress(&self, id: &TaskId) -> Option<TaskProgress> {
-        lock(&self.tasks).get(id).map(TaskThread::progress)
+        lock(&self.tasks).get(id).map(|task| task.progress())
     }
 
     fn shutdown(&self) {

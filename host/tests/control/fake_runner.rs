@@ -134,6 +134,10 @@ impl TaskRunner for FakeRunner {
         std::thread::sleep(time);
     }
 
+    fn fence(&self, tasks: &[TaskId], connectors: &[String]) {
+        self.call(format!("fence {} tasks, {} connectors", tasks.len(), connectors.len()));
+    }
+
     fn leave_group(&self, group: &str, ids: &[TaskId]) {
         self.call(format!("{} leave {group}", ids.len()));
     }

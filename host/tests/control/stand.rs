@@ -100,6 +100,7 @@ impl Stand {
             loggers: Loggers::new("info", |_| {}),
             cluster_id,
             offsets: runner.clone(),
+            cluster: None,
             settings: ApiSettings {
                 worker_id: "127.0.0.1:8083".to_owned(),
                 max_body: 10_000,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Actor, CONFIGURED_WITHIN};
 use crate::herder::HerderError;
-use crate::herder::command::{Command, Created, PutConnector, Reply, RestartRequest};
+use crate::herder::command::{Command, Created, Location, PutConnector, Reply, RestartRequest};
 use crate::herder::entry::{Clock, Entry, Waiter};
 use crate::herder::message::Message;
 use crate::herder::restart_policy::Restarts;
@@ -18,7 +18,7 @@ impl Actor {
         // Whoever waited for an answer may have gone away; what was asked for counts all the same.
         match command {
             Command::Shutdown(reply) => self.shut_down(reply),
-            command if self.shutting_down => refuse(command),
+            command if self.shutting_down => command.refuse(HerderError::ShuttingDown),
             Command::Put(put, reply) => self.put(put, reply),
             Command::Delete(name, reply) => self.delete(&name, reply),
             Command::SetTarget(name, target, reply) => self.set_target(&name, target, reply),
@@ -33,6 +33,12 @@ impl Actor {
                 }
                 let _ = reply.send(Ok(()));
             }
+            // This worker is the whole cluster.
+            Command::ClusterLevel(_, _, reply) => drop(reply.send(Ok(()))),
+            Command::Locate(_, reply) => drop(reply.send(Ok(Location::Here))),
+            Command::PutTasks(name, _, reply) => drop(reply.send(Err(HerderError::BadRequest(format!(
+                "a standalone worker takes no task configs from others (connector {name})"
+            ))))),
         }
     }
 
@@ -200,20 +206,5 @@ impl Actor {
             generation: 0,
             version: entry.version.clone(),
         }
-    }
-}
-
-fn refuse(command: Command) {
-    fn no<T>(reply: Reply<T>) {
-        let _ = reply.send(Err(HerderError::ShuttingDown));
-    }
-    match command {
-        Command::Put(_, reply) => no(reply),
-        Command::Delete(_, reply) | Command::SetTarget(_, _, reply) => no(reply),
-        Command::Restart(_, _, reply) => no(reply),
-        Command::RestartTask(_, _, reply) | Command::ResetTopics(_, reply) | Command::WhileStopped(_, _, reply) => {
-            no(reply)
-        }
-        Command::Shutdown(_) => {}
     }
 }

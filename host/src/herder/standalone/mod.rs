@@ -133,6 +133,8 @@ impl Actor {
             match message {
                 Ok(Message::Command(command)) => self.command(command),
                 Ok(Message::Event(event)) => self.event(event),
+                // There is no group here.
+                Ok(Message::Distributed(_)) => {}
                 Ok(Message::Stopped { connector, tasks, connector_too }) => {
                     self.stopped(&connector, &tasks, connector_too);
                 }

@@ -1,0 +1,389 @@
+//! What the worker, the config topic and the group report.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::Instant;
+
+use super::actor::Actor;
+use super::entry::{Entry, LocalTask};
+use super::input::Input;
+use crate::group::{Assignment, GroupAssignment};
+use crate::herder::RestartRequest;
+use crate::herder::entry::Instance;
+use crate::herder::observation::{log_state, observe};
+use crate::herder::task_configs::offered;
+use crate::storage::{ClusterConfig, StatusRecord, TopicStatus};
+use crate::worker::{State, TaskId, WorkerEvent};
+
+impl Actor {
+    pub fn input(&mut self, input: Input) {
+        match input {
+            Input::ConfigChanged => self.take_config(),
+            Input::RestartAsked(name, request) => self.restart_asked(&name, request),
+            Input::LoggerLevel(logger, level) => (self.deps.set_level)(&logger, &level),
+            Input::Assigned(assignment) => self.assigned(assignment),
+            Input::Revoked(revoked, done) => self.revoked(revoked, done),
+            Input::Lost(reason, done) => self.lost(&reason, &done),
+            Input::Written(result) => self.written(result),
+            Input::Claimed(result) => self.claimed(result),
+            Input::HandedOver { connector, result } => self.handed_over(&connector, result),
+        }
+    }
+
+    pub fn event(&mut self, event: WorkerEvent) {
+        match event {
+            WorkerEvent::Connector { name, state, trace } => {
+                let Some(entry) = self.entries.get_mut(&name) else { return };
+                let policy = entry.policy();
+                if observe(&mut entry.connector, &policy, state, trace) {
+                    log_state(&name, None, &entry.connector);
+                    self.record_connector(&name);
+                    self.publish(&name);
+                }
+            }
+            WorkerEvent::Task { id, state, trace } => {
+                let Some(entry) = self.entries.get_mut(&id.connector) else { return };
+                let policy = entry.policy();
+                let Some(task) = entry.tasks.get_mut(&id.task) else { return };
+                if observe(&mut task.instance, &policy, state, trace) {
+                    log_state(&id.connector, Some(id.task), &task.instance);
+                    self.record_task(&id.connector, id.task);
+                    self.publish(&id.connector);
+                }
+            }
+            WorkerEvent::TaskConfigs { name, configs } => self.task_configs(&name, configs),
+            WorkerEvent::TopicUsed { connector, task, topic } => {
+                if self.settings.topic_tracking && self.entries.contains_key(&connector) {
+                    let discovered_ms = chrono::Utc::now().timestamp_millis();
+                    self.deps.statuses.put_topic(&connector, &TopicStatus { topic, task, discovered_ms });
+                }
+            }
+        }
+    }
+
+    fn task_configs(&mut self, name: &str, configs: Vec<tributary_sdk::Config>) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let Some(wanted) = &entry.wanted else { return };
+        // What an instance says that is about to be replaced is about an older config.
+        let current = entry.connector.started
+            && !entry.connector.stale
+            && !entry.connector_fenced
+            && entry.running_config.as_ref() == Some(&wanted.config);
+        if !current {
+            return;
+        }
+        match offered(&wanted.config, configs) {
+            Ok(configs) => {
+                entry.hand_over.made = Some(configs);
+                entry.hand_over.at_once();
+            }
+            Err(message) => {
+                let policy = entry.policy();
+                observe(&mut entry.connector, &policy, State::Failed, Some(message));
+                log_state(name, None, &entry.connector);
+                self.record_connector(name);
+            }
+        }
+        self.touched.insert(name.to_owned());
+    }
+
+    /// Takes over what the config topic says now.
+    pub fn take_config(&mut self) {
+        let new = self.deps.configs.snapshot();
+        if Arc::ptr_eq(&new, &self.config) {
+            return;
+        }
+        let old = std::mem::replace(&mut self.config, new.clone());
+        let changed = |name: &&String| {
+            old.connectors.get(*name) != new.connectors.get(*name)
+                || old.inconsistent.contains(*name) != new.inconsistent.contains(*name)
+        };
+        let names: BTreeSet<&String> = old.connectors.keys().chain(new.connectors.keys()).filter(changed).collect();
+        for name in names {
+            self.take_connector(name, &new);
+        }
+        let shape = |config: &ClusterConfig| super::membership::shape(config).connectors;
+        if new.offset != old.offset && shape(&old) != shape(&new) {
+            self.shape_changed = new.offset;
+            self.rejoin_if_outdated();
+        }
+        if let Some(coming) = self.coming.take_if(|coming| coming.config_offset <= new.offset) {
+            self.assign(coming);
+        }
+    }
+
+    fn take_connector(&mut self, name: &str, config: &ClusterConfig) {
+        let entry = self.entries.entry(name.to_owned()).or_insert_with(|| Entry::new(name));
+        let before = std::mem::replace(&mut entry.wanted, config.connectors.get(name).cloned());
+        self.touched.insert(name.to_owned());
+        let Some(wanted) = entry.wanted.clone() else {
+            // Nothing of a connector that is gone comes back by itself.
+            entry.instances().for_each(|(_, instance)| instance.restarts = Default::default());
+            if self.leads() {
+                self.deps.statuses.remove_connector(name);
+            }
+            return;
+        };
+        let plugin = wanted.config.get("connector.class").and_then(|class| self.deps.plugins.connector(class.trim()));
+        entry.kind = plugin.map(|plugin| plugin.kind);
+        entry.version = plugin.map(|plugin| plugin.version.clone());
+        entry.hand_over.at_once();
+        entry.inconsistent = config.inconsistent.contains(name);
+        entry.stop_recorded &= wanted.target == State::Stopped;
+        let Some(before) = before else { return };
+        if before.config != wanted.config {
+            entry.connector.restarts = Default::default();
+        }
+        // What a stopped connector's workers report is how the leader learns that it has stopped everywhere.
+        if self.leads() && wanted.target != State::Stopped && before.tasks != wanted.tasks {
+            let statuses = self.deps.statuses.tasks(name).unwrap_or_default();
+            for (id, _) in statuses.iter().filter(|(id, _)| *id as usize >= wanted.tasks.len()) {
+                self.deps.statuses.remove_task(&(name, *id).into());
+            }
+        }
+    }
+
+    /// Asks for a rebalance if the last one did not know of all connectors and tasks.
+    fn rejoin_if_outdated(&mut self) {
+        let outdated = |known: &GroupAssignment| known.config_offset < self.shape_changed;
+        if self.coming.as_ref().or(self.assignment.as_ref()).is_some_and(outdated) {
+            self.rejoin_due.get_or_insert(Instant::now() + self.settings.rejoin_after);
+        } else {
+            self.rejoin_due = None;
+        }
+    }
+
+    fn restart_asked(&mut self, name: &str, request: RestartRequest) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        if entry.wanted.as_ref().is_none_or(|wanted| wanted.target == State::Stopped) {
+            return;
+        }
+        let (assigned, tasks) = (entry.assigned, entry.assigned_tasks.clone());
+        let wanted = |instance: &Instance| !request.only_failed || instance.state == State::Failed;
+        let mut restarted = Vec::new();
+        for (task, instance) in entry.instances() {
+            let here = task.map_or(assigned, |id| request.include_tasks && tasks.contains(&id));
+            if here && wanted(instance) {
+                instance.restart(true);
+                restarted.push(task);
+            }
+        }
+        for task in restarted {
+            match task {
+                Some(id) => self.record_task(name, id),
+                None => self.record_connector(name),
+            }
+        }
+        self.touched.insert(name.to_owned());
+    }
+
+    fn assigned(&mut self, assignment: GroupAssignment) {
+        if self.shutting_down {
+            return;
+        }
+        if assignment.config_offset > self.config.offset {
+            tracing::debug!(
+                "the assignment of generation {} waits for the config topic up to offset {}; it was read up to {}",
+                assignment.generation,
+                assignment.config_offset,
+                self.config.offset
+            );
+            self.coming = Some(assignment);
+            let (configs, messages) = (self.deps.configs.clone(), self.messages.clone());
+            self.deps.jobs.queue(Box::new(move || {
+                if let Err(error) = configs.refresh(std::time::Duration::from_secs(30)) {
+                    tracing::warn!("the config topic could not be read to its end: {error}");
+                }
+                let _ = messages.send(crate::herder::message::Message::Distributed(Input::ConfigChanged));
+            }));
+            return;
+        }
+        self.assign(assignment);
+    }
+
+    fn assign(&mut self, assignment: GroupAssignment) {
+        tracing::info!(
+            generation = assignment.generation,
+            leader = assignment.leader_url,
+            "assigned {}: {} new, {} to be stopped",
+            assignment.owned,
+            assignment.added,
+            assignment.revoking
+        );
+        let led = self.leads();
+        let owned = assignment.owned.clone();
+        let leader_changed = self.assignment.as_ref().is_none_or(|before| before.leader_url != assignment.leader_url);
+        self.assignment = Some(assignment);
+        self.coming = None;
+        self.take_assignment(&owned);
+        if leader_changed {
+            self.entries.values_mut().for_each(|entry| entry.hand_over.at_once());
+            let names = self.entries.iter().filter(|(_, entry)| entry.hand_over.made.is_some());
+            self.touched.extend(names.map(|(name, _)| name.clone()));
+        }
+        if !self.leads() {
+            self.writes.claim = super::writes::Claim::No;
+            self.writes.claim_due = None;
+            self.key_due = None;
+        } else if !led || self.writes.claim != super::writes::Claim::Held {
+            self.claim();
+        }
+        self.rejoin_if_outdated();
+        self.commands_again();
+    }
+
+    /// Marks what is assigned here.
+    fn take_assignment(&mut self, owned: &Assignment) {
+        for name in owned.connectors.iter().chain(owned.tasks.iter().map(|id| &id.connector)) {
+            self.entries.entry(name.clone()).or_insert_with(|| Entry::new(name));
+        }
+        let mut tasks = owned.tasks.iter().peekable();
+        for (name, entry) in &mut self.entries {
+            let assigned = owned.connectors.contains(name);
+            let mut mine = BTreeSet::new();
+            while let Some(id) = tasks.next_if(|id| id.connector <= *name) {
+                if id.connector == *name {
+                    mine.insert(id.task);
+                }
+            }
+            if assigned != entry.assigned || mine != entry.assigned_tasks {
+                entry.stop_recorded &= assigned;
+                entry.assigned = assigned;
+                mine.iter().for_each(|id| _ = entry.tasks.entry(*id).or_insert_with(LocalTask::default));
+                entry.tasks.retain(|id, task| task.instance.started || mine.contains(id));
+                entry.assigned_tasks = mine;
+                self.touched.insert(name.clone());
+            }
+        }
+    }
+
+    fn revoked(&mut self, revoked: Assignment, done: SyncSender<()>) {
+        for name in &revoked.connectors {
+            if let Some(entry) = self.entries.get_mut(name) {
+                (entry.assigned, entry.stop_recorded) = (false, false);
+                self.touched.insert(name.clone());
+            }
+        }
+        for id in &revoked.tasks {
+            if let Some(entry) = self.entries.get_mut(&id.connector) {
+                entry.assigned_tasks.remove(&id.task);
+                self.touched.insert(id.connector.clone());
+            }
+        }
+        self.revocations.push((revoked, done));
+    }
+
+    /// Tells the group when what it revoked has stopped.
+    pub fn answer_revocations(&mut self) {
+        let entries = &self.entries;
+        let runs = |revoked: &Assignment| {
+            let connector = |name: &String| entries.get(name).is_some_and(|entry| entry.connector.started);
+            let task =
+                |id: &TaskId| entries.get(&id.connector).is_some_and(|entry| entry.runs(false, [id.task].into_iter()));
+            revoked.connectors.iter().any(connector) || revoked.tasks.iter().any(task)
+        };
+        self.revocations.retain(|(revoked, done)| {
+            let runs = runs(revoked);
+            if !runs {
+                // The group may have stopped waiting.
+                let _ = done.try_send(());
+            }
+            runs
+        });
+    }
+
+    /// Fences everything, at once; stopping follows.
+    fn lost(&mut self, reason: &str, done: &SyncSender<()>) {
+        tracing::warn!("this worker is not in the group any more, and stops everything: {reason}");
+        let (mut tasks, mut connectors): (Vec<TaskId>, Vec<String>) = Default::default();
+        for (name, entry) in &mut self.entries {
+            for (id, task) in entry.tasks.iter_mut().filter(|(_, task)| task.instance.started) {
+                // Whatever is assigned next, this instance has to go.
+                (task.fenced, task.instance.stale) = (true, true);
+                tasks.push((name.as_str(), *id).into());
+            }
+            if entry.connector.started {
+                (entry.connector_fenced, entry.connector.stale) = (true, true);
+                connectors.push(name.clone());
+            }
+            entry.instances().for_each(|(_, instance)| instance.restarts.due = None);
+        }
+        self.deps.runner.fence(&tasks, &connectors);
+        self.assignment = None;
+        self.coming = None;
+        self.writes.claim = super::writes::Claim::No;
+        (self.writes.claim_due, self.key_due, self.rejoin_due) = (None, None, None);
+        self.take_assignment(&Assignment::default());
+        let _ = done.try_send(());
+        for (_, waits) in self.revocations.drain(..) {
+            let _ = waits.try_send(());
+        }
+    }
+
+    /// Begins the restarts of a connector that are due.
+    pub fn restart_due(&mut self, name: &str, now: Instant) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let mut restarted = Vec::new();
+        for (task, instance) in entry.instances().filter(|(_, it)| it.restarts.due.is_some_and(|due| due <= now)) {
+            instance.restart(false);
+            restarted.push(task);
+            tracing::info!(connector = name, task, attempt = instance.restarts.attempts, "restarting after a failure");
+        }
+        for task in restarted {
+            match task {
+                Some(id) => self.record_task(name, id),
+                None => self.record_connector(name),
+            }
+        }
+    }
+
+    /// The worker has stopped everything: nothing of it is assigned any more.
+    pub fn record_end(&mut self) {
+        let names: Vec<String> = self.entries.keys().cloned().collect();
+        for name in names {
+            let Some(entry) = self.entries.get_mut(&name) else { continue };
+            let mut ended = Vec::new();
+            for (task, instance) in entry.instances().filter(|(_, instance)| instance.started) {
+                (instance.state, instance.trace, instance.started) = (State::Unassigned, None, false);
+                ended.push(task);
+            }
+            for task in ended {
+                match task {
+                    Some(id) => self.record_task(&name, id),
+                    None => self.record_connector(&name),
+                }
+            }
+        }
+    }
+
+    pub fn record_connector(&self, name: &str) {
+        let Some(entry) = self.entries.get(name) else { return };
+        if self.reports(entry) && !entry.connector_fenced {
+            self.deps.statuses.put_connector(name, &self.status(entry, &entry.connector));
+        }
+    }
+
+    pub fn record_task(&self, name: &str, id: u32) {
+        let Some(entry) = self.entries.get(name) else { return };
+        let Some(task) = entry.tasks.get(&id) else { return };
+        if self.reports(entry) && !task.fenced {
+            self.deps.statuses.put_task(&(name, id).into(), &self.status(entry, &task.instance));
+        }
+    }
+
+    /// Nothing is reported of what is gone, and nothing by a worker that is no member.
+    fn reports(&self, entry: &Entry) -> bool {
+        entry.wanted.is_some() && self.assignment.is_some()
+    }
+
+    fn status(&self, entry: &Entry, instance: &Instance) -> StatusRecord {
+        StatusRecord {
+            state: instance.state,
+            trace: instance.trace.as_deref().map(str::to_owned),
+            worker_id: self.settings.worker_id.clone(),
+            generation: self.generation(),
+            version: entry.version.clone(),
+        }
+    }
+}
