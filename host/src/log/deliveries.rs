@@ -31,6 +31,8 @@ struct Send {
     done: usize,
     finished: bool,
     failed: Vec<(usize, LogError)>,
+    /// Where the last acknowledged row was written.
+    last: Option<(i32, i64)>,
     /// Memory that the client still points into.
     kept: Vec<Buffer>,
 }
@@ -80,6 +82,18 @@ impl Deliveries {
         self.done(slot, 1);
     }
 
+    /// The same with the partition and offset that an acknowledged row was written at.
+    #[inline]
+    pub(super) fn report_at(&mut self, word: usize, outcome: Result<(i32, i64), LogError>) {
+        match outcome {
+            Ok(at) => {
+                self.slots[word >> ROW_BITS].last = Some(at);
+                self.report(word, None);
+            }
+            Err(error) => self.report(word, Some(error)),
+        }
+    }
+
     /// The same report for rows that follow each other.
     pub(super) fn report_rows(&mut self, slot: usize, rows: Range<usize>, error: Option<&LogError>) {
         let count = rows.len();
@@ -108,7 +122,7 @@ impl Deliveries {
                     self.complete(slot);
                 }
             }
-            None => self.completed.push(Completion { token, failed: Vec::new() }),
+            None => self.completed.push(Completion { token, failed: Vec::new(), last: None }),
         }
     }
 
@@ -118,7 +132,7 @@ impl Deliveries {
         self.free.push(slot);
         let mut failed = send.failed;
         failed.sort_by_key(|(row, _)| *row);
-        self.completed.push(Completion { token: send.token, failed });
+        self.completed.push(Completion { token: send.token, failed, last: send.last });
     }
 
     /// Completions since the last call.

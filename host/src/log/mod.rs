@@ -18,9 +18,11 @@ pub mod kafka;
 mod open;
 mod records;
 mod run_builder;
+mod transactions;
 
 pub use open::{EMBEDDED, attach_log, embedded_file, open_log};
 pub use records::{HEADER_FIELDS, LogRecords};
+pub use transactions::{GroupMetadata, NextStep, TransactionError, TransactionalProducer, is_fenced};
 
 /// What opens producers, consumers and admin clients on one cluster.
 pub trait Log: Send + Sync {
@@ -28,13 +30,22 @@ pub trait Log: Send + Sync {
     fn cluster_id(&self, timeout: Duration) -> Result<String, LogError>;
     /// A producer with these client settings (Kafka's names); settings that mean nothing here are ignored.
     fn producer(&self, settings: &ClientSettings) -> Result<Box<dyn LogProducer>, LogError>;
+    /// A producer of transactions with this `transactional.id`. An error where the log has none.
+    fn transactional_producer(
+        &self,
+        transactional_id: &str,
+        _settings: &ClientSettings,
+    ) -> Result<Box<dyn TransactionalProducer>, LogError> {
+        Err(LogError::fatal(format!("making the producer {transactional_id}: this log has no transactions")))
+    }
     /// A member of the consumer group `group.id` of the settings, subscribed to `subscription`.
     fn consumer(
         &self,
         settings: &ClientSettings,
         subscription: &Subscription,
     ) -> Result<Box<dyn LogConsumer>, LogError>;
-    /// A reader of explicitly assigned partitions outside any group's assignment.
+    /// A reader of explicitly assigned partitions outside any group's assignment. With `enable.partition.eof=true` among the
+    /// settings it tells of ends ([`ConsumerEvent::End`]). Offset -2 is the first one there is.
     fn reader(
         &self,
         settings: &ClientSettings,
@@ -100,6 +111,8 @@ pub enum ConsumerEvent {
     Revoked(Vec<TopicPartition>),
     /// Partitions already taken (session expired): nothing may be committed for them. Call [`LogConsumer::unassign`].
     Lost(Vec<TopicPartition>),
+    /// Everything before this offset of the partition was delivered, and nothing (committed) comes after it at present.
+    End(TopicPartition, i64),
 }
 
 /// A member of a consumer group, or a reader of fixed partitions.
@@ -128,6 +141,10 @@ pub trait LogConsumer: Send {
     ) -> Result<Vec<(TopicPartition, Option<i64>)>, LogError>;
     /// Records between this member's position and the end of its partitions, where known; for lag metrics.
     fn lag(&mut self) -> Vec<(TopicPartition, i64)>;
+    /// This member's place in its group, for offsets that are committed in a transaction.
+    fn group_metadata(&mut self) -> Result<GroupMetadata, LogError> {
+        Err(LogError::fatal("committing offsets in a transaction: this log has no transactions"))
+    }
     /// Leaves the group (or stays until its session ends, for static members) and frees the client, waiting at most `timeout`.
     fn close(self: Box<Self>, timeout: Duration) -> Result<(), LogError>;
 }
@@ -139,6 +156,8 @@ pub struct Completion {
     pub token: u64,
     /// Rows that were refused for good, with their reasons; empty when all were acknowledged.
     pub failed: Vec<(usize, LogError)>,
+    /// Partition and offset of the last acknowledged row, where the log tells.
+    pub last: Option<(i32, i64)>,
 }
 
 /// Writes records. `send` hands over, `poll` reports; a send is complete when every row was acknowledged by `acks` replicas, or refused for good.
@@ -187,6 +206,15 @@ pub struct TopicDescription {
     pub partitions: i32,
 }
 
+/// What tells a topic from an earlier one of the same name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicIdentity {
+    /// The cluster's id for it; `None` where the log has none (brokers before Kafka 2.8).
+    pub id: Option<String>,
+    /// Number of partitions.
+    pub partitions: i32,
+}
+
 /// Administration of topics and groups.
 pub trait LogAdmin: Send + Sync {
     /// All topics, internal ones included.
@@ -201,6 +229,19 @@ pub trait LogAdmin: Send + Sync {
     fn topic_settings(&self, name: &str, timeout: Duration) -> Result<BTreeMap<String, String>, LogError>;
     /// First and next offset of a partition (`read_uncommitted`).
     fn watermarks(&self, partition: &TopicPartition, timeout: Duration) -> Result<(i64, i64), LogError>;
+    /// Next offsets of partitions (`read_uncommitted`).
+    fn end_offsets(
+        &self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+        partitions.iter().map(|partition| Ok((partition.clone(), self.watermarks(partition, timeout)?.1))).collect()
+    }
+    /// Which topic it is that has this name now, or `None`. Asking does not create it.
+    fn topic_identity(&self, name: &str, timeout: Duration) -> Result<Option<TopicIdentity>, LogError> {
+        let topic = self.topic(name, timeout)?;
+        Ok(topic.map(|topic| TopicIdentity { id: None, partitions: topic.partitions }))
+    }
     /// Bytes that a partition's records take; `None` where the cluster does not tell.
     fn size(&self, partition: &TopicPartition, timeout: Duration) -> Result<Option<u64>, LogError>;
     /// The first offset whose record is from `timestamp` (milliseconds) or later; `None` when there is none.

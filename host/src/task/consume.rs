@@ -186,6 +186,7 @@ impl Consuming<'_> {
             ConsumerEvent::Assigned(partitions) => self.open(partitions)?,
             ConsumerEvent::Revoked(partitions) => self.close(partitions, false)?,
             ConsumerEvent::Lost(partitions) => self.close(partitions, true)?,
+            ConsumerEvent::End(..) => {}
         }
         Ok(())
     }

@@ -268,7 +268,7 @@ impl Delivering<'_> {
         Ok(())
     }
 
-    fn completed(&mut self, Completion { token: number, failed }: Completion) {
+    fn completed(&mut self, Completion { token: number, failed, .. }: Completion) {
         let Some(sent) = self.sends.remove(&number) else { return };
         self.control.counters.went_out(sent.part.records.len() - failed.len());
         if failed.is_empty() {

@@ -326,6 +326,7 @@ impl Member {
                     assert!(self.held.contains(&batch.topic_partition), "{:?} is not held", batch.topic_partition);
                     self.records.extend(rows(batch));
                 }
+                ConsumerEvent::End(..) => {}
                 ConsumerEvent::Assigned(partitions) => self.held.extend(partitions.iter().cloned()),
                 ConsumerEvent::Revoked(partitions) => {
                     self.revoked += 1;

@@ -155,7 +155,7 @@ pub fn read_some(consumer: &mut dyn LogConsumer, count: usize) -> Vec<Record> {
 /// Answers a rebalance event as a task without state does.
 pub fn accept(consumer: &mut dyn LogConsumer, event: &ConsumerEvent) {
     match event {
-        ConsumerEvent::Batch(_) => {}
+        ConsumerEvent::Batch(_) | ConsumerEvent::End(..) => {}
         ConsumerEvent::Assigned(partitions) => {
             let start: Vec<_> = partitions.iter().map(|p| (p.clone(), None)).collect();
             consumer.assign(&start).unwrap();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::super::{ClientSettings, LogAdmin, LogError, NewTopic, TopicDescription, TopicPartition};
+use super::super::{ClientSettings, LogAdmin, LogError, NewTopic, TopicDescription, TopicIdentity, TopicPartition};
 use super::batch_calls::Client;
 use super::settings::{ClientKind, NativeSettings};
 
@@ -27,7 +27,9 @@ impl KafkaAdmin {
             Some(client) => client,
             none => {
                 // A producer's client: a consumer's would want a group, and look up its coordinator.
-                let native = NativeSettings::translate(ClientKind::Producer, &self.settings)?;
+                let mut native = NativeSettings::translate(ClientKind::Producer, &self.settings)?;
+                // For the ends of partitions, which would leave out what is being written in transactions.
+                native.values.insert("isolation.level".into(), "read_uncommitted".into());
                 none.insert(Client::new(ClientKind::Producer, native, "tributary-admin")?)
             }
         };
@@ -91,6 +93,21 @@ impl LogAdmin for KafkaAdmin {
 
     fn watermarks(&self, partition: &TopicPartition, timeout: Duration) -> Result<(i64, i64), LogError> {
         self.ask(timeout, |client, left| client.watermarks(partition, left))
+    }
+
+    fn end_offsets(
+        &self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ask(timeout, |client, left| client.end_offsets(partitions, left))
+    }
+
+    fn topic_identity(&self, name: &str, timeout: Duration) -> Result<Option<TopicIdentity>, LogError> {
+        self.ask(timeout, |client, left| client.topic_identity(name, left))
     }
 
     /// librdkafka does not ask for the log directories.

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::super::run_builder::RunBuilder;
-use super::super::{ConsumerEvent, LogConsumer, LogError, TopicPartition};
+use super::super::{ConsumerEvent, GroupMetadata, LogConsumer, LogError, TopicPartition};
 use super::batch_calls::{Client, Message, Messages, Rebalance};
 use super::errors;
 use super::topic_pattern::TopicPattern;
@@ -245,6 +245,10 @@ impl LogConsumer for KafkaConsumer {
             .collect()
     }
 
+    fn group_metadata(&mut self) -> Result<GroupMetadata, LogError> {
+        self.client.group_metadata().map(GroupMetadata)
+    }
+
     fn close(mut self: Box<Self>, timeout: Duration) -> Result<(), LogError> {
         self.messages.clear();
         self.client.close(timeout)
@@ -278,6 +282,10 @@ struct Runs {
 impl Runs {
     #[inline]
     fn push(&mut self, message: Message<'_>) -> Result<(), Refusal> {
+        if message.is_end() {
+            self.ended(message);
+            return Ok(());
+        }
         if let Some((code, text)) = message.error() {
             return Err(Refusal::Code(code, text));
         }
@@ -310,6 +318,14 @@ impl Runs {
         // A little more than last time; only the first run of a call is that large.
         let (rows, bytes) = std::mem::take(&mut self.expected);
         self.current = Some((message.topic_id(), RunBuilder::new(topic_partition, rows + rows / 8, bytes + bytes / 8)));
+    }
+
+    /// Records of the partition are told of before its end is.
+    #[cold]
+    fn ended(&mut self, message: Message<'_>) {
+        self.end();
+        let partition = TopicPartition { topic: message.topic_name().into(), partition: message.partition() };
+        self.finished.push(ConsumerEvent::End(partition, message.offset()));
     }
 
     fn end(&mut self) {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `settings` | Java's client settings as librdkafka's |
 //! | `batch_calls/` | the calls into librdkafka; the only `unsafe` of the log |
-//! | `producer`, `consumer`, `admin` | the traits |
+//! | `producer`, `consumer`, `admin` | the traits; transactions are the producer's |
 //! | `static_members` | taking sink tasks out of their group |
 //! | `topic_pattern` | subscription by regular expression |
 //! | `client_log`, `errors` | what librdkafka says, in our words |
@@ -30,7 +30,10 @@ use self::consumer::KafkaConsumer;
 use self::producer::KafkaProducer;
 use self::settings::{ClientKind, NativeSettings};
 use self::topic_pattern::TopicPattern;
-use super::{ClientSettings, Log, LogAdmin, LogConsumer, LogError, LogProducer, Subscription, TopicPartition};
+use super::{
+    ClientSettings, Log, LogAdmin, LogConsumer, LogError, LogProducer, Subscription, TopicPartition,
+    TransactionalProducer,
+};
 
 /// A Kafka cluster.
 pub struct KafkaLog {
@@ -48,11 +51,23 @@ impl KafkaLog {
     }
 
     fn client(&self, kind: ClientKind, settings: &ClientSettings, name: &str) -> Result<Client, LogError> {
+        self.client_with(kind, settings, name, |_| {})
+    }
+
+    fn client_with(
+        &self,
+        kind: ClientKind,
+        settings: &ClientSettings,
+        name: &str,
+        adjust: impl FnOnce(&mut NativeSettings),
+    ) -> Result<Client, LogError> {
         let mut all = self.settings.clone();
         all.extend(settings.iter().map(|(k, v)| (k.clone(), v.clone())));
         let name = all.get("client.id").cloned().unwrap_or_else(|| name.to_owned());
         all.insert("client.id".into(), name.clone());
-        Client::new(kind, NativeSettings::translate(kind, &all)?, &name)
+        let mut native = NativeSettings::translate(kind, &all)?;
+        adjust(&mut native);
+        Client::new(kind, native, &name)
     }
 }
 
@@ -63,6 +78,16 @@ impl Log for KafkaLog {
 
     fn producer(&self, settings: &ClientSettings) -> Result<Box<dyn LogProducer>, LogError> {
         Ok(Box::new(KafkaProducer::new(self.client(ClientKind::Producer, settings, "tributary-producer")?)))
+    }
+
+    fn transactional_producer(
+        &self,
+        transactional_id: &str,
+        settings: &ClientSettings,
+    ) -> Result<Box<dyn TransactionalProducer>, LogError> {
+        let mut settings = settings.clone();
+        settings.insert("transactional.id".into(), transactional_id.into());
+        Ok(Box::new(KafkaProducer::new(self.client(ClientKind::Producer, &settings, transactional_id)?)))
     }
 
     fn consumer(
@@ -92,7 +117,11 @@ impl Log for KafkaLog {
         let mut settings = settings.clone();
         // librdkafka assigns only inside a group; this one is neither joined nor committed to.
         settings.entry("group.id".into()).or_insert_with(|| "tributary-reader".into());
-        let mut reader = KafkaConsumer::new(self.client(ClientKind::Consumer, &settings, "tributary-reader")?, None);
+        let ends = settings.get("enable.partition.eof").is_some_and(|value| value == "true");
+        let client = self.client_with(ClientKind::Consumer, &settings, "tributary-reader", |native| {
+            native.values.insert("enable.partition.eof".into(), ends.to_string());
+        })?;
+        let mut reader = KafkaConsumer::new(client, None);
         let start: Vec<_> = start.iter().map(|(partition, offset)| (partition.clone(), Some(*offset))).collect();
         LogConsumer::assign(&mut reader, &start)?;
         Ok(Box::new(reader))

@@ -12,7 +12,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{Completion, LogError, LogProducer, LogRecords};
+use super::super::{
+    Completion, GroupMetadata, LogError, LogProducer, LogRecords, TopicPartition, TransactionError,
+    TransactionalProducer,
+};
 use super::batch_calls::Client;
 
 /// How long to serve reports before trying again to hand over rows.
@@ -94,6 +97,42 @@ impl LogProducer for KafkaProducer {
     }
 
     fn close(self: Box<Self>, timeout: Duration) -> Result<(), LogError> {
+        self.client.close(timeout)
+    }
+}
+
+impl TransactionalProducer for KafkaProducer {
+    fn init(&mut self, timeout: Duration) -> Result<(), TransactionError> {
+        self.client.init_transactions(timeout)
+    }
+
+    fn begin(&mut self) -> Result<(), TransactionError> {
+        self.client.fatal()?;
+        self.client.begin_transaction()
+    }
+
+    fn send_offsets(
+        &mut self,
+        offsets: &[(TopicPartition, i64)],
+        group: &GroupMetadata,
+        timeout: Duration,
+    ) -> Result<(), TransactionError> {
+        self.client.send_offsets_to_transaction(offsets, &group.0, timeout)
+    }
+
+    fn commit(&mut self, timeout: Duration) -> Result<(), TransactionError> {
+        self.client.commit_transaction(timeout)
+    }
+
+    fn abort(&mut self, timeout: Duration) -> Result<(), TransactionError> {
+        self.client.abort_transaction(timeout)
+    }
+
+    fn as_producer(&mut self) -> &mut dyn LogProducer {
+        self
+    }
+
+    fn close_transactional(self: Box<Self>, timeout: Duration) -> Result<(), LogError> {
         self.client.close(timeout)
     }
 }

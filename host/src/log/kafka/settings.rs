@@ -110,7 +110,10 @@ impl NativeSettings {
             native.setting(name, value.trim(), settings)?;
         }
         match kind {
-            ClientKind::Producer => native.settle_idempotence(settings),
+            ClientKind::Producer => {
+                native.settle_idempotence(settings);
+                native.settle_transactions(settings);
+            }
             ClientKind::Consumer => native.settle_consumer(),
         }
         Ok(native)
@@ -210,6 +213,15 @@ impl NativeSettings {
         if !asked && (!acks_all || in_flight > 5 || retries == 0) {
             self.set("enable.idempotence", "false");
         }
+    }
+
+    /// A record of a transaction is not tried for longer than the transaction lasts; librdkafka refuses anything else.
+    fn settle_transactions(&mut self, given: &ClientSettings) {
+        if !self.values.contains_key("transactional.id") || given.contains_key("delivery.timeout.ms") {
+            return;
+        }
+        let timeout = self.values.get("transaction.timeout.ms").cloned().unwrap_or_else(|| "60000".to_owned());
+        self.set("message.timeout.ms", &timeout);
     }
 
     /// Offsets are committed by the task and by nothing else, and revocation is eager.

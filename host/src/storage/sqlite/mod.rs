@@ -6,10 +6,14 @@
 
 mod configs;
 mod database;
+mod images;
+mod journal;
 mod lock;
-mod offsets;
+pub(in crate::storage) mod offsets;
 mod schema;
 mod states;
 mod statuses;
 
 pub use database::SqliteStore;
+pub use images::{ImageChange, StoredImage, TopicImage};
+pub use journal::{JournaledOffset, OffsetJournal};

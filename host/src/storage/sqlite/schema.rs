@@ -50,6 +50,32 @@ const MIGRATIONS: &[&str] = &[
         value BLOB NOT NULL,
         PRIMARY KEY (connector, shard, key)
     ) WITHOUT ROWID;",
+    // 2
+    "CREATE TABLE topic_images (
+        topic TEXT NOT NULL,
+        partition INTEGER NOT NULL,
+        topic_id TEXT NOT NULL,        -- empty: the cluster did not tell
+        format INTEGER NOT NULL,       -- of the rows
+        next INTEGER NOT NULL,         -- everything before this offset is in the rows
+        saved_ms INTEGER NOT NULL,     -- when that was last known to be so
+        PRIMARY KEY (topic, partition)
+    ) WITHOUT ROWID;
+    CREATE TABLE topic_rows (
+        topic TEXT NOT NULL,
+        key BLOB NOT NULL,
+        value BLOB NOT NULL,
+        PRIMARY KEY (topic, key)
+    ) WITHOUT ROWID;
+    CREATE TABLE offset_journal (
+        topic TEXT NOT NULL,
+        connector TEXT NOT NULL,
+        task INTEGER NOT NULL,
+        partition TEXT NOT NULL,       -- canonical JSON
+        offset TEXT,                   -- null: to be removed
+        generation INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        PRIMARY KEY (topic, connector, task, partition)
+    ) WITHOUT ROWID;",
 ];
 
 /// Brings the file up to date.

@@ -153,12 +153,12 @@ impl LogProducer for ScriptedProducer {
                 self.journal.note(format!("{topic}: {value}"));
             }
         }
-        self.open.push_back(Completion { token, failed });
+        self.open.push_back(Completion { token, failed, last: None });
         Ok(records.len() - from)
     }
     fn finish(&mut self, token: u64) {
         if self.open.iter().all(|open| open.token != token) {
-            self.open.push_back(Completion { token, failed: Vec::new() });
+            self.open.push_back(Completion { token, failed: Vec::new(), last: None });
         }
     }
     fn poll(&mut self, timeout: Duration) -> Result<Vec<Completion>, LogError> {

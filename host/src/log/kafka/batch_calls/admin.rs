@@ -9,7 +9,7 @@ use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_admin_op_t as Op;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
-use super::super::super::{LogError, NewTopic, TopicDescription, TopicPartition};
+use super::super::super::{LogError, NewTopic, TopicDescription, TopicIdentity, TopicPartition};
 use super::super::errors;
 use super::{Client, PartitionList, c_string, millis, read_list, text};
 
@@ -276,6 +276,82 @@ impl Client {
         };
         errors::check(code, || format!("reading the offsets of {}-{}", partition.topic, partition.partition))?;
         Ok((low, high))
+    }
+
+    /// Next offsets, open transactions included, of several partitions in one request.
+    pub(in super::super) fn end_offsets(
+        &mut self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+        let operation = "reading the ends of partitions";
+        let latest = sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64;
+        let list = PartitionList::new(partitions.iter().map(|partition| (partition, latest)))?;
+        // SAFETY: the list is copied; elements belong to the reply and are read while it lives.
+        unsafe {
+            let reply = self.request(Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS, operation, timeout, |rk, options, queue| {
+                sys::rd_kafka_ListOffsets(rk, list.0.as_ptr(), options, queue);
+            })?;
+            let mut count = 0;
+            let result = sys::rd_kafka_event_ListOffsets_result(reply.0.as_ptr());
+            let infos = sys::rd_kafka_ListOffsets_result_infos(result, &mut count);
+            let mut ends = Vec::with_capacity(count);
+            for i in 0..count {
+                let element = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(i));
+                let partition = TopicPartition { topic: text(element.topic).into(), partition: element.partition };
+                errors::check(element.err, || {
+                    format!("reading the end of {}-{}", partition.topic, partition.partition)
+                })?;
+                ends.push((partition, element.offset));
+            }
+            Ok(ends)
+        }
+    }
+
+    /// A topic's id and size; `None` where there is no such topic.
+    pub(in super::super) fn topic_identity(
+        &mut self,
+        name: &str,
+        timeout: Duration,
+    ) -> Result<Option<TopicIdentity>, LogError> {
+        let operation = format!("describing topic {name}");
+        let c_name = c_string(name)?;
+        // SAFETY: the collection copies the name and is freed after the request was sent; what is read belongs to the reply.
+        unsafe {
+            let topics = sys::rd_kafka_TopicCollection_of_topic_names([c_name.as_ptr()].as_mut_ptr(), 1);
+            let reply =
+                self.request(Op::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, &operation, timeout, |rk, options, queue| {
+                    sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
+                });
+            sys::rd_kafka_TopicCollection_destroy(topics);
+            let reply = reply?;
+            let mut count = 0;
+            let result = sys::rd_kafka_event_DescribeTopics_result(reply.0.as_ptr());
+            let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+            if count == 0 {
+                return Ok(None);
+            }
+            let topic = *topics;
+            let error = sys::rd_kafka_TopicDescription_error(topic);
+            if !error.is_null() {
+                match sys::rd_kafka_error_code(error) {
+                    Code::RD_KAFKA_RESP_ERR_NO_ERROR => {}
+                    Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => return Ok(None),
+                    code => errors::check(code, || operation.clone())?,
+                }
+            }
+            let mut partitions = 0;
+            sys::rd_kafka_TopicDescription_partitions(topic, &mut partitions);
+            let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+            let id = sys::rd_kafka_TopicDescription_topic_id(topic);
+            if id.is_null() {
+                return Ok(Some(TopicIdentity { id: None, partitions }));
+            }
+            let (high, low) =
+                (sys::rd_kafka_Uuid_most_significant_bits(id), sys::rd_kafka_Uuid_least_significant_bits(id));
+            let id = (high != 0 || low != 0).then(|| format!("{high:016x}{low:016x}"));
+            Ok(Some(TopicIdentity { id, partitions }))
+        }
     }
 
     /// The first offset at or after a time in milliseconds; `None` when there is no such record.

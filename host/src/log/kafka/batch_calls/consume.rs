@@ -228,6 +228,12 @@ impl<'a> Message<'a> {
         Some((self.raw.err, unsafe { text(sys::rd_kafka_message_errstr(self.raw)) }))
     }
 
+    /// Whether it tells of the end of its partition instead of being a record.
+    #[inline]
+    pub(in super::super) fn is_end(self) -> bool {
+        self.raw.err == Code::RD_KAFKA_RESP_ERR__PARTITION_EOF
+    }
+
     /// The same for two records of one fetch exactly when their topics are the same.
     #[inline]
     pub(in super::super) fn topic_id(self) -> usize {

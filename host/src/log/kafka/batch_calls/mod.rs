@@ -12,6 +12,7 @@
 mod admin;
 mod consume;
 mod produce;
+mod transactions;
 
 pub(super) use consume::{Message, Messages};
 
@@ -193,14 +194,14 @@ unsafe extern "C" fn on_delivery(
     unsafe {
         let state = &mut *(*(opaque as *const Shared)).state.get();
         let message_ref = &*message;
-        let error = match message_ref.err {
-            Code::RD_KAFKA_RESP_ERR_NO_ERROR => None,
+        let outcome = match message_ref.err {
+            Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok((message_ref.partition, message_ref.offset)),
             code => {
                 let topic = text(sys::rd_kafka_topic_name(message_ref.rkt));
-                Some(errors::from_code(code, &format!("writing to {topic}-{}", message_ref.partition)))
+                Err(errors::from_code(code, &format!("writing to {topic}-{}", message_ref.partition)))
             }
         };
-        state.deliveries.report(message_ref._private as usize, error);
+        state.deliveries.report_at(message_ref._private as usize, outcome);
     }
 }
 

@@ -1,0 +1,8 @@
+//! The stores of a worker group on a real broker.
+
+mod configs;
+mod offsets;
+mod outage;
+mod statuses;
+mod support;
+mod topics;
