@@ -19,6 +19,7 @@ const OPEN_PREFIXES: &[&str] = &[
     "status.storage.",
     "inter.worker.",
     "worker.sync.",
+    "worker.labels",
     "worker.unsync.",
     "topic.creation.",
 ];

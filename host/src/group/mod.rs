@@ -10,6 +10,14 @@
 //! | `types` | what members own and are told |
 //! | `port` | between membership and herder: [`GroupCallbacks`] and [`Group`] |
 //! | `lease` | how long this worker may write |
+//! | `settings` | the keys of the worker's properties |
+//! | `member` | the member: runs the state machine, on a thread of its own |
+//! | `requests` | what the member asks the coordinator, as Kafka's messages |
+//! | `membership` | the member, as a state machine without I/O |
+//! | `assignor`, `balance` | the leader's part: who runs what |
+//! | `simulation` | tests: seeded schedules of everything that can go wrong |
+//! | `wire` | a small Kafka client |
+//! | `protocol` | Connect's bytes for what members and leader tell each other |
 //!
 //! Promises: a connector or task is given to a member only after its former owner has reported it stopped, or was removed
 //! from the group; a member that was removed has a lease that ran out before. So nothing runs twice for longer than a
@@ -18,10 +26,22 @@
 //! Fails: while no coordinator can be reached, everything runs on until the lease ends, and is then stopped
 //! ([`GroupCallbacks::lost`]); the member keeps trying and is given work again when it is back.
 
+mod assignor;
+mod balance;
 mod lease;
+mod member;
+mod membership;
 mod port;
+mod protocol;
+mod requests;
+mod settings;
+#[cfg(test)]
+mod simulation;
 mod types;
+pub mod wire;
 
 pub use lease::Lease;
+pub use member::GroupMember;
 pub use port::{Group, GroupCallbacks, GroupState};
+pub use settings::GroupSettings;
 pub use types::{Assignment, ClusterSnapshot, ConnectorShape, GroupAssignment};

@@ -1,0 +1,211 @@
+//! One connection to a broker: opened, secured, versions agreed; then one request at a time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, StrBytes, encode_request_header_into_buffer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::api::Api;
+use super::{WireError, WireErrorKind, WireSettings};
+
+/// Larger answers are none of ours: group metadata of very many connectors stays far below.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// Plain or encrypted.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// An open connection. After a call that failed with anything but an error code it is not to be used again.
+pub struct Connection {
+    stream: Box<dyn Stream>,
+    server: String,
+    client_id: StrBytes,
+    versions: BTreeMap<i16, (i16, i16)>,
+    correlation: i32,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Connection({})", self.server)
+    }
+}
+
+impl Connection {
+    /// Connects to `host:port`: TCP, TLS, versions, SASL, all within the connect time-out.
+    pub async fn open(settings: &WireSettings, server: &str) -> Result<Self, WireError> {
+        match tokio::time::timeout(settings.connect_timeout, Self::set_up(settings, server)).await {
+            Ok(connection) => connection,
+            Err(_) => Err(WireError::new(
+                WireErrorKind::TimedOut,
+                format!("broker {server}: no connection in {} ms", settings.connect_timeout.as_millis()),
+            )),
+        }
+    }
+
+    async fn set_up(settings: &WireSettings, server: &str) -> Result<Self, WireError> {
+        let stream = TcpStream::connect(server)
+            .await
+            .map_err(|error| WireError::away(format!("broker {server}: cannot connect: {error}")))?;
+        // Requests are small and waited for.
+        let _ = stream.set_nodelay(true);
+        let mut connection = Self {
+            stream: Box::new(stream),
+            server: server.to_owned(),
+            client_id: StrBytes::from_string(settings.client_id.clone()),
+            versions: BTreeMap::new(),
+            correlation: 0,
+        };
+        connection.agree_on_versions().await?;
+        Ok(connection)
+    }
+
+    /// `host:port`.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Asks and waits for the answer, at most `timeout`. The answer's own error code is the caller's to look at.
+    pub async fn call<Request: Api>(
+        &mut self,
+        timeout: Duration,
+        request: impl FnOnce(i16) -> Request,
+    ) -> Result<Request::Answer, WireError> {
+        let version = self.version::<Request>()?;
+        let request = request(version);
+        self.exchange(timeout, &request, version).await
+    }
+
+    /// The version that both sides speak.
+    fn version<Request: Api>(&self) -> Result<i16, WireError> {
+        let (oldest, newest) = Request::VERSIONS;
+        let spoken = self.versions.get(&(Request::KEY as i16)).copied();
+        match spoken {
+            Some((min, max)) if min <= newest && max >= oldest => Ok(newest.min(max)),
+            Some((min, max)) => Err(self.protocol(format!(
+                "it speaks {:?} {min} to {max}, this client {oldest} to {newest}; brokers from Kafka 2.1 on are supported",
+                Request::KEY
+            ))),
+            None => Err(self.protocol(format!("it does not know {:?} requests", Request::KEY))),
+        }
+    }
+
+    async fn agree_on_versions(&mut self) -> Result<(), WireError> {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str("tributary"))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        // An older broker answers in version 0 with an error and the versions that it speaks.
+        let mut answer = None;
+        for version in [3, 0] {
+            let response: ApiVersionsResponse = self.exchange(Duration::MAX, &request, version).await?;
+            let unsupported = ResponseError::UnsupportedVersion.code();
+            if response.error_code == 0 {
+                answer = Some(response);
+                break;
+            }
+            if response.error_code != unsupported {
+                return Err(self.protocol(format!("asked for its versions it answers error {}", response.error_code)));
+            }
+        }
+        let answer = answer.ok_or_else(|| self.protocol("it speaks no known version of ApiVersions".to_owned()))?;
+        self.versions = answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
+        Ok(())
+    }
+
+    async fn exchange<Request: Api>(
+        &mut self,
+        timeout: Duration,
+        request: &Request,
+        version: i16,
+    ) -> Result<Request::Answer, WireError> {
+        let round_trip = self.round_trip(request, version);
+        if timeout == Duration::MAX {
+            return round_trip.await;
+        }
+        match tokio::time::timeout(timeout, round_trip).await {
+            Ok(answer) => answer,
+            Err(_) => Err(WireError::new(
+                WireErrorKind::TimedOut,
+                format!("broker {}: no answer to {:?} in {} ms", self.server, Request::KEY, timeout.as_millis()),
+            )),
+        }
+    }
+
+    async fn round_trip<Request: Api>(
+        &mut self,
+        request: &Request,
+        version: i16,
+    ) -> Result<Request::Answer, WireError> {
+        self.correlation = self.correlation.wrapping_add(1);
+        let header = RequestHeader::default()
+            .with_request_api_key(Request::KEY as i16)
+            .with_request_api_version(version)
+            .with_correlation_id(self.correlation)
+            .with_client_id(Some(self.client_id.clone()));
+        let mut frame = BytesMut::new();
+        frame.extend_from_slice(&[0; 4]);
+        encode_request_header_into_buffer(&mut frame, &header)
+            .and_then(|()| request.encode(&mut frame, version))
+            .map_err(|error| self.protocol(format!("{:?} cannot be written: {error}", Request::KEY)))?;
+        let length =
+            u32::try_from(frame.len() - 4).map_err(|_| self.protocol(format!("{:?} is too large", Request::KEY)))?;
+        frame[..4].copy_from_slice(&length.to_be_bytes());
+        self.write(&frame).await?;
+        let mut answer = self.read(Request::KEY).await?;
+        // The answer to ApiVersions always has the oldest header, and may be in version 0 whatever was asked.
+        let (header, version) = match Request::KEY {
+            ApiKey::ApiVersions
+                if answer.get(4..6) == Some(&ResponseError::UnsupportedVersion.code().to_be_bytes()) =>
+            {
+                (0, 0)
+            }
+            key => (key.response_header_version(version), version),
+        };
+        let header = ResponseHeader::decode(&mut answer, header)
+            .map_err(|error| self.protocol(format!("the answer to {:?} cannot be read: {error}", Request::KEY)))?;
+        if header.correlation_id != self.correlation {
+            return Err(self
+                .protocol(format!("answer {} came when {} was waited for", header.correlation_id, self.correlation)));
+        }
+        Request::Answer::decode(&mut answer, version)
+            .map_err(|error| self.protocol(format!("the answer to {:?} cannot be read: {error}", Request::KEY)))
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        let written = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        written.await.map_err(|error| WireError::away(format!("broker {}: {error}", self.server)))
+    }
+
+    async fn read(&mut self, key: ApiKey) -> Result<Bytes, WireError> {
+        let mut length = [0; 4];
+        let broken = |server: &str, error: std::io::Error| {
+            let hint = if error.kind() == std::io::ErrorKind::UnexpectedEof && key == ApiKey::ApiVersions {
+                "; check that security.protocol is the one of this listener"
+            } else {
+                ""
+            };
+            WireError::away(format!("broker {server}: the connection broke: {error}{hint}"))
+        };
+        self.stream.read_exact(&mut length).await.map_err(|error| broken(&self.server, error))?;
+        let length = u32::from_be_bytes(length) as usize;
+        if length > MAX_ANSWER {
+            return Err(self.protocol(format!(
+                "an answer of {length} bytes is announced; check that security.protocol is the one of this listener"
+            )));
+        }
+        let mut answer = vec![0; length];
+        self.stream.read_exact(&mut answer).await.map_err(|error| broken(&self.server, error))?;
+        Ok(Bytes::from(answer))
+    }
+
+    fn protocol(&self, message: String) -> WireError {
+        WireError::new(WireErrorKind::Protocol, format!("broker {}: {message}", self.server))
+    }
+}
