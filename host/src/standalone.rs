@@ -149,6 +149,9 @@ impl StandaloneWorker {
         if let Some(problems) = infos.summary() {
             return Err(format!("connector {name}: {problems}"));
         }
+        for warning in &infos.warnings {
+            tracing::warn!("connector {name}: {}", warning.message);
+        }
         let put = self.runtime.block_on(self.herder.put_file(&name, config, initial_state));
         put.map(|_| ()).map_err(|error| format!("connector {name}: {error}"))
     }

@@ -82,7 +82,11 @@ impl ConfigKey {
             }
             Validator::OneOf(values) => format!("[{}]", values.join(", ")),
             Validator::OneOfIgnoreCase(values) => format!("(case insensitive) [{}]", values.join(", ").to_uppercase()),
+            Validator::NonEmptyList => "non-empty list".into(),
             Validator::NonEmpty if self.kind == Type::List => "non-empty list".into(),
+            Validator::Distinct | Validator::Aliases => "no item twice".into(),
+            Validator::NonNull => "not null".into(),
+            Validator::Name => "non-empty string without control characters".into(),
             Validator::NonEmpty => "non-empty string".into(),
             Validator::Regex => "valid regex".into(),
         }

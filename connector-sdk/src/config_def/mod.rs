@@ -4,12 +4,14 @@
 //! manifest as JSON), so that a worker can validate a config without executing anything of the plugin.
 //! [`ConfigDef::validate`] answers with Kafka's own messages; [`ConfigDef::parse`] gives a connector typed values.
 
+mod java_order;
 mod markdown;
 mod parse;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
+pub use java_order::hash_order;
 pub use parse::{FromConfig, Parsed};
 pub use validate::ConfigValue;
 
@@ -38,7 +40,7 @@ pub enum Type {
 }
 
 /// How much a key matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs)]
 pub enum Importance {
@@ -73,8 +75,18 @@ pub enum Validator {
     OneOf(Vec<String>),
     /// One of these, in any case.
     OneOfIgnoreCase(Vec<String>),
-    /// Not the empty text or list.
+    /// Not the empty text. For a list: there is an item, none is empty, and none stands twice.
     NonEmpty,
+    /// A list with an item, whatever it is.
+    NonEmptyList,
+    /// A list that may be empty; no item of it is empty, and none stands twice.
+    Distinct,
+    /// Anything but null.
+    NonNull,
+    /// Not empty and without control characters, or null.
+    Name,
+    /// A list of which no item stands twice: aliases.
+    Aliases,
     /// A regular expression that compiles.
     Regex,
 }
@@ -216,7 +228,35 @@ pub struct ConfigDef {
     pub keys: Vec<ConfigKey>,
 }
 
+impl ConfigKey {
+    /// The order in which Kafka shows keys that it sorts: by group, place in it, required ones, importance and name.
+    fn rank(&self, groups: &[&str]) -> (usize, i32, bool, Importance, &str) {
+        let group = self.group.as_deref();
+        let at = group.map_or(0, |group| groups.iter().position(|known| *known == group).map_or(0, |at| at + 1));
+        (at, self.order_in_group, self.default != DefaultValue::Required, self.importance, &self.name)
+    }
+}
+
 impl ConfigDef {
+    /// The headings, in the order of their first keys.
+    pub fn groups(&self) -> Vec<&str> {
+        let mut groups = Vec::new();
+        for group in self.keys.iter().filter_map(|key| key.group.as_deref()) {
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        groups
+    }
+
+    /// The keys as Kafka sorts them.
+    pub fn sorted(&self) -> Vec<&ConfigKey> {
+        let groups = self.groups();
+        let mut keys: Vec<&ConfigKey> = self.keys.iter().collect();
+        keys.sort_by(|a, b| a.rank(&groups).cmp(&b.rank(&groups)));
+        keys
+    }
+
     /// No keys yet.
     pub fn new() -> Self {
         Self::default()

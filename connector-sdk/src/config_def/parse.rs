@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{ConfigDef, ConfigKey, DefaultValue, Type, Validator};
+use super::{ConfigDef, ConfigKey, DefaultValue, Type, Validator, hash_order};
 use crate::config::Config;
 use crate::errors::{Error, Result};
 
@@ -85,6 +85,11 @@ pub(super) fn shown_double(value: f64) -> String {
 impl ConfigKey {
     /// The value in `config` or the default. A value that does not parse is null, and the errors say why, in Kafka's words.
     pub(super) fn evaluate(&self, config: &Config) -> (Value, Vec<String>) {
+        self.evaluate_as(config, &self.name)
+    }
+
+    /// The same, where the validator's messages call the key `short`: Kafka takes the prefix of embedded keys away there.
+    pub(super) fn evaluate_as(&self, config: &Config, short: &str) -> (Value, Vec<String>) {
         let mut errors = Vec::new();
         let mut parse = |text: &str| {
             Value::parse(self.kind, text).unwrap_or_else(|why| {
@@ -102,7 +107,7 @@ impl ConfigKey {
             }
         };
         // Kafka asks the validator also about the null that a bad value leaves, and shows both messages.
-        if let Some(error) = self.validator.as_ref().and_then(|validator| validator.check(self, &value)) {
+        if let Some(error) = self.validator.as_ref().and_then(|validator| validator.check(self, short, &value)) {
             errors.push(error);
         }
         (value, errors)
@@ -110,10 +115,12 @@ impl ConfigKey {
 }
 
 impl Validator {
-    fn check(&self, key: &ConfigKey, value: &Value) -> Option<String> {
-        let name = &key.name;
+    fn check(&self, key: &ConfigKey, name: &str, value: &Value) -> Option<String> {
         let invalid = |why: String| {
-            let shown = value.shown().unwrap_or_else(|| "null".into());
+            let shown = match value {
+                Value::List(items) => format!("[{}]", items.join(", ")),
+                other => other.shown().unwrap_or_else(|| "null".into()),
+            };
             Some(format!("Invalid value {shown} for configuration {name}: {why}"))
         };
         match (self, value) {
@@ -133,11 +140,8 @@ impl Validator {
                 }
             }
             (Self::OneOf(allowed), Value::List(items)) => {
-                if items.iter().enumerate().any(|(at, item)| items[..at].contains(item)) {
-                    return Some(format!("Configuration '{name}' values must not be duplicated."));
-                }
-                if items.iter().any(String::is_empty) {
-                    return Some(format!("Configuration '{name}' values must not be empty."));
+                if let Some(odd) = indistinct(name, items) {
+                    return Some(odd);
                 }
                 let odd = items.iter().find(|item| !allowed.contains(item))?;
                 let allowed = allowed.join(", ");
@@ -152,16 +156,32 @@ impl Validator {
                     Value::Text(text) if fits(text) => None,
                     _ => {
                         let allowed: Vec<_> = allowed.iter().map(|value| value.to_uppercase()).collect();
-                        invalid(format!("String must be one of (case insensitive): {}", allowed.join(", ")))
+                        let allowed = hash_order(allowed.iter().map(String::as_str)).join(", ");
+                        invalid(format!("String must be one of (case insensitive): {allowed}"))
                     }
                 }
             }
             (Self::NonEmpty, Value::Text(text) | Value::Password(text)) if text.is_empty() => {
                 invalid("String must be non-empty".into())
             }
+            (Self::NonEmpty | Self::Distinct, Value::Null) if key.kind == Type::List => {
+                Some(format!("Configuration '{name}' values must not be null."))
+            }
             (Self::NonEmpty, Value::List(items)) if items.is_empty() => {
                 Some(format!("Configuration '{name}' must not be empty. Valid values include: any non-empty value"))
             }
+            (Self::NonEmpty | Self::Distinct, Value::List(items)) => indistinct(name, items),
+            (Self::NonEmptyList, Value::Null) => invalid("Empty list".into()),
+            (Self::NonEmptyList, Value::List(items)) if items.is_empty() => invalid("Empty list".into()),
+            (Self::NonNull | Self::Aliases, Value::Null) => invalid("entry must be non null".into()),
+            (Self::Aliases, Value::List(items)) if repeated(items) => invalid("Duplicate alias provided.".into()),
+            (Self::Name, Value::Text(text)) if text.is_empty() => invalid("String may not be empty".into()),
+            (Self::Name, Value::Text(text)) => {
+                let odd: Vec<_> = text.chars().filter(|c| c.is_control()).map(|c| u32::from(c).to_string()).collect();
+                let why = "String may not contain control sequences but had the following ASCII chars: ";
+                if odd.is_empty() { None } else { invalid(format!("{why}{}", odd.join(", "))) }
+            }
+            (Self::Regex, Value::Null) => invalid("Invalid regex: there is none".into()),
             (Self::Regex, Value::Text(text)) => match regex::Regex::new(text) {
                 Ok(_) => None,
                 // The last line says what is wrong; the ones before draw where.
@@ -174,6 +194,19 @@ impl Validator {
             _ => None,
         }
     }
+}
+
+fn repeated(items: &[String]) -> bool {
+    items.iter().enumerate().any(|(at, item)| items[..at].contains(item))
+}
+
+/// What is wrong with a list whose items have to be different and not empty.
+fn indistinct(name: &str, items: &[String]) -> Option<String> {
+    if repeated(items) {
+        return Some(format!("Configuration '{name}' values must not be duplicated."));
+    }
+    let empty = items.iter().any(String::is_empty);
+    empty.then(|| format!("Configuration '{name}' values must not be empty."))
 }
 
 impl ConfigKey {

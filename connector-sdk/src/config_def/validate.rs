@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfigDef;
+use super::{ConfigDef, ConfigKey};
 use crate::config::Config;
 
 /// A key's value and what is wrong with it: Connect's `ConfigValueInfo`.
@@ -25,20 +25,7 @@ impl ConfigDef {
     /// Checks a config: one answer for each defined key, in the order of their definition. Keys that are not defined are
     /// not looked at.
     pub fn validate(&self, config: &Config) -> Vec<ConfigValue> {
-        let mut values: Vec<ConfigValue> = self
-            .keys
-            .iter()
-            .map(|key| {
-                let (value, errors) = key.evaluate(config);
-                ConfigValue {
-                    name: key.name.clone(),
-                    value: value.shown(),
-                    recommended_values: key.recommended.clone(),
-                    errors,
-                    visible: true,
-                }
-            })
-            .collect();
+        let mut values: Vec<ConfigValue> = self.keys.iter().map(|key| key.check(config, &key.name)).collect();
         for dependent in self.keys.iter().flat_map(|key| &key.dependents) {
             if !values.iter().any(|value| value.name == *dependent) {
                 values.push(ConfigValue {
@@ -51,6 +38,20 @@ impl ConfigDef {
             }
         }
         values
+    }
+}
+
+impl ConfigKey {
+    /// Checks one key. `short` is what messages of its validator call it: Kafka takes the prefix of embedded keys away there.
+    pub fn check(&self, config: &Config, short: &str) -> ConfigValue {
+        let (value, errors) = self.evaluate_as(config, short);
+        ConfigValue {
+            name: self.name.clone(),
+            value: value.shown(),
+            recommended_values: self.recommended.clone(),
+            errors,
+            visible: true,
+        }
     }
 }
 

@@ -61,16 +61,14 @@ impl SourceConfig {
                 ConfigKey::required(TOPIC, Type::String, Importance::High, "The topic that the lines go to.")
                     .validator(Validator::NonEmpty),
             )
-            .define(
-                ConfigKey::optional(
-                    BATCH_SIZE,
-                    Type::Int,
-                    &DEFAULT_BATCH_SIZE.to_string(),
-                    Importance::Low,
-                    "The most lines that one poll of the task hands over.",
-                )
-                .validator(Validator::Range { min: Some(1.0), max: None }),
-            )
+            // As in Connect, any number will do.
+            .define(ConfigKey::optional(
+                BATCH_SIZE,
+                Type::Int,
+                &DEFAULT_BATCH_SIZE.to_string(),
+                Importance::Low,
+                "The most lines that one poll of the task hands over; less than 1 counts as 1.",
+            ))
             .define(
                 ConfigKey::optional(
                     MAX_LINE_BYTES,
@@ -120,7 +118,7 @@ impl SourceConfig {
         Ok(Self {
             file: file(config),
             topic: values.get::<String>(TOPIC)?.into(),
-            batch_size: values.get(BATCH_SIZE)?,
+            batch_size: values.get::<i64>(BATCH_SIZE)?.max(1) as usize,
             max_line_bytes: values.get(MAX_LINE_BYTES)?,
             long_lines: match values.get::<String>(MAX_LINE_ACTION)?.as_str() {
                 "skip" => LongLines::Skip,

@@ -19,16 +19,19 @@ pub fn run(properties: Option<&Path>, connectors: &[PathBuf]) -> Result<ExitCode
     }
     let mut wrong = 0;
     for path in connectors {
-        let problems = match ConnectorFile::read(path) {
-            Err(error) => vec![error.to_string()],
+        let (problems, warnings) = match ConnectorFile::read(path) {
+            Err(error) => (vec![error.to_string()], Vec::new()),
             Ok(file) => match validator.validate(&file.config) {
-                Err(error) => vec![error.to_string()],
-                Ok(infos) => infos.problems(),
+                Err(error) => (vec![error.to_string()], Vec::new()),
+                Ok(infos) => (infos.problems(), infos.warnings),
             },
         };
         println!("{}: {}", path.display(), if problems.is_empty() { "valid" } else { "invalid" });
         for problem in &problems {
             println!("  {problem}");
+        }
+        for warning in &warnings {
+            println!("  warning: {}", warning.message);
         }
         wrong += usize::from(!problems.is_empty());
     }

@@ -14,10 +14,12 @@ use tributary_sdk::Config;
 
 use self::sources::Source;
 use super::ConfigError;
+use super::secrets::Secrets;
+use super::validation::ConfigValueInfo;
 
-/// `${provider:path:key}` or `${provider:key}`.
+/// `${provider:path:key}` or `${provider:key}`: Kafka's own expression. A path ends at its first colon.
 static REFERENCE: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\$\{([^}:]*):(?:([^}]*):)?([^}]*)\}").expect("a fixed expression"));
+    LazyLock::new(|| Regex::new(r"\$\{([^}]*?):(?:([^}]*?):)?([^}]*?)\}").expect("a fixed expression"));
 
 /// The config providers of a worker: `config.providers` and what belongs to it. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -45,30 +47,44 @@ impl Providers {
 
     /// The config with its secrets. Must not be stored, logged or shown. Reads files: not on an async thread.
     pub fn resolve(&self, config: &Config) -> Result<Config, ConfigError> {
-        if self.0.is_empty() {
-            return Ok(config.clone());
-        }
-        let mut read = BTreeMap::new();
+        Ok(self.resolve_all(config)?.0)
+    }
+
+    /// The same, and what has to be hidden wherever the config is used.
+    pub fn resolve_all(&self, config: &Config) -> Result<(Config, Secrets), ConfigError> {
+        let mut reading = Reading::of(self);
         let mut resolved = Config::default();
         for (key, value) in &config.0 {
-            resolved.set(key.clone(), self.text(key, value, &mut read)?);
+            resolved.set(key.clone(), reading.text(key, value)?);
         }
-        Ok(resolved)
+        Ok((resolved, Secrets::new(reading.found)))
+    }
+}
+
+/// References of one config being resolved: each place is read once.
+struct Reading<'a> {
+    providers: &'a Providers,
+    read: BTreeMap<(String, String), sources::Values>,
+    /// Values with the references that led to them.
+    found: Vec<(String, String)>,
+}
+
+impl<'a> Reading<'a> {
+    fn of(providers: &'a Providers) -> Self {
+        Self { providers, read: BTreeMap::new(), found: Vec::new() }
     }
 
     /// One value with its references replaced; `key` names it in errors.
-    fn text(
-        &self,
-        key: &str,
-        value: &str,
-        read: &mut BTreeMap<(String, String), sources::Values>,
-    ) -> Result<String, ConfigError> {
+    fn text(&mut self, key: &str, value: &str) -> Result<String, ConfigError> {
         let mut text = String::new();
         let mut end = 0;
+        if self.providers.0.is_empty() {
+            return Ok(value.to_owned());
+        }
         for found in REFERENCE.captures_iter(value) {
             let whole = found.get(0).expect("group 0 is the match");
             let part = |group| found.get(group).map_or("", |part| part.as_str());
-            let Some(source) = self.0.get(part(1)) else { continue };
+            let Some(source) = self.providers.0.get(part(1)) else { continue };
             let unresolved = |reason: String| {
                 ConfigError::Unresolved(format!(
                     "the reference {} in configuration {key} leads nowhere: {reason}",
@@ -76,18 +92,71 @@ impl Providers {
                 ))
             };
             let place = (part(1).to_owned(), part(2).to_owned());
-            let values = match read.entry(place) {
+            let values = match self.read.entry(place) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::btree_map::Entry::Vacant(entry) => {
                     entry.insert(source.read(part(2)).map_err(unresolved)?)
                 }
             };
+            let secret = values.get(part(3)).map_err(unresolved)?;
             text.push_str(&value[end..whole.start()]);
-            text.push_str(&values.get(part(3)).map_err(unresolved)?);
+            text.push_str(&secret);
+            self.found.push((secret, whole.as_str().to_owned()));
             end = whole.end();
         }
         text.push_str(&value[end..]);
         Ok(text)
+    }
+}
+
+/// A config as validation sees it: resolved as far as possible, and with what to show instead.
+#[derive(Debug)]
+pub struct Preview<'a> {
+    written: &'a Config,
+    /// With resolved values, where they could be had.
+    pub config: Config,
+    unresolved: BTreeMap<String, String>,
+    secrets: Secrets,
+    /// Whether there was somebody to ask.
+    asked: bool,
+}
+
+impl<'a> Preview<'a> {
+    /// Without providers nothing is resolved.
+    pub fn of(providers: Option<&Providers>, written: &'a Config) -> Self {
+        let nobody = Providers::default();
+        let mut reading = Reading::of(providers.unwrap_or(&nobody));
+        let mut config = written.clone();
+        let mut unresolved = BTreeMap::new();
+        for (key, value) in &written.0 {
+            match reading.text(key, value) {
+                Ok(text) => config.set(key.clone(), text),
+                Err(error) => _ = unresolved.insert(key.clone(), error.to_string()),
+            }
+        }
+        let secrets = Secrets::new(reading.found);
+        Self { written, config, unresolved, secrets, asked: providers.is_some() }
+    }
+
+    /// Whether every reference led somewhere.
+    pub fn is_whole(&self) -> bool {
+        self.unresolved.is_empty()
+    }
+
+    /// Shows a checked value as it is written, and no message with what a reference led to.
+    pub fn hide(&self, value: &mut ConfigValueInfo) {
+        for error in &mut value.errors {
+            *error = self.secrets.hide(error).into_owned();
+        }
+        let Some(written) = self.written.get(&value.name) else { return };
+        if let Some(error) = self.unresolved.get(&value.name) {
+            value.errors = vec![error.clone()];
+        } else if !self.asked && REFERENCE.is_match(written) {
+            value.errors.clear();
+        } else if self.config.get(&value.name) == Some(written) {
+            return;
+        }
+        value.value = Some(written.to_owned());
     }
 }
 
@@ -131,6 +200,7 @@ mod tests {
         let home = std::env::var("PATH").unwrap();
         assert_eq!(resolve(&env, "${env:PATH}"), Ok(home.clone()));
         assert_eq!(resolve(&env, "${env::PATH}"), Ok(home));
+        assert!(resolve(&env, "${env:a:PATH}").unwrap_err().contains("no path"));
         assert!(resolve(&env, "${env:TRIBUTARY_NOT_SET}").is_err());
     }
 
@@ -140,6 +210,58 @@ mod tests {
         for text in ["${topic}-${timestamp}", "${other:x}", "$", "${env", "a${}b"] {
             assert_eq!(resolve(&env, text), Ok(text.to_owned()));
         }
+    }
+
+    /// As `ConfigTransformer` of Kafka 4.3.1 splits them.
+    #[test]
+    fn odd_references() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s").display().to_string();
+        std::fs::write(&path, "a\\:b=colon\n=empty\nx=${file:y:z}\n").unwrap();
+        let file = [("config.providers", "file"), ("config.providers.file.class", "FileConfigProvider")];
+        let get = |text: String| resolve(&file, &text);
+        assert_eq!(get(format!("${{file:{path}:a:b}}")), Ok("colon".to_owned()), "a key may have a colon, a path none");
+        assert_eq!(get(format!("${{file:{path}:}}")), Ok("empty".to_owned()));
+        assert_eq!(
+            get(format!("<${{file:{path}:x}}>")),
+            Ok("<${file:y:z}>".to_owned()),
+            "values are not resolved again"
+        );
+        assert_eq!(
+            get(format!("${{${{file:{path}:x}}")),
+            Ok(format!("${{${{file:{path}:x}}")),
+            "the first brace counts"
+        );
+        assert_eq!(get(format!("$${{file:{path}:x}}}}")), Ok("$${file:y:z}}".to_owned()));
+        assert!(get("${file:x}".to_owned()).unwrap_err().contains("no path"));
+        assert!(get("${file::x}".to_owned()).unwrap_err().contains("no path"));
+    }
+
+    #[test]
+    fn a_preview_shows_what_is_written() {
+        let env = [("config.providers", "env"), ("config.providers.env.class", "EnvVarConfigProvider")];
+        let providers = Providers::new(&env.into_iter().collect()).unwrap();
+        let written: Config =
+            [("a", "${env:PATH}"), ("b", "${env:TRIBUTARY_NOT_SET}"), ("c", "x")].into_iter().collect();
+        let preview = Preview::of(Some(&providers), &written);
+        let path = std::env::var("PATH").unwrap();
+        assert_eq!(preview.config.get("a"), Some(path.as_str()));
+        assert!(!preview.is_whole());
+        let hidden = |name: &str, value: &str| {
+            let errors = vec![format!("Invalid value {value}")];
+            let mut info = ConfigValueInfo {
+                name: name.into(),
+                value: Some(value.into()),
+                recommended_values: vec![],
+                errors,
+                visible: true,
+            };
+            preview.hide(&mut info);
+            (info.value.unwrap(), info.errors)
+        };
+        assert_eq!(hidden("a", &path), ("${env:PATH}".to_owned(), vec!["Invalid value ${env:PATH}".to_owned()]));
+        assert!(hidden("b", "y").1[0].contains("leads nowhere"));
+        assert_eq!(hidden("c", "x").0, "x");
     }
 
     #[test]

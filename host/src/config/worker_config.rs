@@ -122,6 +122,12 @@ impl WorkerConfig {
         }
     }
 
+    /// Whether sources deliver exactly once: `exactly.once.source.support`.
+    pub fn exactly_once_source(&self) -> bool {
+        let support = self.properties.get("exactly.once.source.support");
+        support.is_some_and(|support| support.trim().eq_ignore_ascii_case("enabled"))
+    }
+
     /// `host:port` of this worker in statuses; `port` is the one that was bound.
     pub fn worker_id(&self, port: u16) -> String {
         let listener = &self.listeners[0];

@@ -14,6 +14,7 @@ mod loader;
 mod manifest;
 mod registry;
 mod version;
+mod version_range;
 
 pub use class::{ClassInfo, Kind, Location, PluginClass};
 pub use errors::PluginError;
@@ -22,3 +23,5 @@ pub use handle::{ConnectorHandle, SinkTaskHandle, SourceTaskHandle, TransformHan
 pub use listing::listing;
 pub use manifest::{MANIFEST_FILE, Manifest, ManifestClass};
 pub use registry::{Problem, Registry};
+pub use version::compare as compare_versions;
+pub use version_range::VersionRange;

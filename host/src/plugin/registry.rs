@@ -15,6 +15,7 @@ use super::errors::PluginError;
 use super::loader::Library;
 use super::manifest::{MANIFEST_FILE, Manifest};
 use super::version;
+use super::version_range::VersionRange;
 
 /// The known classes, and what was found unfit.
 #[derive(Debug, Default, Clone)]
@@ -151,7 +152,7 @@ impl Registry {
         &self.classes
     }
 
-    /// The source or sink connector that `connector.class` names; the newest, unless a version is asked for.
+    /// The source or sink connector that `connector.class` names; the newest, or the newest of a range of versions.
     pub fn connector(&self, name: &str, version: Option<&str>) -> Result<PluginClass, PluginError> {
         self.resolve("connector", name, version, |info| info.kind.is_connector())
     }
@@ -179,13 +180,15 @@ impl Registry {
             if candidates.len() > 1 {
                 return Err(PluginError::Ambiguous { name: name.to_owned(), candidates });
             }
-            if let Some(version) = version {
+            let range = VersionRange::parse(version).map_err(PluginError::UnknownClass)?;
+            if let Some(range) = range {
                 let known: Vec<&str> = found.iter().map(|class| class.info().version.as_str()).collect();
                 let known = known.join(", ");
-                found.retain(|class| class.info().version == version);
+                found.retain(|class| range.contains(&class.info().version));
                 if found.is_empty() && !known.is_empty() {
                     return Err(PluginError::UnknownClass(format!(
-                        "{what} {name} has no version {version}: there is {known}"
+                        "{what} {name} has no version {}: there is {known}",
+                        version.unwrap_or_default()
                     )));
                 }
             }

@@ -54,6 +54,12 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Body<T> {
 }
 
 impl ConfigMap {
+    /// The values, and the keys that are null.
+    pub fn into_parts(self) -> (Config, Vec<String>) {
+        let nulls = self.0.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.clone()).collect();
+        (self.into_config(), nulls)
+    }
+
     /// Without the nulls.
     pub fn into_config(self) -> Config {
         self.0.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()

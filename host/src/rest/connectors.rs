@@ -52,8 +52,9 @@ pub(super) async fn create(
     let config = request.config.ok_or_else(|| ApiError::bad_request("the request has no \"config\""))?;
     let initial_state =
         request.initial_state.as_deref().map(initial_state).transpose().map_err(ApiError::bad_request)?;
-    let config = named(&name, config.into_config())?;
-    validate(&api, &config).await?;
+    let (config, nulls) = config.into_parts();
+    let config = named(&name, config)?;
+    validate(&api, &config, nulls).await?;
     let operation = || format!("creating connector {name}");
     let created = api.within(operation, api.herder.create(&name, config, initial_state)).await?;
     Ok(created_answer(created, &headers))
@@ -78,8 +79,9 @@ pub(super) async fn put_config(
     headers: HeaderMap,
     Body(config): Body<ConfigMap>,
 ) -> Result<Response, ApiError> {
-    let config = named(&name, config.into_config())?;
-    validate(&api, &config).await?;
+    let (config, nulls) = config.into_parts();
+    let config = named(&name, config)?;
+    validate(&api, &config, nulls).await?;
     let created = api.within(|| format!("changing connector {name}"), api.herder.put(&name, config, None)).await?;
     Ok(created_answer(created, &headers))
 }
@@ -99,7 +101,7 @@ pub(super) async fn patch_config(
             }
         }
         let config = named(&name, config)?;
-        validate(&api, &config).await?;
+        validate(&api, &config, Vec::new()).await?;
         let work = async { Ok::<_, ApiError>(api.herder.put(&name, config, Some(Config::clone(&base))).await) };
         match api.within(|| format!("changing connector {name}"), work).await? {
             Ok(created) => return Ok(json(StatusCode::OK, &ConnectorInfo::from(&created.connector))),
@@ -172,11 +174,16 @@ fn named(name: &str, mut config: Config) -> Result<Config, ApiError> {
     }
 }
 
-/// Connect's 400 if the config has errors.
-async fn validate(api: &Arc<Api>, config: &Config) -> Result<(), ApiError> {
+/// Connect's 400 if the config has errors; what is odd about it is logged.
+async fn validate(api: &Arc<Api>, config: &Config, nulls: Vec<String>) -> Result<(), ApiError> {
     let (validator, config) = (api.validator.clone(), config.clone());
+    let name = config.get("name").unwrap_or_default().to_owned();
     let operation = || "validating the connector's configuration".to_owned();
-    let result = api.blocking(operation, move || validator.validate(&config).map_err(ApiError::from)).await?;
+    let check = move || validator.validate_with_nulls(&config, &nulls).map_err(ApiError::from);
+    let result = api.blocking(operation, check).await?;
+    for warning in &result.warnings {
+        tracing::warn!("connector {name}: {}", warning.message);
+    }
     match result.summary() {
         None => Ok(()),
         Some(message) => Err(ApiError::bad_request(message)),

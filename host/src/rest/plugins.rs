@@ -50,7 +50,7 @@ pub(super) async fn validate(
     Name(name): Name,
     Body(config): Body<ConfigMap>,
 ) -> Result<Response, ApiError> {
-    let config = config.into_config();
+    let (config, nulls) = config.into_parts();
     if let Some(class) = config.get("connector.class")
         && !without_suffix(class).ends_with(without_suffix(&name))
     {
@@ -60,7 +60,8 @@ pub(super) async fn validate(
     }
     let validator = api.validator.clone();
     let operation = || format!("validating the configuration of a {name}");
-    let infos = api.blocking(operation, move || validator.validate(&config).map_err(ApiError::from)).await?;
+    let infos =
+        api.blocking(operation, move || validator.validate_with_nulls(&config, &nulls).map_err(ApiError::from)).await?;
     Ok(json(StatusCode::OK, &infos))
 }
 

@@ -4,11 +4,12 @@
 //! may neither produce nor commit, whenever it comes back).
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::error_counters::ErrorCounters;
 use super::lease::Lease;
+use crate::config::Secrets;
 use crate::plugin::handle::Canceller;
 use crate::worker::TaskProgress;
 
@@ -37,6 +38,7 @@ pub struct TaskControl {
     fenced: AtomicBool,
     commit_requested: AtomicBool,
     lease: Lease,
+    secrets: OnceLock<Secrets>,
     /// What the task has done.
     pub counters: Counters,
 }
@@ -53,6 +55,17 @@ impl TaskControl {
     pub fn with_lease(mut self, lease: Lease) -> Self {
         self.lease = lease;
         self
+    }
+
+    /// What no message of the task may show; told once, when its config is resolved.
+    pub fn set_secrets(&self, secrets: Secrets) {
+        _ = self.secrets.set(secrets);
+    }
+
+    /// What no message of the task may show.
+    pub fn secrets(&self) -> &Secrets {
+        static NONE: LazyLock<Secrets> = LazyLock::new(Secrets::default);
+        self.secrets.get().unwrap_or(&NONE)
     }
 
     /// What interrupts the plugin's current call; called at once if the task is already stopping.

@@ -21,6 +21,7 @@ use super::polled::source_context;
 use super::queue::{Popped, Queue, Weight};
 use super::rows;
 use super::services::InstanceServices;
+use super::topic_creator::TopicCreator;
 use crate::log::{Completion, LogError, LogProducer, LogRecords};
 
 /// A polled batch after transforms and converters: what is to be produced before its position may be stored.
@@ -90,6 +91,8 @@ pub struct DeliverySettings {
     pub flush_timeout: Duration,
     /// Told of each topic written to.
     pub topic_used: TopicUsed,
+    /// Makes topics before they are written to; `None`: nobody does, or the cluster itself.
+    pub topics: Option<Arc<TopicCreator>>,
 }
 
 /// The delivery side of a source task.
@@ -224,6 +227,11 @@ impl Delivering<'_> {
         self.in_flight.insert(token, Open { epoch: outbound.epoch, unfinished: 1 });
         for part in outbound.parts {
             if !self.topics.contains(&part.topic) {
+                if let Some(creator) = &self.settings.topics
+                    && !creator.ensure(&part.topic, self.control)?
+                {
+                    return Ok(());
+                }
                 self.topics.insert(part.topic.clone());
                 (self.settings.topic_used)(&part.topic);
             }

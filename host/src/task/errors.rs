@@ -2,6 +2,7 @@
 
 use tributary_sdk::Error;
 
+use crate::config::Secrets;
 use crate::log::LogError;
 
 /// The end of a task: what users read in status.
@@ -28,6 +29,12 @@ impl TaskError {
             },
             other => Self::new(format!("{call} failed: {other}")),
         }
+    }
+
+    /// The same without secrets.
+    pub fn without(self, secrets: &Secrets) -> Self {
+        let hide = |text: String| secrets.hide(&text).into_owned();
+        Self { message: hide(self.message), trace: self.trace.map(hide) }
     }
 
     /// The `trace` of Connect's status.

@@ -26,6 +26,7 @@ pub mod services;
 pub mod sink_task;
 pub mod source_task;
 pub mod staged_state;
+pub mod topic_creator;
 
 #[cfg(test)]
 mod tests;

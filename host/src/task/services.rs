@@ -102,7 +102,9 @@ impl Services for InstanceServices {
 
     fn log(&self, level: Level, message: &str, fields: &str) {
         let (connector, task) = (self.connector.as_str(), self.task);
-        let fields = (!fields.is_empty()).then_some(fields);
+        let secrets = self.control.secrets();
+        let (message, fields) = (secrets.hide(message), secrets.hide(fields));
+        let fields = (!fields.is_empty()).then_some(&*fields);
         macro_rules! event {
             ($level:ident) => {
                 tracing::event!(target: "plugin", tracing::Level::$level, connector, task, fields, "{message}")

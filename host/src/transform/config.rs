@@ -27,7 +27,9 @@ impl<'a> Settings<'a> {
             }
             let bad = |what: String| Err(invalid(&key.name, value, what));
             match &key.validator {
-                Some(Validator::NonEmpty) if value.is_empty() => return bad("String must be non-empty".to_owned()),
+                Some(Validator::NonEmpty | Validator::NonEmptyList) if value.is_empty() => {
+                    return bad("String must be non-empty".to_owned());
+                }
                 Some(Validator::OneOf(known)) if !known.iter().any(|known| known == value) => {
                     return bad(format!("String must be one of: {}", known.join(", ")));
                 }

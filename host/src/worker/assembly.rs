@@ -6,8 +6,9 @@ use std::time::Duration;
 use tributary_sdk::{Config, Error};
 
 use super::environment::Environment;
+use super::guarded::Guarded;
 use super::{State, TaskSpec, WorkerEvent};
-use crate::config::{ClientKind, client_settings};
+use crate::config::{ClientKind, TopicCreation, client_settings};
 use crate::converter::{self, ClassKind, Converter, HeaderConverter};
 use crate::log::{ClientSettings, NewTopic, Subscription};
 use crate::plugin::{Kind, TransformHandle};
@@ -22,6 +23,7 @@ use crate::task::outbound_converter::OutboundConverter;
 use crate::task::queue::Bounds;
 use crate::task::services::InstanceServices;
 use crate::task::source_task::Report;
+use crate::task::topic_creator::TopicCreator;
 use crate::task::{ConsumeSettings, RetryingTransform, SinkTask, SourceTask};
 use crate::transform::TransformChain;
 
@@ -45,8 +47,8 @@ pub struct Assembly<'a> {
 impl Assembly<'_> {
     /// Builds and runs the task; returns when it has ended.
     pub fn run(&self) -> Result<(), TaskError> {
-        let connector_config = self.environment.resolve(&self.spec.connector_config)?;
-        let task_config = self.environment.resolve(&self.spec.task_config)?;
+        let configs = [&self.spec.connector_config, &self.spec.task_config];
+        let [connector_config, task_config] = self.environment.resolve(configs, self.control)?;
         match self.environment.class(&connector_config)?.info().kind {
             Kind::Source => self.source(&connector_config, task_config)?.run(),
             Kind::Sink => self.sink(&connector_config, task_config)?.run(),
@@ -61,7 +63,10 @@ impl Assembly<'_> {
         let dead_letters = self.dead_letters(config, Kind::Source)?;
         Ok(SourceTask {
             name: self.spec.id.to_string(),
-            handle: handle.map_err(|error| TaskError::of_call("create", error))?,
+            handle: Box::new(Guarded::new(
+                handle.map_err(|error| TaskError::of_call("create", error))?,
+                self.control.clone(),
+            )),
             config: task_config,
             converter: OutboundConverter {
                 converters: self.converters(config)?,
@@ -78,6 +83,7 @@ impl Assembly<'_> {
                 commit_interval: worker.offset_flush_interval,
                 flush_timeout: worker.offset_flush_timeout,
                 topic_used: self.topic_used(),
+                topics: self.topic_creator(config)?,
             },
             report: self.report(),
         })
@@ -98,7 +104,7 @@ impl Assembly<'_> {
         }
         Ok(SinkTask {
             name: self.spec.id.to_string(),
-            handle,
+            handle: Box::new(Guarded::new(handle, self.control.clone())),
             config: task_config,
             converter: InboundConverter { converters: self.converters(config)?, chain: self.chain(config, &services)? },
             errors: checked(ErrorPolicy::from_config(config))?,
@@ -142,7 +148,8 @@ impl Assembly<'_> {
         };
         let mut resolve = move |name: &str| {
             let class = registry.transform(name, None).map_err(|error| Error::failed(error.to_string()))?;
-            let inner = class.transform(services.clone())?;
+            let inner: Box<dyn TransformHandle> = class.transform(services.clone())?;
+            let inner = Box::new(Guarded::new(inner, services.control.clone()));
             let retrying = RetryingTransform { inner, class: name.to_owned(), errors: errors.clone() };
             Ok(Box::new(retrying) as Box<dyn TransformHandle>)
         };
@@ -218,6 +225,19 @@ impl Assembly<'_> {
             refused: None,
             waited: false,
         }))
+    }
+
+    /// What makes the connector's topics; nothing where neither its config nor the worker's wants it.
+    fn topic_creator(&self, config: &Config) -> Result<Option<Arc<TopicCreator>>, TaskError> {
+        if !self.environment.config.topic_creation {
+            return Ok(None);
+        }
+        let joined = |errors: Vec<(String, String)>| {
+            TaskError::new(errors.into_iter().map(|(_, message)| message).collect::<Vec<_>>().join("; "))
+        };
+        let Some(groups) = TopicCreation::new(config).map_err(joined)? else { return Ok(None) };
+        let client = self.client(ClientKind::Admin, config)?;
+        Ok(Some(Arc::new(TopicCreator { log: self.environment.log.clone(), client, groups })))
     }
 
     fn topic_used(&self) -> TopicUsed {

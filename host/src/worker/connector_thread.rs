@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use tributary_sdk::Config;
+
 use super::environment::Environment;
 use super::latch::Latch;
 use super::{ConnectorSpec, State, WorkerEvent};
@@ -96,6 +98,7 @@ impl Running {
             Ok(Err(error)) => error,
             Err(_) => TaskError::new("the worker panicked on the connector's thread; this is a bug of the worker"),
         };
+        let error = error.without(self.control.secrets());
         tracing::error!("connector {} failed: {}", self.name, error.message);
         self.report(State::Failed, Some(error.to_trace()));
         // A failed connector answers nothing until it is stopped.
@@ -104,7 +107,7 @@ impl Running {
 
     fn serve(&mut self, spec: &ConnectorSpec, commands: &Receiver<Command>) -> Result<(), TaskError> {
         let environment = self.environment.clone();
-        let config = environment.resolve(&spec.config)?;
+        let [config] = environment.resolve([&spec.config], &self.control)?;
         let mut services = InstanceServices::new(
             &self.name,
             None,
@@ -115,7 +118,7 @@ impl Running {
         let ask = self.commands.clone();
         let tasks_max = environment.tasks_max(&config)?;
         services.reconfigure = Some(Box::new(move || _ = ask.send(Command::TaskConfigs(tasks_max))));
-        let mut handle = environment.create_connector(&config, Arc::new(services))?;
+        let mut handle = environment.create_connector(&config, Arc::new(services), &self.control)?;
         self.control.set_canceller(handle.canceller());
         // A paused connector is started when it is resumed, as in Kafka Connect; so it divides no work before.
         let mut started = false;
@@ -130,12 +133,12 @@ impl Running {
                 call("start", handle.start(&config))?;
                 started = true;
                 self.report(State::Running, None);
-                self.task_configs(&mut *handle, tasks_max)?;
+                self.task_configs(&mut *handle, tasks_max, &spec.config)?;
             }
             let Ok(command) = commands.recv() else { break };
             match command {
                 Command::TaskConfigs(max_tasks) if started && max_tasks > 0 => {
-                    self.task_configs(&mut *handle, max_tasks)?
+                    self.task_configs(&mut *handle, max_tasks, &spec.config)?
                 }
                 Command::TaskConfigs(_) => {}
                 Command::Target(target) if target != self.target => {
@@ -154,7 +157,12 @@ impl Running {
         if started { call("stop", handle.stop()) } else { Ok(()) }
     }
 
-    fn task_configs(&self, handle: &mut dyn ConnectorHandle, max_tasks: usize) -> Result<(), TaskError> {
+    fn task_configs(
+        &self,
+        handle: &mut dyn ConnectorHandle,
+        max_tasks: usize,
+        written: &Config,
+    ) -> Result<(), TaskError> {
         let configs = call("task_configs", handle.task_configs(max_tasks))?;
         if configs.len() > max_tasks {
             return Err(TaskError::new(format!(
@@ -163,8 +171,24 @@ impl Running {
                 configs.len()
             )));
         }
+        let configs = configs.into_iter().map(|config| self.unresolved(config, written)).collect();
         self.send(WorkerEvent::TaskConfigs { name: self.name.clone(), configs });
         Ok(())
+    }
+
+    /// A task config as it may be stored: what the connector passes on of its own config is as it was written there, and
+    /// secrets elsewhere are references again. The task resolves them.
+    fn unresolved(&self, config: Config, written: &Config) -> Config {
+        let secrets = self.control.secrets();
+        let reference = |key: &str| written.get(key).filter(|text| secrets.resolves_to_other(text));
+        let text = |(key, value): (String, String)| match reference(&key) {
+            Some(reference) => (key, reference.to_owned()),
+            None => {
+                let value = secrets.unresolve(&value);
+                (key, value)
+            }
+        };
+        config.0.into_iter().map(text).collect()
     }
 
     fn report(&self, state: State, trace: Option<String>) {

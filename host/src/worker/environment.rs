@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use tributary_sdk::{Config, Services};
+use tributary_sdk::{Config, ConfigDef, Services};
 
 use super::WorkerEvent;
-use crate::config::WorkerConfig;
+use super::guarded::Guarded;
+use super::passwords::passwords;
+use crate::config::{ConfigError, Secrets, WorkerConfig};
 use crate::herder::EventSink;
 use crate::log::Log;
 use crate::plugin::{ConnectorHandle, PluginClass, Registry};
 use crate::storage::{OffsetStore, StateStore};
 use crate::task::Lease;
+use crate::task::control::TaskControl;
 use crate::task::errors::TaskError;
 
 /// Shared by everything that the worker runs.
@@ -32,9 +35,30 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// A config with its secrets. Must not be stored, logged or shown.
-    pub fn resolve(&self, config: &Config) -> Result<Config, TaskError> {
-        self.config.providers.resolve(config).map_err(|error| TaskError::new(error.to_string()))
+    /// Configs with their secrets. Must not be stored, logged or shown; `control` learns what has to be hidden.
+    pub fn resolve<const N: usize>(
+        &self,
+        configs: [&Config; N],
+        control: &TaskControl,
+    ) -> Result<[Config; N], TaskError> {
+        let failed = |error: ConfigError| TaskError::new(error.to_string());
+        let mut secrets = Secrets::default();
+        let mut hidden = Vec::new();
+        let mut resolved = Vec::new();
+        for config in configs {
+            let (config, found) = self.config.providers.resolve_all(config).map_err(failed)?;
+            let class = self.class(&config).ok();
+            let def = class.as_ref().map(|class| class.info().config_def.clone()).unwrap_or_default();
+            hidden.extend(passwords(&config, &def));
+            secrets = secrets.and(found.pairs());
+            resolved.push(config);
+        }
+        // The worker's own client settings are in messages of its clients.
+        if let Ok((worker, _)) = self.config.providers.resolve_all(&self.config.properties) {
+            hidden.extend(passwords(&worker, &ConfigDef::new()));
+        }
+        control.set_secrets(secrets.and_passwords(hidden));
+        resolved.try_into().map_err(|_| TaskError::new("a config was lost; this is a bug of the worker"))
     }
 
     /// The connector's class.
@@ -50,8 +74,10 @@ impl Environment {
         &self,
         config: &Config,
         services: Arc<dyn Services>,
+        control: &Arc<TaskControl>,
     ) -> Result<Box<dyn ConnectorHandle>, TaskError> {
-        self.class(config)?.connector(services).map_err(|error| TaskError::of_call("create", error))
+        let handle = self.class(config)?.connector(services).map_err(|error| TaskError::of_call("create", error))?;
+        Ok(Box::new(Guarded::new(handle, control.clone())))
     }
 
     /// `tasks.max`.

@@ -6,8 +6,10 @@
 mod assembly;
 mod connector_thread;
 mod environment;
+mod guarded;
 mod latch;
 mod offsets;
+mod passwords;
 mod sink_offsets;
 mod task_thread;
 mod types;

@@ -12,6 +12,7 @@ use tributary_sdk::{Config, Error};
 
 use super::environment::Environment;
 use super::sink_offsets::{self, SinkGroup};
+use crate::config::Secrets;
 use crate::herder::{ConnectorView, PluginKind};
 use crate::plugin::ConnectorHandle;
 use crate::task::control::TaskControl;
@@ -47,6 +48,16 @@ pub enum OffsetsError {
     Failed(String),
 }
 
+impl OffsetsError {
+    /// The same without secrets: a connector may answer with what it was configured with.
+    fn without(self, secrets: &Secrets) -> Self {
+        match self {
+            Self::Refused(message) => Self::Refused(secrets.hide(&message).into_owned()),
+            Self::Failed(message) => Self::Failed(secrets.hide(&message).into_owned()),
+        }
+    }
+}
+
 /// Reads and changes offsets of connectors. Every call blocks.
 pub trait ConnectorOffsets: Send + Sync {
     /// The offsets of a connector.
@@ -65,7 +76,7 @@ impl ConnectorOffsets for StoredOffsets {
         let name = &connector.name;
         match connector.kind {
             Some(PluginKind::Sink) => {
-                let config = self.resolve(connector)?;
+                let config = self.resolve(connector, &TaskControl::default())?;
                 SinkGroup::new(&self.environment, name, &config)?.list()
             }
             // One whose class is gone can only have been a source if there is something.
@@ -83,8 +94,9 @@ impl ConnectorOffsets for StoredOffsets {
     }
 
     fn change(&self, connector: &ConnectorView, change: OffsetChange) -> Result<bool, OffsetsError> {
-        let config = self.resolve(connector)?;
-        match connector.kind {
+        let secrets = TaskControl::default();
+        let config = self.resolve(connector, &secrets)?;
+        let changed = match connector.kind {
             Some(PluginKind::Source) => self.change_source(&connector.name, &config, change),
             Some(PluginKind::Sink) => self.change_sink(&connector.name, &config, change),
             _ => Err(OffsetsError::Failed(format!(
@@ -92,7 +104,8 @@ impl ConnectorOffsets for StoredOffsets {
                 connector.name,
                 config.get("connector.class").unwrap_or_default()
             ))),
-        }
+        };
+        changed.map_err(|error| error.without(secrets.secrets()))
     }
 }
 
@@ -174,7 +187,7 @@ impl StoredOffsets {
                 environment.offsets.clone(),
                 environment.state.clone(),
             );
-            let mut connector = environment.create_connector(&config, Arc::new(services))?;
+            let mut connector = environment.create_connector(&config, Arc::new(services), &stop)?;
             stop.set_canceller(connector.canceller());
             Ok(question(&mut *connector))
         };
@@ -202,13 +215,14 @@ impl StoredOffsets {
         }
     }
 
-    fn resolve(&self, connector: &ConnectorView) -> Result<Config, OffsetsError> {
-        self.environment.resolve(&connector.config).map_err(|error| {
+    fn resolve(&self, connector: &ConnectorView, control: &TaskControl) -> Result<Config, OffsetsError> {
+        let resolved = self.environment.resolve([&*connector.config], control).map_err(|error| {
             OffsetsError::Failed(format!(
                 "cannot read the configuration of connector {}: {}",
                 connector.name, error.message
             ))
-        })
+        });
+        resolved.map(|[config]| config)
     }
 }
 

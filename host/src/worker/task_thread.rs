@@ -70,6 +70,7 @@ fn run(environment: &Arc<Environment>, control: &Arc<TaskControl>, spec: TaskSpe
     match outcome {
         Ok(()) => tracing::info!("task {id} stopped"),
         Err(error) => {
+            let error = error.without(control.secrets());
             tracing::error!("task {id} failed: {}", error.message);
             if !control.fenced() {
                 failed(environment, id, &error);

@@ -48,6 +48,11 @@ impl Source {
     /// What lies behind `path`. Errors show no contents.
     pub fn read(&self, path: &str) -> Result<Values, String> {
         match self {
+            Self::File(_) | Self::Directory(_) if path.is_empty() => {
+                Err("it has no path; write ${provider:path:key}".to_owned())
+            }
+            // Kafka's provider takes none either.
+            Self::Env(_) if !path.is_empty() => Err(format!("environment variables have no path, and it has {path:?}")),
             Self::File(allowed) => {
                 let path = allowed.check(path)?;
                 let unreadable = |reason: &dyn std::fmt::Display| format!("cannot read {}: {reason}", path.display());

@@ -1,7 +1,8 @@
 //! The keys that every connector has, whatever its class: names, types, defaults and headings are Kafka Connect's.
 
-use tributary_sdk::config_def::{ConfigDef, ConfigKey, DefaultValue, Importance, Type, Validator, Width};
+use tributary_sdk::config_def::{ConfigDef, ConfigKey, Importance, Type, Validator, Width};
 
+use super::converters;
 use crate::herder::{PluginKind, restart_config_def};
 
 /// The worker's defaults that show in a connector's keys.
@@ -15,57 +16,87 @@ pub struct WorkerDefaults {
     pub header_converter: Option<String>,
 }
 
-const COMMON: &str = "Common";
+pub(super) const COMMON: &str = "Common";
 const ERRORS: &str = "Error Handling";
 
 /// The keys of a source or a sink beside its own.
-pub fn framework_def(kind: PluginKind, defaults: &WorkerDefaults) -> ConfigDef {
-    let def = common(defaults).extend(errors());
-    let def = if kind == PluginKind::Sink { def.extend(sink()) } else { def.extend(source()) };
-    def.extend(restart_config_def())
+pub fn framework_def(kind: PluginKind) -> ConfigDef {
+    let def = base_def();
+    if kind == PluginKind::Sink { def.extend(sink()) } else { def.extend(source()) }
 }
 
-fn common(defaults: &WorkerDefaults) -> ConfigDef {
-    let converter = |name, default: &Option<String>, what: &str, order, label| {
-        let documentation = format!("Converter class for {what}; the worker's if it is not set.");
-        let mut key = ConfigKey::nullable(name, Type::Class, Importance::Low, &documentation);
-        if let Some(default) = default {
-            key.default = DefaultValue::Value(default.clone());
-        }
-        key.ui(COMMON, order, Width::Short, label)
-    };
+/// The keys that sources and sinks share.
+pub(super) fn base_def() -> ConfigDef {
+    common().extend(errors())
+}
+
+/// Keys that Kafka Connect does not have; they stand after all of its.
+pub fn added_def() -> ConfigDef {
+    restart_config_def()
+}
+
+fn common() -> ConfigDef {
     let choices = |values: &[&str]| Validator::OneOf(values.iter().map(|&value| value.to_owned()).collect());
-    ConfigDef::new()
+    let keys = ConfigDef::new()
         .define(
-            ConfigKey::required("name", Type::String, Importance::High, "The connector's name, the only one of the kind in the worker or cluster.")
-                .ui(COMMON, 1, Width::Medium, "Connector name"),
+            ConfigKey::required(
+                "name",
+                Type::String,
+                Importance::High,
+                "The connector's name, the only one of the kind in the worker or cluster.",
+            )
+            .validator(Validator::Name)
+            .ui(COMMON, 1, Width::Medium, "Connector name"),
         )
         .define(
-            ConfigKey::required("connector.class", Type::String, Importance::High, "The connector's class: its full name, or a short one such as FileStreamSink.")
-                .ui(COMMON, 2, Width::Long, "Connector class"),
+            ConfigKey::required(
+                "connector.class",
+                Type::String,
+                Importance::High,
+                "The connector's class: its full name, or a short one such as FileStreamSink.",
+            )
+            .ui(COMMON, 2, Width::Long, "Connector class"),
         )
         .define(
-            ConfigKey::nullable("connector.plugin.version", Type::String, Importance::Medium, "Version of the connector; the newest if it is not set.")
-                .ui(COMMON, 3, Width::Medium, "Connector version"),
+            ConfigKey::nullable(
+                "connector.plugin.version",
+                Type::String,
+                Importance::Medium,
+                "Version of the connector; the newest if it is not set.",
+            )
+            .ui(COMMON, 3, Width::Medium, "Connector version"),
         )
         .define(
-            ConfigKey::optional("tasks.max", Type::Int, "1", Importance::High, "How many tasks the connector may have.")
-                .validator(Validator::at_least(1))
-                .ui(COMMON, 4, Width::Short, "Tasks max"),
+            ConfigKey::optional(
+                "tasks.max",
+                Type::Int,
+                "1",
+                Importance::High,
+                "How many tasks the connector may have.",
+            )
+            .validator(Validator::at_least(1))
+            .ui(COMMON, 4, Width::Short, "Tasks max"),
         )
         .define(
-            ConfigKey::optional("tasks.max.enforce", Type::Boolean, "true", Importance::Low, "Whether a connector that asks for more tasks than tasks.max fails.")
-                .ui(COMMON, 5, Width::Short, "Enforce tasks max"),
-        )
-        .define(converter("key.converter", &defaults.key_converter, "record keys", 6, "Key converter class"))
-        .define(converter("value.converter", &defaults.value_converter, "record values", 8, "Value converter class"))
-        .define(converter("header.converter", &defaults.header_converter, "header values", 10, "Header converter class"))
+            ConfigKey::optional(
+                "tasks.max.enforce",
+                Type::Boolean,
+                "true",
+                Importance::Low,
+                "Whether a connector that asks for more tasks than tasks.max fails.",
+            )
+            .ui(COMMON, 5, Width::Short, "Enforce tasks max"),
+        );
+    converters::definitions()
+        .fold(keys, ConfigDef::define)
         .define(
             ConfigKey::optional("transforms", Type::List, "", Importance::Low, "Aliases of the transforms that records pass, in this order.")
+                .validator(Validator::Aliases)
                 .ui("Transforms", 12, Width::Long, "Transforms"),
         )
         .define(
             ConfigKey::optional("predicates", Type::List, "", Importance::Low, "Aliases of the predicates that transforms refer to.")
+                .validator(Validator::Aliases)
                 .ui("Predicates", 13, Width::Long, "Predicates"),
         )
         .define(
@@ -101,12 +132,9 @@ fn sink() -> ConfigDef {
     };
     ConfigDef::new()
         .define(
-            ConfigKey::optional("topics", Type::List, "", Importance::High, "Topics to read, separated by commas.").ui(
-                COMMON,
-                4,
-                Width::Long,
-                "Topics",
-            ),
+            ConfigKey::optional("topics", Type::List, "", Importance::High, "Topics to read, separated by commas.")
+                .validator(Validator::Distinct)
+                .ui(COMMON, 4, Width::Long, "Topics"),
         )
         .define(
             ConfigKey::optional(
@@ -152,6 +180,7 @@ fn source() -> ConfigDef {
     ConfigDef::new()
         .define(
             ConfigKey::optional("topic.creation.groups", Type::List, "", Importance::Low, "Groups of settings for topics that the connector creates.")
+                .validator(Validator::Aliases)
                 .ui("Topic Creation", 1, Width::Long, "Topic Creation Groups"),
         )
         .define(

@@ -15,6 +15,18 @@ pub struct ConfigInfos {
     pub groups: Vec<String>,
     /// Every key.
     pub configs: Vec<ConfigInfo>,
+    /// What is odd without being wrong; left out where nothing is. Kafka Connect has no such field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<ConfigWarning>,
+}
+
+/// Something odd about a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ConfigWarning {
+    /// The key.
+    pub name: String,
+    /// What is odd, and what may have been meant.
+    pub message: String,
 }
 
 /// A key with its value.
@@ -93,6 +105,13 @@ impl From<&ConfigKey> for ConfigKeyInfo {
             display_name: key.display_name.clone(),
             dependents: key.dependents.clone(),
         }
+    }
+}
+
+impl ConfigValueInfo {
+    /// A value whose key nobody defines.
+    pub(super) fn bare(name: &str, value: Option<String>, errors: Vec<String>) -> Self {
+        Self { name: name.to_owned(), value, recommended_values: Vec::new(), errors, visible: true }
     }
 }
 

@@ -1,52 +1,81 @@
-//! Checks connector configs, without side effects: Kafka Connect's answers, error counts and messages.
+//! Checks connector configs, without side effects: Kafka Connect's answers, error counts and messages, in its order.
 //!
-//! Values are checked as they are written: where one has a reference (`${file:…}`) only its presence is checked, and nothing
-//! is resolved, because the answer shows values.
+//! Values are checked as they are after their references (`${file:…}`) are resolved, and shown as they are written: no
+//! answer has a resolved value, nor has a message. A reference that leads nowhere is an error of its key. Where there are no
+//! providers to ask, as in the command line without a worker's properties, a value with a reference counts as right.
+//!
+//! | File | What |
+//! |---|---|
+//! | `framework` | the keys that every connector has |
+//! | `classes`, `converters`, `nested` | classes that a config names, and their keys |
+//! | `overrides` | client settings |
+//! | `rules`, `custom` | what a definition cannot say |
+//! | `warnings` | keys that nobody knows |
+//! | `checked`, `infos` | the answer, under way and as it is sent |
 
+mod checked;
+mod classes;
+mod converters;
+mod custom;
 mod framework;
 mod infos;
 mod nested;
+mod overrides;
 mod rules;
+mod warnings;
 
 use std::sync::Arc;
 
 use tributary_sdk::Config;
 use tributary_sdk::config_def::{ConfigDef, ConfigKey, DefaultValue};
 
-use super::OverridePolicy;
-use crate::herder::{HerderError, PluginCatalog, PluginClass, TaskRunner};
+use self::checked::Checked;
+use super::providers::{Preview, Providers};
+use super::{OverridePolicy, TopicCreation, WorkerConfig};
+use crate::herder::{HerderError, PluginCatalog, PluginClass, PluginKind, TaskRunner};
+use crate::plugin::VersionRange;
 
-pub use framework::{WorkerDefaults, framework_def};
-pub use infos::{ConfigInfo, ConfigInfos, ConfigKeyInfo, ConfigValueInfo};
+pub use framework::{WorkerDefaults, added_def, framework_def};
+pub use infos::{ConfigInfo, ConfigInfos, ConfigKeyInfo, ConfigValueInfo, ConfigWarning};
 
 /// Checks connector configs.
 pub struct Validator {
     plugins: Arc<dyn PluginCatalog>,
-    defaults: WorkerDefaults,
-    policy: OverridePolicy,
+    worker: WorkerSide,
     checks: Option<Arc<dyn TaskRunner>>,
 }
 
-/// A config under way to its answer.
-struct Checked<'a> {
-    config: &'a Config,
-    entries: Vec<(Option<ConfigKey>, ConfigValueInfo)>,
+/// What a worker's properties have to do with connectors' configs.
+#[derive(Default)]
+struct WorkerSide {
+    defaults: WorkerDefaults,
+    policy: Option<OverridePolicy>,
+    providers: Option<Providers>,
+    group_id: Option<String>,
+    exactly_once: bool,
+    ignores_topic_creation: bool,
 }
 
 impl Validator {
     /// A validator of configs for these plugins, on a worker that sets nothing.
     pub fn new(plugins: Arc<dyn PluginCatalog>) -> Self {
-        Self { plugins, defaults: WorkerDefaults::default(), policy: OverridePolicy::All, checks: None }
+        Self { plugins, worker: WorkerSide::default(), checks: None }
     }
 
-    /// With the defaults and the override policy of a worker.
-    pub fn on_worker(mut self, worker: &super::WorkerConfig) -> Self {
-        self.defaults = WorkerDefaults {
-            key_converter: Some(worker.key_converter.clone()),
-            value_converter: Some(worker.value_converter.clone()),
-            header_converter: Some(worker.header_converter.clone()),
+    /// With the defaults, the providers and the override policy of a worker.
+    pub fn on_worker(mut self, worker: &WorkerConfig) -> Self {
+        self.worker = WorkerSide {
+            defaults: WorkerDefaults {
+                key_converter: Some(worker.key_converter.clone()),
+                value_converter: Some(worker.value_converter.clone()),
+                header_converter: Some(worker.header_converter.clone()),
+            },
+            policy: Some(worker.override_policy.clone()),
+            providers: Some(worker.providers.clone()),
+            group_id: worker.group_id.clone(),
+            exactly_once: worker.exactly_once_source(),
+            ignores_topic_creation: !worker.topic_creation,
         };
-        self.policy = worker.override_policy.clone();
         self
     }
 
@@ -57,32 +86,103 @@ impl Validator {
     }
 
     /// Every key of the config with its value and errors. `Err` if there is no such class. Waits for the connector's own
-    /// checks if there are any, within their deadline.
+    /// checks if there are any, within their deadline. Reads files of config providers: not on an async thread.
     pub fn validate(&self, config: &Config) -> Result<ConfigInfos, HerderError> {
+        self.validate_with_nulls(config, &[])
+    }
+
+    /// The same for a config in which some keys are null.
+    pub fn validate_with_nulls(&self, written: &Config, nulls: &[String]) -> Result<ConfigInfos, HerderError> {
+        let preview = Preview::of(self.worker.providers.as_ref(), written);
+        let config = &preview.config;
         let class = config.get("connector.class").map(str::trim).filter(|class| !class.is_empty());
         let class = class.ok_or_else(|| {
-            let name = config.get("name").map(|name| format!("name={name}")).unwrap_or_default();
+            let name = written.get("name").map(|name| format!("name={name}")).unwrap_or_default();
             HerderError::BadRequest(format!("Connector config {{{name}}} contains no connector type"))
         })?;
-        let plugin = self.plugins.connector(class).ok_or_else(|| self.unknown(class))?;
-        let mut checked = Checked { config, entries: Vec::new() };
-        checked.add(versioned(framework_def(plugin.kind, &self.defaults), &plugin.version));
-        nested::transforms_and_predicates(&mut checked, &*self.plugins);
-        // A key that the connector defines, too, is the connector's.
-        checked.add(plugin.config_def.clone());
-        rules::name(&mut checked);
-        rules::aliases(&mut checked);
-        if plugin.kind == crate::herder::PluginKind::Sink {
-            rules::topics(&mut checked);
+        let range = VersionRange::parse(config.get("connector.plugin.version")).map_err(HerderError::BadRequest)?;
+        let newest = self.plugins.connector(class).ok_or_else(|| self.unknown(class))?;
+        let plugin = classes::find_version(&*self.plugins, newest.kind, class, config.get("connector.plugin.version"));
+        let mut checked = Checked::new(config);
+        let mut warnings = Vec::new();
+        match (plugin, range) {
+            (Ok(plugin), _) => {
+                let plugin = plugin.unwrap_or(newest);
+                self.check(&mut checked, plugin, nulls);
+                if preview.is_whole() {
+                    self.ask_connector(&mut checked, written)?;
+                }
+                warnings = warnings::unknown_keys(&checked, plugin.kind);
+            }
+            (Err(error), _) => self.without_version(&mut checked, newest, &error, nulls),
         }
-        nested::converters(&mut checked, &*self.plugins);
-        rules::overrides(&mut checked, plugin.kind, &self.policy);
+        for value in checked.values() {
+            preview.hide(value);
+        }
+        Ok(checked.finish(written.get("connector.class").unwrap_or(class).trim(), warnings))
+    }
+
+    fn check(&self, checked: &mut Checked<'_>, plugin: &PluginClass, nulls: &[String]) {
+        self.add_base(checked, framework_def(plugin.kind), plugin, &self.worker.defaults);
+        nested::transforms_and_predicates(checked, &*self.plugins);
+        if plugin.kind == PluginKind::Sink {
+            rules::topics(checked);
+            rules::consumer_group(checked, &self.worker);
+        } else {
+            rules::transaction_boundary(checked);
+            rules::exactly_once(checked, &self.worker);
+            self.topic_creation(checked);
+        }
+        null_values(checked, nulls);
+        // A key that the connector defines, too, is the connector's.
+        checked.add(&plugin.config_def);
+        nulls.iter().filter(|name| plugin.config_def.get(name).is_some()).for_each(|name| checked.nullify(name));
+        overrides::overrides(checked, plugin.kind, self.worker.policy.as_ref().unwrap_or(&OverridePolicy::All));
+        converters::keys(checked, &*self.plugins);
+        let fine = |key: &ConfigKey| plugin.config_def.get(&key.name).is_none();
+        for key in added_def().keys.into_iter().filter(fine) {
+            let value = key.check(checked.config, &key.name).into();
+            checked.append(Some(key), value);
+        }
+    }
+
+    /// The connector's own checks; they get their secrets where they run.
+    fn ask_connector(&self, checked: &mut Checked<'_>, written: &Config) -> Result<(), HerderError> {
         if let Some(runner) = &self.checks {
-            for (key, message) in runner.validate_connector(config).map_err(HerderError::Internal)? {
+            for (key, message) in runner.validate_connector(written).map_err(HerderError::Internal)? {
                 checked.error(&key, message);
             }
         }
-        Ok(checked.finish(class))
+        Ok(())
+    }
+
+    /// Connect's answer where the connector has no version that was asked for: the keys that every connector has.
+    fn without_version(&self, checked: &mut Checked<'_>, plugin: &PluginClass, error: &str, nulls: &[String]) {
+        // Nor the worker's converters, in Connect's answer.
+        self.add_base(checked, framework::base_def(), plugin, &WorkerDefaults::default());
+        checked.error("connector.class", error);
+        checked.error("connector.plugin.version", error);
+        null_values(checked, nulls);
+    }
+
+    fn add_base(&self, checked: &mut Checked<'_>, def: ConfigDef, plugin: &PluginClass, defaults: &WorkerDefaults) {
+        let versions = classes::version_names(&*self.plugins, plugin.kind, &plugin.class);
+        let newest = versions.last().cloned().unwrap_or_else(|| plugin.version.clone());
+        let mut def = versioned(def, &newest);
+        for key in def.keys.iter_mut().filter(|key| key.name == VERSION) {
+            key.recommended = versions.clone();
+        }
+        checked.add(&def);
+        converters::classes(checked, &*self.plugins, defaults);
+    }
+
+    fn topic_creation(&self, checked: &mut Checked<'_>) {
+        if self.worker.ignores_topic_creation {
+            return;
+        }
+        for (key, message) in TopicCreation::new(checked.config).err().unwrap_or_default() {
+            checked.error(&key, message);
+        }
     }
 
     /// The keys of a class of any kind: its own, then those that every connector has.
@@ -93,7 +193,7 @@ impl Validator {
         if !plugin.is_connector() {
             return Ok(own.collect());
         }
-        let framework = versioned(framework_def(plugin.kind, &WorkerDefaults::default()), &plugin.version).keys;
+        let framework = versioned(framework_def(plugin.kind), &plugin.version).extend(added_def()).keys;
         let framework = framework.iter().filter(|key| plugin.config_def.get(&key.name).is_none());
         Ok(own.chain(framework.map(ConfigKeyInfo::from)).collect())
     }
@@ -108,69 +208,20 @@ impl Validator {
     }
 }
 
+const VERSION: &str = "connector.plugin.version";
+
 /// The definition with the class's own version as the default one.
 fn versioned(mut def: ConfigDef, version: &str) -> ConfigDef {
-    for key in def.keys.iter_mut().filter(|key| key.name == "connector.plugin.version") {
+    for key in def.keys.iter_mut().filter(|key| key.name == VERSION) {
         key.default = DefaultValue::Value(version.to_owned());
     }
     def
 }
 
-impl Checked<'_> {
-    /// Checks the keys of a definition; one that is there already is replaced.
-    fn add(&mut self, def: ConfigDef) {
-        for value in def.validate(self.config) {
-            let info = ConfigValueInfo {
-                name: value.name,
-                value: value.value,
-                recommended_values: value.recommended_values,
-                errors: value.errors,
-                visible: value.visible,
-            };
-            self.put(def.get(&info.name).cloned(), info);
-        }
-    }
-
-    fn put(&mut self, key: Option<ConfigKey>, mut info: ConfigValueInfo) {
-        // What a reference leads to is known only where it is used.
-        if let Some(text) = self.config.get(&info.name).filter(|text| text.contains("${")) {
-            info.value = Some(text.to_owned());
-            info.errors.clear();
-        }
-        match self.entries.iter_mut().find(|(_, present)| present.name == info.name) {
-            Some(entry) => *entry = (key, info),
-            None => self.entries.push((key, info)),
-        }
-    }
-
-    /// Adds an error to a key, which is shown for it if it was not before.
-    fn error(&mut self, key: &str, message: impl Into<String>) {
-        if !self.entries.iter().any(|(_, info)| info.name == key) {
-            let value = self.config.get(key).map(str::to_owned);
-            let (recommended_values, errors) = (Vec::new(), Vec::new());
-            self.put(None, ConfigValueInfo { name: key.to_owned(), value, recommended_values, errors, visible: true });
-        }
-        if let Some((_, info)) = self.entries.iter_mut().find(|(_, info)| info.name == key) {
-            info.errors.push(message.into());
-        }
-    }
-
-    fn finish(self, class: &str) -> ConfigInfos {
-        let mut groups: Vec<String> = Vec::new();
-        for group in self.entries.iter().filter_map(|(key, _)| key.as_ref()?.group.clone()) {
-            if !groups.contains(&group) {
-                groups.push(group);
-            }
-        }
-        ConfigInfos {
-            name: class.to_owned(),
-            error_count: self.entries.iter().map(|(_, info)| info.errors.len()).sum(),
-            groups,
-            configs: self
-                .entries
-                .into_iter()
-                .map(|(key, value)| ConfigInfo { definition: key.as_ref().map(ConfigKeyInfo::from), value })
-                .collect(),
-        }
+/// A key that is null has neither the value nor the default; Connect adds an error of its own.
+fn null_values(checked: &mut Checked<'_>, nulls: &[String]) {
+    for name in nulls {
+        checked.nullify(name);
+        checked.error(name, "Null value can not be supplied as the configuration value.");
     }
 }

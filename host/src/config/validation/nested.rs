@@ -1,114 +1,174 @@
-//! Transforms, predicates and converters in a connector's config: their classes, and the keys of these under their prefix.
+//! Transforms and predicates in a connector's config: their classes, and the keys of these under their prefix.
 
-use tributary_sdk::config_def::{ConfigDef, ConfigKey, Importance, Type, Width};
+use tributary_sdk::config_def::{ConfigDef, ConfigKey, DefaultValue, Importance, Type, Width};
 
-use super::Checked;
-use crate::herder::{PluginCatalog, PluginClass, PluginKind};
+use super::checked::Checked;
+use super::classes::{Unusable, class_names, find, find_version, interface, version_names};
+use super::custom;
+use super::infos::ConfigValueInfo;
+use crate::herder::{PluginCatalog, PluginKind};
 
 /// `transforms.<alias>.*` and `predicates.<alias>.*`.
 pub(super) fn transforms_and_predicates(checked: &mut Checked<'_>, plugins: &dyn PluginCatalog) {
-    for (list, kind, what, group) in [
-        ("transforms", PluginKind::Transformation, "Transformation", "Transforms"),
-        ("predicates", PluginKind::Predicate, "Predicate", "Predicates"),
-    ] {
-        let mut aliases = checked.config.list(list);
-        aliases.dedup();
-        for alias in aliases {
-            let (prefix, group) = (format!("{list}.{alias}."), format!("{group}: {alias}"));
-            let type_key = format!("{prefix}type");
-            let documentation = format!("Class of the {} '{alias}'.", what.to_lowercase());
-            let label = format!("{what} type for {alias}");
-            let key = ConfigKey::required(&type_key, Type::Class, Importance::High, &documentation);
-            checked.add(ConfigDef::new().define(key.ui(&group, 0, Width::Long, &label)));
-            if kind == PluginKind::Transformation {
-                checked.add(implicit(&prefix, &group));
-                let (negate, predicate) = (format!("{prefix}negate"), format!("{prefix}predicate"));
-                match (checked.config.get(&negate), checked.config.get(&predicate)) {
-                    (Some(_), None) => checked.error(
-                        &type_key,
-                        format!("Config '{negate}' was provided but there is no config '{predicate}' defining a predicate to be negated."),
-                    ),
-                    (_, Some(name)) if !checked.config.list("predicates").contains(&name.trim()) => {
-                        checked.error(&predicate, format!("Invalid value {name} for configuration {predicate}: predicates names no such alias"));
+    for (list, kind, heading) in
+        [("transforms", PluginKind::Transformation, "Transforms"), ("predicates", PluginKind::Predicate, "Predicates")]
+    {
+        for alias in aliases(checked.config.get(list).unwrap_or_default()) {
+            Alias { plugins, list, kind, alias: &alias, group: format!("{heading}: {alias}") }.check(checked);
+        }
+    }
+}
+
+/// As Kafka splits a list: an item may be empty. Each item once.
+pub(super) fn aliases(text: &str) -> Vec<String> {
+    let mut aliases: Vec<String> = Vec::new();
+    if !text.trim().is_empty() {
+        for alias in text.trim().split(',').map(str::trim) {
+            if !aliases.iter().any(|known| known == alias) {
+                aliases.push(alias.to_owned());
+            }
+        }
+    }
+    aliases
+}
+
+struct Alias<'a> {
+    plugins: &'a dyn PluginCatalog,
+    list: &'a str,
+    kind: PluginKind,
+    alias: &'a str,
+    group: String,
+}
+
+impl Alias<'_> {
+    fn check(&self, checked: &mut Checked<'_>) {
+        let Self { plugins, list, kind, alias, group } = self;
+        let prefix = format!("{list}.{alias}.");
+        let (type_key, version_key) = (format!("{prefix}type"), format!("{prefix}plugin.version"));
+        let interface = interface(*kind);
+        let word = interface.to_lowercase();
+
+        let class = checked.config.get(&type_key);
+        let found = class.map(|class| find(*plugins, *kind, &type_key, class));
+        let (shown, mut errors) = match (&found, class) {
+            (Some(Ok(plugin)), _) => (Some(plugin.class.clone()), Vec::new()),
+            (Some(Err(Unusable::Unknown(error))), _) => (None, vec![error.clone()]),
+            (Some(Err(Unusable::Unfit(error))), class) => {
+                (class.map(|class| class.trim().to_owned()), vec![error.clone()])
+            }
+            (None, _) => {
+                let missing = format!("Missing required configuration \"{type_key}\" which has no default value.");
+                (None, vec![missing])
+            }
+        };
+        if let Some(error) = self.negate_alone(checked, &prefix) {
+            // Connect looks no further at a class that it could load.
+            if shown.is_some() {
+                errors.clear();
+            }
+            errors.push(error);
+        }
+
+        let mut key =
+            ConfigKey::required(&type_key, Type::Class, Importance::High, &format!("Class of the {word} '{alias}'."));
+        key = key.ui(group, 0, Width::Long, &format!("{interface} type for {alias}"));
+        let mut type_value = ConfigValueInfo {
+            name: type_key.clone(),
+            value: shown.clone(),
+            recommended_values: class_names(*plugins, *kind),
+            errors,
+            visible: true,
+        };
+
+        let newest = shown.as_deref().and_then(|class| version_names(*plugins, *kind, class).pop());
+        let mut version = ConfigKey::nullable(
+            &version_key,
+            Type::String,
+            Importance::High,
+            &format!("Version of the {word} '{alias}'; the newest if it is not set."),
+        );
+        version = version.ui(group, 1, Width::Long, &format!("{interface} version for {alias}"));
+        version.recommended = shown.as_deref().map(|class| version_names(*plugins, *kind, class)).unwrap_or_default();
+        if let Some(newest) = newest {
+            version.default = DefaultValue::Value(newest);
+        }
+        let mut version_value: ConfigValueInfo = version.check(checked.config, &version_key).into();
+
+        let mut usable = None;
+        if let Some(Ok(plugin)) = &found {
+            match find_version(*plugins, *kind, &plugin.class, checked.config.get(&version_key)) {
+                Ok(plugin) => usable = plugin,
+                Err(error) => {
+                    if type_value.errors.is_empty() {
+                        type_value.errors.push(error.clone());
                     }
-                    _ => {}
+                    version_value.errors.push(error);
                 }
             }
-            let Some(class) = checked.config.get(&type_key) else { continue };
-            match find(plugins, class, kind) {
-                Some(plugin) => checked.add(prefixed(&plugin.config_def, &prefix, Some(&group))),
-                None => checked.error(&type_key, unknown(class, &type_key)),
+        }
+        checked.put(key, type_value);
+        checked.put(version, version_value);
+        if let Some(plugin) = usable {
+            self.add_keys(checked, &prefix, &plugin.class, &plugin.config_def);
+            self.unknown_predicate(checked, &prefix);
+        }
+    }
+
+    /// The class's own keys under the prefix, and those that every transform has; Kafka sorts and numbers them anew.
+    fn add_keys(&self, checked: &mut Checked<'_>, prefix: &str, class: &str, def: &ConfigDef) {
+        let mut all = ConfigDef::default();
+        if self.kind == PluginKind::Transformation {
+            all = implicit();
+        }
+        let own = def.keys.iter().filter(|key| all.get(&key.name).is_none()).cloned().collect::<Vec<_>>();
+        all.keys.extend(own);
+        for (at, key) in all.sorted().into_iter().enumerate() {
+            let embedded = ConfigKey {
+                name: format!("{prefix}{}", key.name),
+                group: Some(
+                    key.group.as_ref().map_or_else(|| self.group.clone(), |group| format!("{}: {group}", self.group)),
+                ),
+                order_in_group: 2 + i32::try_from(at).unwrap_or(0),
+                dependents: key.dependents.iter().map(|dependent| format!("{prefix}{dependent}")).collect(),
+                ..key.clone()
+            };
+            let mut value: ConfigValueInfo = embedded.check(checked.config, &key.name).into();
+            value.errors.extend(custom::check(class, &key.name, checked.config.get(&embedded.name)));
+            checked.put(embedded, value);
+        }
+    }
+
+    fn negate_alone(&self, checked: &Checked<'_>, prefix: &str) -> Option<String> {
+        let (negate, predicate) = (format!("{prefix}negate"), format!("{prefix}predicate"));
+        let has = |key: &str| checked.config.get(key).is_some();
+        (self.kind == PluginKind::Transformation && has(&negate) && !has(&predicate)).then(|| {
+            format!("Config '{negate}' was provided but there is no config '{predicate}' defining a predicate to be negated.")
+        })
+    }
+
+    /// Connect finds this only when the task starts, and fails it.
+    fn unknown_predicate(&self, checked: &mut Checked<'_>, prefix: &str) {
+        let key = format!("{prefix}predicate");
+        if self.kind != PluginKind::Transformation {
+            return;
+        }
+        if let Some(name) = checked.config.get(&key).map(str::to_owned) {
+            let known = aliases(checked.config.get("predicates").unwrap_or_default());
+            if !known.iter().any(|known| known == name.trim()) {
+                checked.error(
+                    &key,
+                    format!("Invalid value {name} for configuration {key}: predicates names no such alias"),
+                );
             }
         }
     }
-}
-
-/// Converters that the config names itself; those of the worker were checked at its start.
-pub(super) fn converters(checked: &mut Checked<'_>, plugins: &dyn PluginCatalog) {
-    for (key, kind) in [
-        ("header.converter", PluginKind::HeaderConverter),
-        ("key.converter", PluginKind::Converter),
-        ("value.converter", PluginKind::Converter),
-    ] {
-        let Some(class) = checked.config.get(key) else { continue };
-        match find(plugins, class, kind) {
-            None => checked.error(key, unknown(class, key)),
-            Some(plugin) => {
-                let mut def = prefixed(&plugin.config_def, &format!("{key}."), None);
-                // The worker sets it.
-                def.keys.retain(|nested| nested.name != format!("{key}.converter.type"));
-                checked.add(def);
-            }
-        }
-    }
-}
-
-fn find<'a>(plugins: &'a dyn PluginCatalog, class: &str, kind: PluginKind) -> Option<&'a PluginClass> {
-    plugins.classes().iter().find(|plugin| plugin.kind == kind && plugin.answers_to(class.trim()))
-}
-
-/// Kafka's words for a class that is not there.
-fn unknown(class: &str, key: &str) -> String {
-    format!("Invalid value {class} for configuration {key}: Class {class} could not be found.")
 }
 
 /// What every transform has.
-fn implicit(prefix: &str, group: &str) -> ConfigDef {
-    let key = |name: &str| format!("{prefix}{name}");
+fn implicit() -> ConfigDef {
+    let predicate = "Alias of the predicate that says which records the transform is for.";
+    let negate = "Whether the transform is for the other records.";
     ConfigDef::new()
-        .define(
-            ConfigKey::nullable(
-                &key("predicate"),
-                Type::String,
-                Importance::Medium,
-                "Alias of the predicate that says which records the transform is for.",
-            )
-            .ui(group, 1, Width::None, &key("predicate")),
-        )
-        .define(
-            ConfigKey::optional(
-                &key("negate"),
-                Type::Boolean,
-                "false",
-                Importance::Medium,
-                "Whether the transform is for the other records.",
-            )
-            .ui(group, 2, Width::None, &key("negate")),
-        )
-}
-
-/// The keys under a prefix, and under a heading if one is given.
-fn prefixed(def: &ConfigDef, prefix: &str, group: Option<&str>) -> ConfigDef {
-    let mut def = def.clone();
-    for key in &mut def.keys {
-        if key.display_name == key.name {
-            key.display_name = format!("{prefix}{}", key.name);
-        }
-        key.name = format!("{prefix}{}", key.name);
-        key.dependents.iter_mut().for_each(|dependent| dependent.insert_str(0, prefix));
-        if let Some(group) = group {
-            key.group = Some(group.to_owned());
-        }
-    }
-    def
+        .define(ConfigKey::nullable("predicate", Type::String, Importance::Medium, predicate))
+        .define(ConfigKey::optional("negate", Type::Boolean, "false", Importance::Medium, negate))
 }

@@ -2,36 +2,10 @@
 
 use regex::Regex;
 
-use super::Checked;
-use crate::config::{ClientKind, OverridePolicy};
-use crate::herder::PluginKind;
-
-/// A name is not empty and has no control characters.
-pub(super) fn name(checked: &mut Checked<'_>) {
-    let Some(name) = checked.config.get("name") else { return };
-    if name.trim().is_empty() {
-        checked.error("name", format!("Invalid value {name} for configuration name: String may not be empty"));
-    } else if name.chars().any(char::is_control) {
-        checked.error(
-            "name",
-            format!(
-                "Invalid value {} for configuration name: String may not contain control characters",
-                name.escape_debug()
-            ),
-        );
-    }
-}
-
-/// An alias stands once in its list.
-pub(super) fn aliases(checked: &mut Checked<'_>) {
-    for key in ["transforms", "predicates"] {
-        let aliases = checked.config.list(key);
-        if aliases.iter().enumerate().any(|(at, alias)| aliases[..at].contains(alias)) {
-            let shown = aliases.join(", ");
-            checked.error(key, format!("Invalid value [{shown}] for configuration {key}: Duplicate alias provided."));
-        }
-    }
-}
+use super::WorkerSide;
+use super::checked::Checked;
+use super::nested::aliases;
+use crate::config::ClientKind;
 
 /// A sink reads topics or a pattern of topics, and not its own dead letters.
 pub(super) fn topics(checked: &mut Checked<'_>) {
@@ -42,14 +16,16 @@ pub(super) fn topics(checked: &mut Checked<'_>) {
         (None, None) => Some("Must configure one of topics or topics.regex"),
         _ => None,
     };
+    let dead_letters = value("errors.deadletterqueue.topic.name");
     if let Some(message) = message {
         checked.error("topics", message);
         checked.error("topics.regex", message);
     }
-    let Some(dead_letters) = value("errors.deadletterqueue.topic.name") else { return };
+    let Some(dead_letters) = dead_letters else { return };
     let dead_letters = dead_letters.trim();
-    let list = checked.config.list("topics");
-    if list.contains(&dead_letters) {
+    let list: Vec<String> =
+        aliases(topics.as_deref().unwrap_or_default()).into_iter().filter(|topic| !topic.is_empty()).collect();
+    if list.iter().any(|topic| topic == dead_letters) {
         let list = list.join(", ");
         checked.error("topics", format!("The DLQ topic '{dead_letters}' may not be included in the list of topics ('topics=[{list}]') consumed by the connector"));
     }
@@ -60,21 +36,47 @@ pub(super) fn topics(checked: &mut Checked<'_>) {
     }
 }
 
-/// Client settings as far as the worker's policy allows, of the clients that the connector has.
-pub(super) fn overrides(checked: &mut Checked<'_>, kind: PluginKind, policy: &OverridePolicy) {
-    let config = checked.config;
-    let dead_letters = config.get("errors.deadletterqueue.topic.name").is_some_and(|topic| !topic.trim().is_empty());
-    for client in ClientKind::ALL {
-        let used = match client {
-            ClientKind::Producer => kind == PluginKind::Source || dead_letters,
-            ClientKind::Consumer => kind == PluginKind::Sink,
-            ClientKind::Admin => dead_letters || config.0.keys().any(|key| key.starts_with("topic.creation.")),
-        };
-        let prefix = client.override_prefix();
-        for (setting, value) in config.with_prefix(prefix).0 {
-            if used && let Some(refusal) = policy.refusal(&setting, &value) {
-                checked.error(&format!("{prefix}{setting}"), refusal);
+/// A sink's consumer group is not the group of the workers.
+pub(super) fn consumer_group(checked: &mut Checked<'_>, worker: &WorkerSide) {
+    let Some(workers) = &worker.group_id else { return };
+    let key = format!("{}group.id", ClientKind::Consumer.override_prefix());
+    match checked.config.get(&key).map(str::to_owned) {
+        Some(group) => {
+            let conflict = format!("Consumer group {group} conflicts with Connect worker group {workers}");
+            checked.undefined(&key, if group == *workers { vec![conflict] } else { Vec::new() });
+        }
+        None => {
+            let name = checked.config.get("name").unwrap_or_default().trim().to_owned();
+            if *workers == format!("connect-{name}") {
+                checked.error(
+                    "name",
+                    format!(
+                        "Consumer group for sink connector named {name} conflicts with Connect worker group {workers}"
+                    ),
+                );
             }
         }
     }
+}
+
+/// Whether this worker delivers exactly once where a source insists on it.
+pub(super) fn exactly_once(checked: &mut Checked<'_>, worker: &WorkerSide) {
+    let key = "exactly.once.support";
+    if checked.is_fine(key) && required(checked.config.get(key)) && !worker.exactly_once {
+        checked.error(key, "This worker does not have exactly-once source support enabled.");
+    }
+}
+
+/// The interval may be left out, but not be negative.
+pub(super) fn transaction_boundary(checked: &mut Checked<'_>) {
+    let key = "transaction.boundary.interval.ms";
+    let Some(text) = checked.config.get(key).map(str::trim) else { return };
+    if text.parse::<i64>().is_ok_and(|interval| interval < 0) {
+        checked.error(key, format!("Invalid value {text} for configuration {key}: Value must be at least 0"));
+    }
+}
+
+/// Whether `exactly.once.support` says so.
+fn required(value: Option<&str>) -> bool {
+    value.is_some_and(|value| value.trim().eq_ignore_ascii_case("required"))
 }

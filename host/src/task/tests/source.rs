@@ -107,6 +107,7 @@ impl Running {
                 commit_interval: Duration::from_millis(20),
                 flush_timeout: Duration::from_millis(300),
                 topic_used: Arc::new(|_| {}),
+                topics: None,
             },
             report: Arc::new(|_| {}),
         };

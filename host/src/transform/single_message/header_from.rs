@@ -30,7 +30,7 @@ impl HeaderFrom {
         ConfigDef::new()
             .define(
                 ConfigKey::required("fields", Type::List, Importance::High, "The fields to move or copy.")
-                    .validator(Validator::NonEmpty),
+                    .validator(Validator::NonEmptyList),
             )
             .define(
                 ConfigKey::required(
@@ -39,7 +39,7 @@ impl HeaderFrom {
                     Importance::High,
                     "The headers, in the order of the fields.",
                 )
-                .validator(Validator::NonEmpty),
+                .validator(Validator::NonEmptyList),
             )
             .define(
                 ConfigKey::required("operation", Type::String, Importance::High, operation)

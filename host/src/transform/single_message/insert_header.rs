@@ -1,5 +1,6 @@
 //! `InsertHeader`: adds a header with a fixed value to each record. The value's type is that of its text (`7` is an int8).
 
+use tributary_sdk::config_def::Validator;
 use tributary_sdk::{ConfigDef, ConfigKey, Importance, Result, Type};
 
 use super::SingleMessage;
@@ -19,8 +20,14 @@ impl InsertHeader {
     /// The config definition, as in Kafka Connect.
     pub fn config_def() -> ConfigDef {
         ConfigDef::new()
-            .define(ConfigKey::required("header", Type::String, Importance::High, "The header's name."))
-            .define(ConfigKey::required("value.literal", Type::String, Importance::High, "The header's value."))
+            .define(
+                ConfigKey::required("header", Type::String, Importance::High, "The header's name.")
+                    .validator(Validator::NonNull),
+            )
+            .define(
+                ConfigKey::required("value.literal", Type::String, Importance::High, "The header's value.")
+                    .validator(Validator::NonNull),
+            )
     }
 
     /// Takes its config.

@@ -1,6 +1,7 @@
 //! `ReplaceField`: keeps some fields, leaves out others, renames.
 
 use arrow_schema::Field;
+use tributary_sdk::config_def::Validator;
 use tributary_sdk::{ConfigDef, ConfigKey, Importance, Result, Type};
 
 use super::{SingleMessage, replace_nulls};
@@ -27,8 +28,8 @@ impl ReplaceField {
     pub fn config_def() -> ConfigDef {
         let list = |name: &str, what: &str| ConfigKey::optional(name, Type::List, "", Importance::Medium, what);
         ConfigDef::new()
-            .define(list("exclude", "Fields to leave out; this counts before include."))
-            .define(list("include", "Fields to keep; when it is empty, all are kept."))
+            .define(list("exclude", "Fields to leave out; this counts before include.").validator(Validator::Distinct))
+            .define(list("include", "Fields to keep; when it is empty, all are kept.").validator(Validator::Distinct))
             .define(list("renames", "Fields to rename: pairs old:new, separated by commas."))
             .define(replace_nulls())
     }
