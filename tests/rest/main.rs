@@ -15,6 +15,18 @@ const KNOWN: &[(&str, &str)] = &[
     ("PUT /connectors/b/config: /tasks has 1 elements instead of 0", "the answer waits for the tasks"),
     ("GET /connectors/a/tasks: /0/config/task.class is missing", "open: Connect adds the class of the task"),
     (
+        "PUT /connector-plugins/FileStreamSource/config/validate: /configs/key.converter.plugin.version/",
+        "each plugin has a version of its own",
+    ),
+    (
+        "PUT /connector-plugins/FileStreamSource/config/validate: /configs/value.converter.plugin.version/",
+        "each plugin has a version of its own",
+    ),
+    (
+        "PUT /connector-plugins/FileStreamSource/config/validate: /configs/header.converter.plugin.version/",
+        "each plugin has a version of its own",
+    ),
+    (
         "PUT /connector-plugins/FileStreamSource/config/validate: /configs/connector.plugin.version/",
         "each plugin has a version of its own",
     ),
