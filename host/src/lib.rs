@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod converter;
+pub mod distributed;
 pub mod dlq;
 pub mod group;
 pub mod herder;

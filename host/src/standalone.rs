@@ -23,7 +23,7 @@ use crate::telemetry;
 use crate::worker::{Environment, StoredOffsets, Worker};
 
 /// How long requests under way may take to finish when the worker ends.
-const REST_GRACE: Duration = Duration::from_secs(3);
+pub(crate) const REST_GRACE: Duration = Duration::from_secs(3);
 /// How often the cluster id is asked for until it is known.
 const CLUSTER_ID_RETRY: Duration = Duration::from_secs(5);
 
@@ -69,6 +69,7 @@ impl StandaloneWorker {
             registry: Arc::new(registry),
             log: log.clone(),
             offsets: Arc::new(store.clone()),
+            task_offsets: None,
             state: Arc::new(store.clone()),
             lease: Lease::unlimited(),
             events: herder.event_sink(),
@@ -158,20 +159,7 @@ impl StandaloneWorker {
 
     /// Waits for SIGTERM or SIGINT.
     pub fn wait_for_signal(&self) {
-        self.runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut terminate), Ok(mut interrupt)) =
-                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-            else {
-                tracing::error!("cannot listen for signals; stop the worker with kill -9, which loses nothing");
-                return std::future::pending().await;
-            };
-            let name = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            };
-            tracing::info!("stopping on {name}");
-        });
+        self.runtime.block_on(signalled());
     }
 
     /// Stops everything gracefully.
@@ -189,8 +177,23 @@ impl StandaloneWorker {
     }
 }
 
+/// Waits for SIGTERM or SIGINT.
+pub(crate) async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("cannot listen for signals; stop the worker with kill -9, which loses nothing");
+        return std::future::pending().await;
+    };
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!("stopping on {name}");
+}
+
 /// Asks for the cluster id on a thread of its own: the worker starts, and answers, while the cluster is away.
-fn learn_cluster_id(log: Arc<dyn Log>, cluster_id: Arc<OnceLock<String>>) {
+pub(crate) fn learn_cluster_id(log: Arc<dyn Log>, cluster_id: Arc<OnceLock<String>>) {
     let ask = move || {
         loop {
             match log.cluster_id(Duration::from_secs(10)) {

@@ -5,6 +5,8 @@
 
 mod file_job;
 mod log;
+mod workers;
 
 pub use file_job::FileJob;
 pub use log::Log;
+pub use workers::{SESSION, Workers};

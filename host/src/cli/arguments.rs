@@ -21,6 +21,11 @@ pub(super) enum Command {
         /// Connectors to create or update at start: JSON as REST takes it, or properties.
         connectors: Vec<PathBuf>,
     },
+    /// Run a worker of a group until SIGTERM or Ctrl-C: configs, offsets and statuses are in Kafka topics.
+    Distributed {
+        /// The worker's properties, with Kafka Connect's names.
+        properties: PathBuf,
+    },
     /// List the classes that a worker knows, and what is wrong with plugins that it cannot use.
     Plugins(PluginsCommand),
     /// Check connector files without running anything; the exit code is 1 if one is wrong.

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod demo;
+mod distributed;
 mod dlq;
 mod log_commands;
 mod plugins;
@@ -19,6 +20,7 @@ use arguments::Command;
 pub fn run() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Standalone { properties, connectors } => standalone::run(&properties, &connectors),
+        Command::Distributed { properties } => distributed::run(&properties),
         Command::Plugins(command) => plugins::run(command),
         Command::Validate { properties, connectors } => validate::run(properties.as_deref(), &connectors),
         Command::Demo(command) => demo::run(&command),

@@ -31,4 +31,4 @@ pub use cluster::{Cluster, Health};
 pub use peer::PeerClient;
 pub use routes::router;
 pub use server::{RestServer, ServerError};
-pub use signature::Signing;
+pub use signature::{Signing, is_known as is_known_algorithm};

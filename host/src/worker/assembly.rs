@@ -12,6 +12,7 @@ use crate::config::{ClientKind, TopicCreation, client_settings};
 use crate::converter::{self, ClassKind, Converter, HeaderConverter};
 use crate::log::{ClientSettings, NewTopic, Subscription};
 use crate::plugin::{Kind, TransformHandle};
+use crate::storage::OffsetStore;
 use crate::task::control::TaskControl;
 use crate::task::converters::{Converters, Named};
 use crate::task::dead_letters::{DeadLetters, ensure_topic};
@@ -57,7 +58,7 @@ impl Assembly<'_> {
     }
 
     fn source(&self, config: &Config, task_config: Config) -> Result<SourceTask, TaskError> {
-        let services = self.services();
+        let services = self.services(self.source_offsets(config)?);
         let handle = self.environment.class(config)?.source_task(services.clone());
         let worker = &self.environment.config;
         let dead_letters = self.dead_letters(config, Kind::Source)?;
@@ -90,7 +91,7 @@ impl Assembly<'_> {
     }
 
     fn sink(&self, config: &Config, task_config: Config) -> Result<SinkTask, TaskError> {
-        let services = self.services();
+        let services = self.services(self.environment.offsets.clone());
         let class = self.environment.class(config)?;
         let handle = class.sink_task(services.clone()).map_err(|error| TaskError::of_call("create", error))?;
         let mut consumer = self.client(ClientKind::Consumer, config)?;
@@ -124,12 +125,20 @@ impl Assembly<'_> {
         })
     }
 
-    fn services(&self) -> Arc<InstanceServices> {
+    fn source_offsets(&self, config: &Config) -> Result<Arc<dyn OffsetStore>, TaskError> {
+        let own = config.get("offsets.storage.topic").map(str::trim).filter(|topic| !topic.is_empty());
+        match &self.environment.task_offsets {
+            Some(of_task) => of_task(&self.spec.id, own).map_err(|error| TaskError::new(error.to_string())),
+            None => Ok(self.environment.offsets.clone()),
+        }
+    }
+
+    fn services(&self, offsets: Arc<dyn OffsetStore>) -> Arc<InstanceServices> {
         Arc::new(InstanceServices::new(
             &self.spec.id.connector,
             Some(self.spec.id.task),
             self.control.clone(),
-            self.environment.offsets.clone(),
+            offsets,
             self.environment.state.clone(),
         ))
     }

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use tributary_sdk::{Config, ConfigDef, Services};
 
-use super::WorkerEvent;
 use super::guarded::Guarded;
 use super::passwords::passwords;
+use super::{TaskId, WorkerEvent};
 use crate::config::{ConfigError, Secrets, WorkerConfig};
 use crate::herder::EventSink;
 use crate::log::Log;
 use crate::plugin::{ConnectorHandle, PluginClass, Registry};
-use crate::storage::{OffsetStore, StateStore};
+use crate::storage::{OffsetStore, StateStore, StorageError};
 use crate::task::Lease;
 use crate::task::control::TaskControl;
 use crate::task::errors::TaskError;
+
+/// Makes the offset store of a task that starts now; with the topic of its own that its connector keeps offsets in, if any.
+pub type TaskOffsets = Arc<dyn Fn(&TaskId, Option<&str>) -> Result<Arc<dyn OffsetStore>, StorageError> + Send + Sync>;
 
 /// Shared by everything that the worker runs.
 pub struct Environment {
@@ -26,6 +29,8 @@ pub struct Environment {
     pub log: Arc<dyn Log>,
     /// Source offsets.
     pub offsets: Arc<dyn OffsetStore>,
+    /// The same as one run of a task has them, where that makes a difference.
+    pub task_offsets: Option<TaskOffsets>,
     /// Keyed state.
     pub state: Arc<dyn StateStore>,
     /// Until when tasks may write.

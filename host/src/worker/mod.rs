@@ -17,7 +17,7 @@ mod validation;
 #[allow(clippy::module_inception)]
 mod worker;
 
-pub use environment::Environment;
+pub use environment::{Environment, TaskOffsets};
 pub use offsets::{ConnectorOffsets, OffsetChange, OffsetsError, PartitionOffset, StoredOffsets};
 pub use types::{ConnectorSpec, ErrorTotals, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};
 pub use worker::Worker;

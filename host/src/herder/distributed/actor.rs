@@ -41,6 +41,8 @@ pub struct DistributedDeps {
     pub plugins: Arc<dyn PluginCatalog>,
     /// Threads.
     pub jobs: Arc<dyn Jobs>,
+    /// Told of the generation in which this worker became a member, and of -1 when it is none any more.
+    pub member_since: Arc<dyn Fn(i32) + Send + Sync>,
     /// Sets a log level of this worker.
     pub set_level: Arc<dyn Fn(&str, &str) + Send + Sync>,
 }

@@ -211,6 +211,9 @@ impl Actor {
             assignment.added,
             assignment.revoking
         );
+        if self.assignment.is_none() {
+            (self.deps.member_since)(assignment.generation);
+        }
         let led = self.leads();
         let owned = assignment.owned.clone();
         let leader_changed = self.assignment.as_ref().is_none_or(|before| before.leader_url != assignment.leader_url);
@@ -310,6 +313,7 @@ impl Actor {
             entry.instances().for_each(|(_, instance)| instance.restarts.due = None);
         }
         self.deps.runner.fence(&tasks, &connectors);
+        (self.deps.member_since)(-1);
         self.assignment = None;
         self.coming = None;
         self.writes.claim = super::writes::Claim::No;

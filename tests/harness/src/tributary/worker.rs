@@ -21,12 +21,19 @@ pub struct WorkerOptions {
     env: Vec<(String, String)>,
     connectors: Vec<Value>,
     limit: Option<Limit>,
+    group: Option<String>,
 }
 
 impl WorkerOptions {
     /// Any property of the worker; the last one wins.
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.settings.push((key.into(), value.into()));
+        self
+    }
+
+    /// Runs `tributary distributed` in this group, with topics named after it.
+    pub fn group(mut self, name: &str) -> Self {
+        self.group = Some(name.into());
         self
     }
 
@@ -49,7 +56,7 @@ impl WorkerOptions {
     }
 }
 
-/// A `tributary standalone` that lives as long as this value.
+/// A `tributary standalone`, or `distributed`, that lives as long as this value.
 #[derive(Debug)]
 pub struct TributaryWorker {
     // The process must be gone before its directory is.
@@ -84,7 +91,8 @@ impl TributaryWorker {
         let port = ports::free()?;
         let properties = dir.path().join("worker.properties");
         fs::write(&properties, worker_properties(bootstrap, port, dir.path(), &options))?;
-        let mut args = vec!["standalone".to_owned(), properties.display().to_string()];
+        let command = if options.group.is_some() { "distributed" } else { "standalone" };
+        let mut args = vec![command.to_owned(), properties.display().to_string()];
         for (number, connector) in options.connectors.iter().enumerate() {
             let file = dir.path().join(format!("connector-{number}.json"));
             fs::write(&file, connector.to_string())?;
@@ -220,6 +228,14 @@ value.converter=org.apache.kafka.connect.storage.StringConverter
 ",
         dir.join("data").display()
     );
+    if let Some(group) = &options.group {
+        let _ = writeln!(text, "group.id={group}");
+        for store in ["config", "offset", "status"] {
+            let _ = writeln!(text, "{store}.storage.topic={group}-{store}");
+            let _ = writeln!(text, "{store}.storage.replication.factor=1");
+        }
+        let _ = writeln!(text, "offset.storage.partitions=4");
+    }
     for (key, value) in &options.settings {
         let _ = writeln!(text, "{key}={value}");
     }

@@ -92,6 +92,7 @@ impl Cluster {
             plugins: Arc::new(Vec::new()),
             jobs: jobs.clone(),
             set_level: Arc::new(|_, _| {}),
+            member_since: Arc::new(|_| {}),
         };
         let settings = DistributedSettings {
             worker_id: id.to_string(),

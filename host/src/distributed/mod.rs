@@ -1,0 +1,318 @@
+//! A worker in a group: configs, offsets and statuses in topics, work shared with the other workers of the same `group.id`.
+//!
+//! It starts in the order that leaves nothing half-done, and answers while Kafka is away: the listeners are bound, the data
+//! directory is taken, what it remembers of the topics is loaded and REST answers reads from it. As soon as the topics have been read to
+//! their ends the worker joins the group, and starts what it is assigned. A topic that may not be used (not compacted, several
+//! partitions) ends the worker with the reason. It ends in the opposite order: tasks, statuses, the group, the topics, REST.
+
+mod inter_worker;
+mod late_group;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use self::inter_worker::InterWorker;
+use self::late_group::LateGroup;
+use crate::catalog;
+use crate::config::validation::Validator;
+use crate::config::{Bootstrap, Scheme, WorkerConfig};
+use crate::group::{Group, GroupMember, GroupSettings};
+use crate::herder::distributed::{Distributed, DistributedDeps, DistributedSettings, Input, Membership, Threads};
+use crate::herder::{Herder, PluginCatalog, TaskRunner};
+use crate::log::open_log;
+use crate::rest::{Api, ApiSettings, Cluster, Health, PeerClient, RestServer};
+use crate::standalone::{REST_GRACE, learn_cluster_id, signalled};
+use crate::storage::kafka::{KafkaStorage, Listeners, StorageSettings};
+use crate::storage::sqlite::SqliteStore;
+use crate::storage::{ConfigChange, ConfigLog};
+use crate::task::Lease;
+use crate::telemetry;
+use crate::worker::{Environment, StoredOffsets, TaskId, Worker};
+
+/// Between looks at topics that cannot be read yet.
+const TOPICS_AGAIN: Duration = Duration::from_secs(2);
+/// How long what was reported last may take to be acknowledged when the worker ends.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// How long changes are collected before a rebalance is asked for.
+const REJOIN_AFTER: Duration = Duration::from_millis(20);
+
+/// A running worker of a group.
+pub struct DistributedWorker {
+    herder: Herder,
+    herder_thread: JoinHandle<()>,
+    storage: Arc<KafkaStorage>,
+    runtime: tokio::runtime::Runtime,
+    serving: tokio::task::JoinHandle<()>,
+    end: watch::Sender<bool>,
+    ending: Arc<AtomicBool>,
+    failed: oneshot::Receiver<String>,
+    addresses: Vec<SocketAddr>,
+    url: String,
+}
+
+impl DistributedWorker {
+    /// Starts a worker. The error says what to do.
+    pub fn start(config: WorkerConfig) -> Result<Self, String> {
+        let Bootstrap::Kafka(servers) = config.bootstrap.clone() else {
+            return Err(
+                "bootstrap.servers=embedded is a log inside one worker; a group needs Kafka brokers, host:port,…"
+                    .to_owned(),
+            );
+        };
+        let listed = |errors: Vec<String>| errors.join("\n");
+        let topics = StorageSettings::new(&config.properties).map_err(listed)?;
+        let inter_worker = InterWorker::new(&config.properties).map_err(listed)?;
+        let rest = RestServer::bind(&config.listeners).map_err(|error| error.to_string())?;
+        let addresses = rest.addresses();
+        let port = addresses.first().map_or(0, SocketAddr::port);
+        let worker_id = config.worker_id(port);
+        let url = format!("{}://{worker_id}/", advertised_scheme(&config));
+        let member = GroupSettings::new(&config, &url).map_err(|error| error.to_string())?;
+        for warning in config.warnings.iter().chain(&topics.warnings) {
+            tracing::warn!("{warning}");
+        }
+        let store = SqliteStore::open(&config.data_dir).map_err(|error| error.to_string())?;
+        let cluster = config.cluster_settings().map_err(|error| error.to_string())?;
+        let log = open_log(&servers, &cluster, &config.data_dir).map_err(|error| error.to_string())?;
+        let registry = catalog::builtin_registry().scan(&config.plugin_path, &config.data_dir.join("plugins"));
+        for problem in registry.problems() {
+            tracing::warn!("a plugin is left out: {}", problem.error);
+        }
+        let config = Arc::new(config);
+        let (herder, distributed) = Distributed::new();
+        let listeners = Listeners { config: config_listener(distributed.inputs()), ..Listeners::default() };
+        let storage = KafkaStorage::open(log.clone(), &topics, &store, listeners).map_err(|error| error.to_string())?;
+        let storage = Arc::new(storage);
+        let plugins: Arc<dyn PluginCatalog> = Arc::new(catalog::classes(&registry));
+        let group = Arc::new(LateGroup::default());
+        let membership_generation = Arc::new(AtomicI32::new(-1));
+        let environment = Arc::new(Environment {
+            config: config.clone(),
+            registry: Arc::new(registry),
+            log: log.clone(),
+            offsets: storage.offsets.clone(),
+            task_offsets: Some(task_offsets(&storage, &membership_generation)),
+            state: Arc::new(store.clone()),
+            lease: {
+                let group = group.clone();
+                Lease::new(move || group.may_write())
+            },
+            events: herder.event_sink(),
+        });
+        let runner: Arc<dyn TaskRunner> = Arc::new(Worker::new(environment.clone()));
+        let peers = PeerClient::new(PeerClient::config().build().into(), inter_worker.signing.clone());
+        let loggers = telemetry::loggers();
+        let deps = DistributedDeps {
+            configs: storage.configs.clone(),
+            statuses: storage.statuses.clone(),
+            group: group.clone(),
+            peers: Arc::new(peers.clone()),
+            runner: runner.clone(),
+            plugins: plugins.clone(),
+            jobs: Arc::new(Threads::start().map_err(|error| format!("cannot start a thread: {error}"))?),
+            set_level: {
+                let loggers = loggers.clone();
+                Arc::new(move |logger, level| _ = loggers.set(logger, level))
+            },
+            member_since: {
+                let (storage, since) = (storage.clone(), membership_generation);
+                Arc::new(move |generation| {
+                    since.store(generation, Ordering::Release);
+                    storage.offsets.set_generation(generation);
+                })
+            },
+        };
+        let settings = DistributedSettings {
+            worker_id: worker_id.clone(),
+            topic_tracking: config.topic_tracking,
+            // The request itself has to have time for what it asks for.
+            patience: config.rest_request_timeout * 2 / 3,
+            key_ttl: inter_worker.key_ttl,
+            key_algorithm: inter_worker.key_algorithm.clone(),
+            key_bits: inter_worker.key_bits,
+            rejoin_after: REJOIN_AFTER,
+        };
+        let membership = distributed.membership(storage.configs.clone(), member.rebalance_timeout);
+        let herder_thread = distributed.start(deps, settings).map_err(|error| error.to_string())?;
+        let (failing, failed) = oneshot::channel();
+        let ending = Arc::new(AtomicBool::new(false));
+        let joining =
+            Joining { storage: storage.clone(), member, membership, group: group.clone(), ending: ending.clone() };
+        std::thread::Builder::new()
+            .name("join".to_owned())
+            .spawn(move || joining.run().map_err(|error| failing.send(error)))
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+
+        let cluster_id = Arc::new(OnceLock::new());
+        learn_cluster_id(log, cluster_id.clone());
+        let validator = Arc::new(Validator::new(plugins.clone()).on_worker(&config).with_checks(runner.clone()));
+        let configs = storage.configs.clone();
+        let api = Arc::new(Api {
+            herder: herder.clone(),
+            runner,
+            validator,
+            plugins,
+            loggers,
+            cluster_id,
+            offsets: Arc::new(StoredOffsets::new(environment)),
+            cluster: Some(Cluster {
+                peers,
+                signing: inter_worker.signing,
+                key: Arc::new(move || configs.snapshot().session_key.clone()),
+                health: Arc::new(move || health(&group)),
+            }),
+            settings: ApiSettings {
+                worker_id,
+                max_body: config.rest_max_body,
+                request_timeout: config.rest_request_timeout,
+                topic_tracking: config.topic_tracking,
+                topic_tracking_reset: config.topic_tracking_reset,
+            },
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            // A request that is forwarded takes one while it waits.
+            .max_blocking_threads(64)
+            .thread_name("rest")
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot start the REST threads: {error}"))?;
+        let (end, ended) = watch::channel(false);
+        let serving = runtime.spawn(rest.serve(api, ended, REST_GRACE));
+        Ok(Self { herder, herder_thread, storage, runtime, serving, end, ending, failed, addresses, url })
+    }
+
+    /// The addresses that the REST API listens on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The URL at which other workers reach this one.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Commands, and the snapshot of everything.
+    pub fn herder(&self) -> &Herder {
+        &self.herder
+    }
+
+    /// Waits for SIGTERM or SIGINT. An error is the reason why the worker cannot go on.
+    pub fn wait_for_signal(&mut self) -> Result<(), String> {
+        let failed = &mut self.failed;
+        self.runtime.block_on(async {
+            let signalled = signalled();
+            tokio::pin!(signalled);
+            tokio::select! {
+                () = &mut signalled => Ok(()),
+                failure = failed => match failure {
+                    Ok(failure) => Err(failure),
+                    // It has joined, and nothing more is to be heard of that.
+                    Err(_) => { signalled.await; Ok(()) }
+                },
+            }
+        })
+    }
+
+    /// Stops everything gracefully.
+    pub fn shutdown(self) {
+        self.ending.store(true, Ordering::Release);
+        self.runtime.block_on(self.herder.shutdown());
+        if self.herder_thread.join().is_err() {
+            tracing::error!("the herder's thread panicked; this is a bug of the worker");
+        }
+        self.storage.close(CLOSE_WITHIN);
+        self.end.send_replace(true);
+        if self.runtime.block_on(self.serving).is_err() {
+            tracing::error!("the REST server panicked; this is a bug of the worker");
+        }
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        tracing::info!("stopped");
+    }
+}
+
+/// Waits for the topics, then joins.
+struct Joining {
+    storage: Arc<KafkaStorage>,
+    member: GroupSettings,
+    membership: Arc<Membership>,
+    group: Arc<LateGroup>,
+    ending: Arc<AtomicBool>,
+}
+
+impl Joining {
+    /// The error is the reason why it will never join.
+    fn run(self) -> Result<(), String> {
+        let mut told = None;
+        while let Err(error) = self.storage.wait_current(TOPICS_AGAIN) {
+            if self.ending.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            if !error.retriable() {
+                return Err(error.to_string());
+            }
+            let message = error.to_string();
+            if told.as_ref() != Some(&message) {
+                tracing::warn!("the worker joins its group as soon as its topics have been read: {message}");
+                told = Some(message.clone());
+            }
+            self.group.set_problem(Some(message));
+        }
+        if self.ending.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let member = GroupMember::start(self.member, self.membership)
+            .map_err(|error| format!("cannot start the group's threads: {error}"))?;
+        self.group.joined(member);
+        Ok(())
+    }
+}
+
+/// What is wrong with the membership.
+fn health(group: &LateGroup) -> Option<Health> {
+    let state = group.state();
+    if state.member_id.is_some() && state.generation >= 0 {
+        return None;
+    }
+    let problem = state.problem.unwrap_or_else(|| "joining the group".to_owned());
+    Some(if state.generation < 0 {
+        Health::Starting(format!("The worker is not in its group yet: {problem}."))
+    } else {
+        Health::Unhealthy(format!("The worker is not in its group any more, and runs nothing: {problem}."))
+    })
+}
+
+/// Passes on what the config topic says.
+fn config_listener(inputs: impl Fn(Input) + Send + Sync + 'static) -> crate::storage::kafka::ConfigListener {
+    Arc::new(move |changes: &[ConfigChange]| {
+        // What a restart is asked of has to be known before.
+        inputs(Input::ConfigChanged);
+        for change in changes {
+            match change {
+                ConfigChange::Restart(name, request) => inputs(Input::RestartAsked(name.clone(), *request)),
+                ConfigChange::LoggerLevel(logger, level) => inputs(Input::LoggerLevel(logger.clone(), level.clone())),
+                _ => {}
+            }
+        }
+    })
+}
+
+/// Offsets as one run of a task sees them: those that cannot be committed while Kafka is away are kept for its return.
+fn task_offsets(storage: &Arc<KafkaStorage>, since: &Arc<AtomicI32>) -> crate::worker::TaskOffsets {
+    let (storage, since) = (storage.clone(), since.clone());
+    Arc::new(move |task: &TaskId, own: Option<&str>| {
+        let epoch = storage.offsets.task_started(task);
+        storage.offsets.for_task(task, since.load(Ordering::Acquire), epoch, own)
+    })
+}
+
+fn advertised_scheme(config: &WorkerConfig) -> &'static str {
+    let named = config.properties.get("rest.advertised.listener").map(str::trim);
+    let https = named.map_or(config.listeners[0].scheme == Scheme::Https, |name| name.eq_ignore_ascii_case("https"));
+    if https { "https" } else { "http" }
+}

@@ -1,0 +1,3 @@
+//! Workers of one group, as processes, on a real broker: what users ask of any of them, and what may happen to them.
+
+mod slice;
