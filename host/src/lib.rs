@@ -15,5 +15,6 @@ pub mod standalone;
 pub mod storage;
 pub mod task;
 pub mod telemetry;
+pub mod tls;
 pub mod transform;
 pub mod worker;

@@ -16,7 +16,7 @@ use crate::config::validation::Validator;
 use crate::config::{Bootstrap, ConnectorFile, Scheme, WorkerConfig};
 use crate::herder::{Herder, HerderDeps, HerderSettings, PluginCatalog, Standalone, TaskRunner};
 use crate::log::{Log, open_log};
-use crate::rest::{Api, ApiSettings, RestServer};
+use crate::rest::{self, Api, ApiSettings, Authenticator, RestServer};
 use crate::storage::sqlite::SqliteStore;
 use crate::task::Lease;
 use crate::telemetry;
@@ -43,7 +43,9 @@ pub struct StandaloneWorker {
 impl StandaloneWorker {
     /// Starts a worker. The error says what to do.
     pub fn start(config: WorkerConfig) -> Result<Self, String> {
-        let rest = RestServer::bind(&config.listeners).map_err(|error| error.to_string())?;
+        let authenticator = Arc::new(Authenticator::open(&config.authentication)?);
+        let rest = RestServer::bind(&config.listeners, || rest::tls_acceptor(&config.properties))
+            .map_err(|error| error.to_string())?;
         let addresses = rest.addresses();
         let port = addresses.first().map_or(0, SocketAddr::port);
         let worker_id = config.worker_id(port);
@@ -92,6 +94,7 @@ impl StandaloneWorker {
             runner: runner.clone(),
             validator: validator.clone(),
             plugins,
+            authenticator,
             loggers: telemetry::loggers(),
             cluster_id,
             offsets: Arc::new(StoredOffsets::new(environment)),

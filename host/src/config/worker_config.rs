@@ -8,6 +8,7 @@ use tributary_sdk::config_def::{ConfigDef, ConfigKey, DefaultValue, Type, Valida
 
 use super::worker_keys::{ACCEPTED, is_unknown, worker_config_def};
 use super::{ConfigError, Listener, OverridePolicy, Providers, Scheme, nearest, properties};
+use crate::rest::{AuthenticationSettings, BearerSettings};
 
 /// Where the log is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,7 @@ pub struct WorkerConfig {
     pub task_shutdown_timeout: Duration,
     pub plugin_call_timeout: Duration,
     pub listeners: Vec<Listener>,
+    pub authentication: AuthenticationSettings,
     pub rest_max_body: usize,
     pub rest_request_timeout: Duration,
     pub rest_advertised_host: Option<String>,
@@ -69,10 +71,11 @@ impl WorkerConfig {
     /// Checks and types properties; the error lists everything that is wrong.
     pub fn new(properties: Config) -> Result<Self, ConfigError> {
         let def = worker_config_def();
-        let mut values = Values { def: &def, properties: &properties, errors: Vec::new() };
+        let mut values = Values { def: &def, properties: &properties, errors: Vec::new(), warnings: Vec::new() };
         values.check();
         let bootstrap = values.text("bootstrap.servers");
-        let listeners = values.listeners();
+        let authentication = values.authentication();
+        let listeners = values.listeners(&authentication);
         let override_policy = OverridePolicy::of(&properties).unwrap_or_else(|error| {
             values.errors.push(error);
             OverridePolicy::None
@@ -99,6 +102,7 @@ impl WorkerConfig {
             task_shutdown_timeout: values.millis("task.shutdown.graceful.timeout.ms"),
             plugin_call_timeout: values.millis("plugin.call.timeout.ms"),
             listeners,
+            authentication,
             rest_max_body: values.parsed("rest.max.body.bytes"),
             rest_request_timeout: values.millis("rest.request.timeout.ms"),
             rest_advertised_host: properties.get("rest.advertised.host.name").map(str::to_owned),
@@ -112,7 +116,7 @@ impl WorkerConfig {
             log_json: values.text("log.format") == "json",
             override_policy,
             providers,
-            warnings: unknown_keys(&def, &properties),
+            warnings: [values.warnings.clone(), unknown_keys(&def, &properties)].concat(),
             properties: Config::default(),
         };
         if values.errors.is_empty() {
@@ -151,6 +155,7 @@ struct Values<'a> {
     def: &'a ConfigDef,
     properties: &'a Config,
     errors: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Values<'_> {
@@ -195,22 +200,74 @@ impl Values<'_> {
         self.text(name).eq_ignore_ascii_case("true")
     }
 
-    fn listeners(&mut self) -> Vec<Listener> {
+    /// `rest.authentication.methods` with what each method needs.
+    fn authentication(&mut self) -> AuthenticationSettings {
+        let mut settings = AuthenticationSettings { access: self.optional("rest.access.file"), ..Default::default() };
+        for method in self.properties.list("rest.authentication.methods") {
+            match method {
+                "basic" => match self.optional("rest.basic.users.file") {
+                    Some(file) => settings.basic = Some(file),
+                    None => self.errors.push("rest.authentication.methods=basic needs rest.basic.users.file: a file of htpasswd -B".to_owned()),
+                },
+                "bearer" => match self.optional("rest.bearer.jwks") {
+                    Some(jwks) => {
+                        settings.bearer = Some(BearerSettings {
+                            jwks,
+                            issuer: self.optional("rest.bearer.issuer"),
+                            audience: self.optional("rest.bearer.audience"),
+                            subject_claim: self.text("rest.bearer.subject.claim"),
+                            roles_claim: self.optional("rest.bearer.roles.claim"),
+                        });
+                    }
+                    None => self.errors.push("rest.authentication.methods=bearer needs rest.bearer.jwks: a file or an https URL with the issuer's keys".to_owned()),
+                },
+                "mtls" => {
+                    settings.certificates = true;
+                    let auth = ["listeners.https.ssl.client.auth", "ssl.client.auth"].iter().find_map(|name| self.properties.get(name));
+                    if !matches!(auth.map(str::trim), Some("required" | "requested")) {
+                        self.errors.push("rest.authentication.methods=mtls needs listeners.https.ssl.client.auth=required, or requested".to_owned());
+                    }
+                }
+                other => self.errors.push(format!(
+                    "invalid value {other} for configuration rest.authentication.methods: write basic, bearer or mtls"
+                )),
+            }
+        }
+        if settings.access.is_some() && !settings.required() {
+            self.errors.push("rest.access.file gives roles to users, but nobody has to say who they are: set rest.authentication.methods".to_owned());
+        }
+        settings
+    }
+
+    fn optional(&self, name: &str) -> Option<String> {
+        self.properties.get(name).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    fn listeners(&mut self, authentication: &AuthenticationSettings) -> Vec<Listener> {
         let mut listeners = Vec::new();
         for text in self.properties.list("listeners") {
             match Listener::parse(text) {
-                Ok(listener) if listener.scheme == Scheme::Https => self.errors.push(format!(
-                    "invalid value {text} for configuration listeners: https is not available yet; listen on http://127.0.0.1 behind a TLS proxy"
-                )),
-                Ok(listener) if !listener.is_loopback() && !self.boolean("rest.allow.unauthenticated") => {
+                Ok(listener)
+                    if !listener.is_loopback()
+                        && !authentication.required()
+                        && !self.boolean("rest.allow.unauthenticated") =>
+                {
                     self.errors.push(format!(
                         "listeners={text} can be reached from other machines without authentication: whoever reaches it can read and change every connector. \
-                         If that is intended, add this line to the worker's properties:\nrest.allow.unauthenticated=true"
+                         Set rest.authentication.methods, or, if that is intended, add this line to the worker's properties:\nrest.allow.unauthenticated=true"
                     ));
                 }
                 Ok(listener) => listeners.push(listener),
                 Err(error) => self.errors.push(error),
             }
+        }
+        let plain = |listener: &&Listener| listener.scheme == Scheme::Http && !listener.is_loopback();
+        if let Some(listener) =
+            listeners.iter().find(plain).filter(|_| authentication.basic.is_some() || authentication.bearer.is_some())
+        {
+            self.warnings.push(format!(
+                "{listener} is not encrypted, so passwords and tokens can be read on their way; use https there"
+            ));
         }
         if listeners.is_empty() {
             listeners.push(Listener::loopback());

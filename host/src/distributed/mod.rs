@@ -25,7 +25,7 @@ use crate::group::{Group, GroupMember, GroupSettings};
 use crate::herder::distributed::{Distributed, DistributedDeps, DistributedSettings, Input, Membership, Threads};
 use crate::herder::{Herder, PluginCatalog, TaskRunner};
 use crate::log::open_log;
-use crate::rest::{Api, ApiSettings, Cluster, Health, PeerClient, RestServer};
+use crate::rest::{self, Api, ApiSettings, Authenticator, Cluster, Health, PeerClient, RestServer};
 use crate::standalone::{REST_GRACE, learn_cluster_id, signalled};
 use crate::storage::kafka::{KafkaStorage, Listeners, StorageSettings};
 use crate::storage::sqlite::SqliteStore;
@@ -67,7 +67,9 @@ impl DistributedWorker {
         let listed = |errors: Vec<String>| errors.join("\n");
         let topics = StorageSettings::new(&config.properties).map_err(listed)?;
         let inter_worker = InterWorker::new(&config.properties).map_err(listed)?;
-        let rest = RestServer::bind(&config.listeners).map_err(|error| error.to_string())?;
+        let authenticator = Arc::new(Authenticator::open(&config.authentication)?);
+        let rest = RestServer::bind(&config.listeners, || rest::tls_acceptor(&config.properties))
+            .map_err(|error| error.to_string())?;
         let addresses = rest.addresses();
         let port = addresses.first().map_or(0, SocketAddr::port);
         let worker_id = config.worker_id(port);
@@ -105,7 +107,11 @@ impl DistributedWorker {
             events: herder.event_sink(),
         });
         let runner: Arc<dyn TaskRunner> = Arc::new(Worker::new(environment.clone()));
-        let peers = PeerClient::new(PeerClient::config().build().into(), inter_worker.signing.clone());
+        let mut agent = PeerClient::config();
+        if config.listeners.iter().any(|listener| listener.scheme == Scheme::Https) {
+            agent = agent.tls_config(rest::towards_peers(&config.properties)?);
+        }
+        let peers = PeerClient::new(agent.build().into(), inter_worker.signing.clone());
         let loggers = telemetry::loggers();
         let deps = DistributedDeps {
             configs: storage.configs.clone(),
@@ -157,6 +163,7 @@ impl DistributedWorker {
             runner,
             validator,
             plugins,
+            authenticator,
             loggers,
             cluster_id,
             offsets: Arc::new(StoredOffsets::new(environment)),

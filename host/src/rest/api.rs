@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cluster::Cluster;
 use super::errors::ApiError;
+use super::security::Authenticator;
 use crate::config::validation::Validator;
 use crate::herder::{ConnectorView, Herder, PluginCatalog, TaskRunner};
 use crate::telemetry::Loggers;
@@ -36,6 +37,8 @@ pub struct Api {
     pub plugins: Arc<dyn PluginCatalog>,
     /// Checks configs.
     pub validator: Arc<Validator>,
+    /// Finds out who sends a request.
+    pub authenticator: Arc<Authenticator>,
     /// Log levels.
     pub loggers: Loggers,
     /// The log's cluster id, once it is known.

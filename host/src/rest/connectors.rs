@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +14,7 @@ use super::api::Api;
 use super::body::{Body, ConfigMap};
 use super::errors::{ApiError, json};
 use super::params::{Name, QueryParams, TaskPath};
+use super::security::{Identity, Role, forbidden};
 use super::shapes::{
     ConnectorInfo, ConnectorStateInfo, ConnectorTaskId, CreateConnectorRequest, InstanceState, Progress, TaskInfo,
     TaskState,
@@ -21,8 +23,13 @@ use crate::config::initial_state;
 use crate::herder::{ConnectorView, Created, HerderError, TaskView};
 use crate::worker::TaskId;
 
-pub(super) async fn list(State(api): State<Arc<Api>>, query: QueryParams) -> Response {
-    let connectors = api.herder.view().connectors();
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(identity): Extension<Identity>,
+    query: QueryParams,
+) -> Response {
+    let mut connectors = api.herder.view().connectors();
+    connectors.retain(|connector| identity.may(Role::View, Some(&connector.name)));
     let Some(expand) = query.all("expand") else {
         let names: Vec<&str> = connectors.iter().map(|connector| connector.name.as_str()).collect();
         return json(StatusCode::OK, &names);
@@ -45,10 +52,14 @@ pub(super) async fn list(State(api): State<Arc<Api>>, query: QueryParams) -> Res
 
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
+    Extension(identity): Extension<Identity>,
     headers: HeaderMap,
     Body(request): Body<CreateConnectorRequest>,
 ) -> Result<Response, ApiError> {
     let name = request.name.as_deref().unwrap_or_default().trim().to_owned();
+    if !identity.may(Role::Edit, Some(&name)) {
+        return Err(forbidden(Role::Edit, Some(&name)));
+    }
     let config = request.config.ok_or_else(|| ApiError::bad_request("the request has no \"config\""))?;
     let initial_state =
         request.initial_state.as_deref().map(initial_state).transpose().map_err(ApiError::bad_request)?;

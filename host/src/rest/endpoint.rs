@@ -9,6 +9,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::api::Api;
+use super::security::{Guard, Role};
 
 /// An operation: how it is reached, what it takes and answers, and what handles it.
 pub(super) struct Endpoint {
@@ -19,6 +20,8 @@ pub(super) struct Endpoint {
     pub query: Vec<QueryParam>,
     pub body: Option<Described>,
     pub responses: Vec<(u16, &'static str, Option<Described>)>,
+    /// Who may.
+    pub guard: Guard,
     pub handler: MethodRouter<Arc<Api>>,
 }
 
@@ -67,13 +70,14 @@ impl Endpoint {
         let filter = MethodFilter::try_from(method.clone()).expect("only methods that axum routes are used");
         let tag = path.trim_start_matches('/').split('/').next().filter(|tag| !tag.is_empty()).unwrap_or("worker");
         Self {
-            method,
             path,
             summary,
             tag,
             query: Vec::new(),
             body: None,
             responses: Vec::new(),
+            guard: Guard::Role(if method == Method::GET { Role::View } else { Role::Edit }),
+            method,
             handler: on(filter, handler),
         }
     }
@@ -107,6 +111,17 @@ impl Endpoint {
     /// A query parameter that may come several times.
     pub fn queries(mut self, name: &'static str, description: &'static str) -> Self {
         self.query.push(QueryParam { name, kind: "string", repeated: true, description });
+        self
+    }
+
+    /// The role that it needs, where that is not view for reading and edit for everything else.
+    pub fn role(self, role: Role) -> Self {
+        self.guarded(Guard::Role(role))
+    }
+
+    /// What it needs, where that is not a role.
+    pub fn guarded(mut self, guard: Guard) -> Self {
+        self.guard = guard;
         self
     }
 

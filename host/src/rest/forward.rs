@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
@@ -19,7 +19,9 @@ use super::api::Api;
 use super::body;
 use super::cluster::Cluster;
 use super::errors::{ApiError, Moment};
+use super::listener::Peer;
 use super::peer::{PeerAnswer, PeerError, PeerRequest};
+use super::security::{ON_BEHALF_OF, identify, on_behalf_of};
 use crate::herder::{HerderError, Location, Place};
 
 /// Between tries to reach a worker that does not answer.
@@ -30,6 +32,13 @@ pub(super) async fn forward(State(api): State<Arc<Api>>, request: Request, next:
     let place = place(request.method(), request.uri().path(), request.uri().query().unwrap_or_default());
     let (Some(place), Some(cluster)) = (place, &api.cluster) else { return next.run(request).await };
     let (parts, body) = request.into_parts();
+    // Over mTLS the next worker would see this worker's certificate, so who it is has to be found out here.
+    if let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<Peer>>() {
+        let asked = (&parts.method, parts.uri.path(), &parts.headers);
+        if let Err(response) = identify(&api, peer, asked).await {
+            return response;
+        }
+    }
     let body = match body::read(body, api.settings.max_body).await {
         Ok(body) => body,
         Err(error) => return error.into_response(),
@@ -118,6 +127,9 @@ impl Forwarding<'_> {
             if let Some(value) = self.parts.headers.get(&name) {
                 headers.insert(name, value.clone());
             }
+        }
+        if let Some(value) = on_behalf_of(self.api, self.parts).and_then(|value| HeaderValue::try_from(value).ok()) {
+            headers.insert(HeaderName::from_static(ON_BEHALF_OF), value);
         }
         let request = PeerRequest { method: self.parts.method.clone(), url, headers, body: self.body.to_vec() };
         let (peers, left) = (self.cluster.peers.clone(), deadline.saturating_duration_since(Instant::now()));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -10,6 +11,7 @@ use super::api::Api;
 use super::cluster::Health;
 use super::errors::{ApiError, json};
 use super::params::QueryParams;
+use super::security::{Identity, Role, forbidden};
 use super::shapes::{ServerInfo, WorkerStatus};
 use crate::worker::State as TaskState;
 
@@ -22,7 +24,11 @@ pub(super) async fn info(State(api): State<Arc<Api>>) -> Response {
 }
 
 /// The worker's health; with `connector=` that of a connector, which Kafka Connect does not tell.
-pub(super) async fn health(State(api): State<Arc<Api>>, query: QueryParams) -> Result<Response, ApiError> {
+pub(super) async fn health(
+    State(api): State<Arc<Api>>,
+    Extension(identity): Extension<Identity>,
+    query: QueryParams,
+) -> Result<Response, ApiError> {
     let Some(names) = query.all("connector") else {
         if let Some(trouble) = api.cluster.as_ref().and_then(|cluster| (cluster.health)()) {
             let (status, code) = match trouble {
@@ -38,6 +44,9 @@ pub(super) async fn health(State(api): State<Arc<Api>>, query: QueryParams) -> R
     };
     let mut failed = Vec::new();
     for name in names {
+        if !identity.may(Role::View, Some(name)) {
+            return Err(forbidden(Role::View, Some(name)));
+        }
         let connector = api.connector(name)?;
         if connector.instance.state == TaskState::Failed {
             failed.push(format!("connector {name}"));

@@ -11,6 +11,7 @@ use axum::routing::MethodRouter;
 use super::api::Api;
 use super::endpoint::{Endpoint, inline, list_of, shape};
 use super::errors::ApiError;
+use super::security::{Guard, Role, guard};
 use super::shapes::{
     ConnectorInfo, ConnectorStateInfo, CreateConnectorRequest, ServerInfo, TaskInfo, TaskState, WorkerStatus,
 };
@@ -40,6 +41,7 @@ fn worker() -> Vec<Endpoint> {
         ),
         Endpoint::get("/health", "Whether the worker, or a connector with its tasks, is well", root::health)
             .queries("connector", "Ask for these connectors and their tasks instead of the worker alone")
+            .guarded(Guard::OpenWithoutQuery)
             .ok(200, "healthy", shape::<WorkerStatus>())
             .error(404, "No such connector")
             .ok(500, "unhealthy: something has failed", shape::<WorkerStatus>()),
@@ -113,6 +115,7 @@ fn states() -> Vec<Endpoint> {
             "Task configs, from one worker of a group to another",
             internal::put_tasks,
         )
+        .guarded(Guard::Signed)
         .body(inline::<Vec<StringMap>>())
         .empty(204, "Stored")
         .error(400, "Not signed")
@@ -128,12 +131,15 @@ fn states() -> Vec<Endpoint> {
         .ok(200, "The state", shape::<TaskState<'_>>())
         .error(404, "No such task"),
         Endpoint::post("/connectors/{connector}/tasks/{task}/restart", "Restart a task", control::restart_task)
+            .role(Role::Operate)
             .empty(204, "The restart has begun")
             .error(404, "No such task"),
         Endpoint::put("/connectors/{connector}/pause", "Pause a connector and its tasks", control::pause)
+            .role(Role::Operate)
             .empty(202, "Stored; the states follow")
             .error(404, "No such connector"),
         Endpoint::put("/connectors/{connector}/resume", "Resume a paused or stopped connector", control::resume)
+            .role(Role::Operate)
             .empty(202, "Stored; the states follow")
             .error(404, "No such connector"),
         Endpoint::put(
@@ -141,9 +147,11 @@ fn states() -> Vec<Endpoint> {
             "Stop a connector and its tasks, and keep its config",
             control::stop,
         )
+        .role(Role::Operate)
         .empty(204, "Stopped")
         .error(404, "No such connector"),
         Endpoint::post("/connectors/{connector}/restart", "Restart a connector, and tasks as asked", control::restart)
+            .role(Role::Operate)
             .query("includeTasks", "boolean", "Restart the tasks, too")
             .query("onlyFailed", "boolean", "Restart only what has failed")
             .ok(202, "The restart has begun", shape::<ConnectorStateInfo<'_>>())
@@ -200,6 +208,7 @@ fn plugin_classes() -> Vec<Endpoint> {
             "Check a connector's config without creating it",
             plugins::validate,
         )
+        .role(Role::View)
         .body(inline::<StringMap>())
         .ok(200, "Every key with its value and errors", shape::<ConfigInfos>())
         .error(400, "The config is of another class, or of none"),
@@ -217,6 +226,7 @@ fn administration() -> Vec<Endpoint> {
             .ok(200, "The level", shape::<LoggerLevel>())
             .error(404, "No such logger"),
         Endpoint::put("/admin/loggers/{logger}", "Set the level of a logger and all below it", loggers::set)
+            .role(Role::Admin)
             .query("scope", "string", "worker (the default) or cluster")
             .body(inline::<StringMap>())
             .ok(200, "The loggers that changed", inline::<Vec<String>>())
@@ -231,7 +241,8 @@ pub fn router(api: Arc<Api>) -> Router {
     let mut routes: BTreeMap<&'static str, MethodRouter<Arc<Api>>> = BTreeMap::new();
     for endpoint in endpoints() {
         let route = routes.remove(endpoint.path).unwrap_or_default();
-        routes.insert(endpoint.path, route.merge(endpoint.handler));
+        let guarded = axum::middleware::from_fn_with_state((api.clone(), endpoint.guard), guard);
+        routes.insert(endpoint.path, route.merge(endpoint.handler.layer(guarded)));
     }
     let mut router = Router::new();
     for (path, route) in routes {

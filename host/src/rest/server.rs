@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use tokio_rustls::TlsAcceptor;
+
 use super::api::Api;
+use super::listener::{Accepting, Peer};
 use super::routes::router;
-use crate::config::Listener;
+use crate::config::{Listener, Scheme};
 
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -21,16 +24,23 @@ pub enum ServerError {
         /// The reason.
         error: std::io::Error,
     },
+    /// An https listener without what it needs.
+    #[error("{0}")]
+    Tls(String),
 }
 
 /// Listeners that are bound, and accept connections once [`RestServer::serve`] runs.
 pub struct RestServer {
     sockets: Vec<(Listener, TcpListener)>,
+    tls: Option<TlsAcceptor>,
 }
 
 impl RestServer {
-    /// Binds the listeners, so that their ports are known before anything else starts.
-    pub fn bind(listeners: &[Listener]) -> Result<Self, ServerError> {
+    /// Binds the listeners, so that their ports are known before anything else starts. `tls` is asked for if one is https.
+    pub fn bind(
+        listeners: &[Listener],
+        tls: impl FnOnce() -> Result<TlsAcceptor, String>,
+    ) -> Result<Self, ServerError> {
         let bind = |listener: &Listener| {
             let bound = TcpListener::bind(listener.address()).and_then(|socket| {
                 socket.set_nonblocking(true)?;
@@ -41,7 +51,9 @@ impl RestServer {
                 Err(error) => Err(ServerError::Bind { listener: listener.clone(), error }),
             }
         };
-        Ok(Self { sockets: listeners.iter().map(bind).collect::<Result<_, _>>()? })
+        let encrypted = listeners.iter().any(|listener| listener.scheme == Scheme::Https);
+        let tls = if encrypted { Some(tls().map_err(ServerError::Tls)?) } else { None };
+        Ok(Self { sockets: listeners.iter().map(bind).collect::<Result<_, _>>()?, tls })
     }
 
     /// The addresses that were bound.
@@ -55,20 +67,19 @@ impl RestServer {
         let mut servers = tokio::task::JoinSet::new();
         for (listener, socket) in self.sockets {
             let (router, mut end) = (router.clone(), end.clone());
+            let tls = self.tls.clone().filter(|_| listener.scheme == Scheme::Https);
             servers.spawn(async move {
-                let socket = match tokio::net::TcpListener::from_std(socket) {
-                    Ok(socket) => socket,
+                let accepting = tokio::net::TcpListener::from_std(socket).and_then(|socket| Accepting::start(socket, tls));
+                let accepting = match accepting {
+                    Ok(accepting) => accepting,
                     Err(error) => return tracing::error!("cannot serve {listener}: {error}"),
                 };
                 let ended = {
                     let mut end = end.clone();
                     async move { drop(end.wait_for(|ended| *ended).await) }
                 };
-                let serve = axum::serve(axum::serve::ListenerExt::tap_io(socket, |connection| {
-                    // Answers are small and whole; waiting to fill a packet only delays them.
-                    let _ = connection.set_nodelay(true);
-                }), router)
-                .with_graceful_shutdown(ended);
+                let service = router.into_make_service_with_connect_info::<Peer>();
+                let serve = axum::serve(accepting, service).with_graceful_shutdown(ended);
                 let given_up = async {
                     let _ = end.wait_for(|ended| *ended).await;
                     tokio::time::sleep(grace).await;

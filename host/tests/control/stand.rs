@@ -12,7 +12,7 @@ use tributary::config::validation::Validator;
 use tributary::herder::{
     Herder, HerderDeps, HerderSettings, PluginCatalog, PluginClass, PluginKind, Standalone, TaskRunner,
 };
-use tributary::rest::{Api, ApiSettings, RestServer};
+use tributary::rest::{Api, ApiSettings, AuthenticationSettings, Authenticator, RestServer};
 use tributary::storage::sqlite::SqliteStore;
 use tributary::telemetry::Loggers;
 use tributary::worker::TaskId;
@@ -81,7 +81,9 @@ impl Stand {
         let (herder, standalone) = Standalone::new();
         let runner = Arc::new(FakeRunner::new(herder.event_sink()));
         let plugins: Arc<dyn PluginCatalog> = Arc::new(plugins());
-        let server = RestServer::bind(&[Listener { port: 0, ..Listener::loopback() }]).unwrap();
+        let server =
+            RestServer::bind(&[Listener { port: 0, ..Listener::loopback() }], || Err("no TLS here".to_owned()))
+                .unwrap();
         let address = server.addresses()[0];
         let deps = HerderDeps {
             configs: Arc::new(store.clone()),
@@ -97,6 +99,7 @@ impl Stand {
             runner: runner.clone() as Arc<dyn TaskRunner>,
             validator: Arc::new(Validator::new(plugins.clone()).with_checks(runner.clone())),
             plugins,
+            authenticator: Arc::new(Authenticator::open(&AuthenticationSettings::default()).unwrap()),
             loggers: Loggers::new("info", |_| {}),
             cluster_id,
             offsets: runner.clone(),

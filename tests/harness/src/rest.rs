@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{HeaderMap, Method, Request};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 use crate::{Context, Error, Result, wait};
 
@@ -40,19 +41,35 @@ impl Answer {
 pub struct Rest {
     base: String,
     agent: Agent,
+    headers: Vec<(String, String)>,
 }
 
 impl Rest {
     /// A client of the worker at this URL, `http://127.0.0.1:8083` say.
     pub fn new(base: impl Into<String>) -> Self {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .allow_non_standard_methods(true)
-            .timeout_global(Some(TIMEOUT))
-            // A worker that was restarted has closed its end of a kept connection.
-            .max_idle_connections(0)
-            .build();
-        Self { base: base.into(), agent: config.into() }
+        Self { base: base.into(), agent: agent(TlsConfig::default()), headers: Vec::new() }
+    }
+
+    /// A client of an https listener that trusts `ca` and shows `identity`, its certificate and key; all of them PEM.
+    pub fn over_tls(base: impl Into<String>, ca: &str, identity: Option<(&str, &str)>) -> Result<Self> {
+        let read = |pem: &str| Certificate::from_pem(pem.as_bytes()).context("not a certificate");
+        let identity = match identity {
+            Some((certificate, key)) => {
+                let key = PrivateKey::from_pem(key.as_bytes()).context("not a private key")?;
+                Some(ClientCert::new_with_certs(&[read(certificate)?], key))
+            }
+            None => None,
+        };
+        let tls =
+            TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[read(ca)?])).client_cert(identity).build();
+        Ok(Self { base: base.into(), agent: agent(tls), headers: Vec::new() })
+    }
+
+    /// The same, with a further header on every request.
+    pub fn with_header(&self, name: &str, value: &str) -> Self {
+        let mut rest = self.clone();
+        rest.headers.push((name.into(), value.into()));
+        rest
     }
 
     /// The address, without a slash at its end.
@@ -93,7 +110,10 @@ impl Rest {
 
     /// Sends a body as it is, so that it may be no JSON at all. An empty one is not sent.
     pub fn send_text(&self, method: Method, path: &str, body: &str) -> Result<Answer> {
-        let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
         let mut response = if body.is_empty() {
             self.agent.run(request.body(()).context("not a request")?)?
         } else {
@@ -150,4 +170,16 @@ impl Rest {
             None => outcome,
         }
     }
+}
+
+fn agent(tls: TlsConfig) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .allow_non_standard_methods(true)
+        .timeout_global(Some(TIMEOUT))
+        // A worker that was restarted has closed its end of a kept connection.
+        .max_idle_connections(0)
+        .tls_config(tls)
+        .build();
+    config.into()
 }

@@ -23,7 +23,6 @@ fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["build", "--quiet", "--workspace"])
-        .args(place.targets())
         .args(["--profile", &place.profile, "--manifest-path"])
         .arg(manifest)
         .arg("--target-dir")
@@ -59,13 +58,6 @@ impl Place {
             other => other,
         };
         Some(Self { target: dir.parent()?.into(), dir: dir.into(), profile: profile.into() })
-    }
-
-    /// The tests are built again with the binary, so that cargo finds the very dependencies that
-    /// `cargo test --workspace` has built: another choice of targets means another choice of features,
-    /// and some dependencies anew. A benchmark's profile knows no tests.
-    fn targets(&self) -> &'static [&'static str] {
-        if self.profile == "dev" { &["--all-targets"] } else { &[] }
     }
 }
 

@@ -20,6 +20,7 @@ pub struct WorkerOptions {
     settings: Vec<(String, String)>,
     env: Vec<(String, String)>,
     connectors: Vec<Value>,
+    listeners: String,
     limit: Option<Limit>,
     group: Option<String>,
 }
@@ -34,6 +35,12 @@ impl WorkerOptions {
     /// Runs `tributary distributed` in this group, with topics named after it.
     pub fn group(mut self, name: &str) -> Self {
         self.group = Some(name.into());
+        self
+    }
+
+    /// A further listener, beside the harness' own (`https://127.0.0.1:8443`).
+    pub fn listener(mut self, listener: &str) -> Self {
+        let _ = write!(self.listeners, ",{listener}");
         self
     }
 
@@ -221,11 +228,12 @@ fn worker_properties(bootstrap: &str, port: u16, dir: &Path, options: &WorkerOpt
     let mut text = format!(
         "\
 bootstrap.servers={bootstrap}
-listeners=http://127.0.0.1:{port}
+listeners=http://127.0.0.1:{port}{}
 data.dir={}
 key.converter=org.apache.kafka.connect.storage.StringConverter
 value.converter=org.apache.kafka.connect.storage.StringConverter
 ",
+        options.listeners,
         dir.join("data").display()
     );
     if let Some(group) = &options.group {

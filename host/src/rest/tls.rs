@@ -1,0 +1,81 @@
+//! TLS of https listeners: `listeners.https.ssl.*`, or the worker's own `ssl.*` where those are not set, as in Kafka Connect.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
+use tokio_rustls::TlsAcceptor;
+use tributary_sdk::Config;
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
+
+use crate::tls;
+
+/// Before the name of a property that is for listeners alone.
+const PREFIX: &str = "listeners.https.";
+
+fn lookup(properties: &Config, name: &str) -> Option<String> {
+    let own = properties.get(&format!("{PREFIX}{name}"));
+    own.or_else(|| properties.get(name)).map(str::to_owned)
+}
+
+/// TLS towards other workers' https listeners: this worker's own certificate, and the trust that clients' are checked with;
+/// the web's authorities where no truststore is named.
+pub fn towards_peers(properties: &Config) -> Result<TlsConfig, String> {
+    let property = |name: &str| lookup(properties, name);
+    let mut tls = TlsConfig::builder();
+    if let Some(store) = tls::KeyStore::from_properties(&property)? {
+        let chain: Vec<_> =
+            store.chain.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
+        let section = match &store.key {
+            PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
+            PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
+            _ => "PRIVATE KEY",
+        };
+        // The client takes keys by PEM alone.
+        let body = BASE64_STANDARD.encode(store.key.secret_der());
+        let pem = format!("-----BEGIN {section}-----\n{body}\n-----END {section}-----\n");
+        let key = PrivateKey::from_pem(pem.as_bytes()).map_err(|error| format!("ssl.keystore: {error}"))?;
+        tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
+    }
+    if let Some(trusted) = tls::trusted_certificates(&property)? {
+        let trusted: Vec<_> = trusted.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
+        tls = tls.root_certs(RootCerts::new_with_certs(&trusted));
+    }
+    Ok(tls.build())
+}
+
+/// What https listeners speak, as the worker's properties say; the error names the property.
+pub fn acceptor(properties: &Config) -> Result<TlsAcceptor, String> {
+    let property = |name: &str| lookup(properties, name);
+    let store = tls::KeyStore::from_properties(&property)?.ok_or_else(|| {
+        "an https listener needs a certificate: set listeners.https.ssl.keystore.location (PEM or PKCS12), with ssl.keystore.password".to_owned()
+    })?;
+    let provider = tls::provider();
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&tls::protocol_versions(&property)?)
+        .map_err(|error| format!("ssl.enabled.protocols: {error}"))?;
+    let builder = match property("ssl.client.auth").as_deref().map(str::trim) {
+        None | Some("" | "none") => builder.with_no_client_auth(),
+        Some(auth @ ("required" | "requested")) => {
+            let roots = tls::trust_roots(&property)?.ok_or_else(|| {
+                format!("ssl.client.auth={auth} needs listeners.https.ssl.truststore.location: the certificates that clients' have to lead to")
+            })?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = if auth == "requested" { verifier.allow_unauthenticated() } else { verifier };
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| format!("ssl.truststore: {error}"))?)
+        }
+        Some(other) => {
+            return Err(format!(
+                "invalid value {other} for configuration ssl.client.auth: write required, requested or none"
+            ));
+        }
+    };
+    let mut config = builder
+        .with_single_cert(store.chain, store.key)
+        .map_err(|error| format!("ssl.keystore: the key and the certificate do not fit: {error}"))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
