@@ -4,6 +4,7 @@ mod behaviour;
 mod embedded_file;
 mod kafka_outage;
 mod support;
+mod transactions;
 
 /// Runs every behaviour on one implementation.
 macro_rules! behaviours {

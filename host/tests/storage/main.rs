@@ -5,4 +5,5 @@ mod offsets;
 mod outage;
 mod statuses;
 mod support;
+mod takeover;
 mod topics;

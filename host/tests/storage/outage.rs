@@ -1,5 +1,6 @@
 //! Kafka is away: at the start, in the middle of writes, and for the length of a commit.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -67,18 +68,26 @@ fn writes_through_a_restart_of_the_broker_are_there_or_refused() {
     let group = Group::new(&broker);
     let (leader, other) = (group.worker(), group.worker());
     leader.configs.claim().unwrap();
+    let restarted = AtomicBool::new(false);
     let (written, refused) = std::thread::scope(|scope| {
         let writing = scope.spawn(|| {
             let (mut written, mut refused) = (Vec::new(), Vec::new());
             let began = Instant::now();
             let mut i = 0;
-            while began.elapsed() < Duration::from_secs(12) {
+            // Until some were written after the restart, however long that takes here.
+            let (mut broken, mut after) = (false, 0);
+            while after < 5 {
+                assert!(began.elapsed() < PATIENCE * 2, "{refused:?}");
                 i += 1;
                 let name = format!("c{i}");
                 match leader.configs.write(&[connector(&name)]) {
-                    Ok(()) => written.push(name),
+                    Ok(()) => {
+                        written.push(name);
+                        after += usize::from(broken || restarted.load(Ordering::Acquire));
+                    }
                     Err(error) => {
                         refused.push((name, error));
+                        broken = true;
                         while leader.configs.claim().is_err() && began.elapsed() < PATIENCE {}
                     }
                 }
@@ -89,6 +98,7 @@ fn writes_through_a_restart_of_the_broker_are_there_or_refused() {
         broker.kill().unwrap();
         std::thread::sleep(Duration::from_millis(500));
         broker.restart().unwrap();
+        restarted.store(true, Ordering::Release);
         writing.join().unwrap()
     });
     println!("{} written, {} refused: {:?}", written.len(), refused.len(), refused.first());

@@ -49,7 +49,11 @@ impl KafkaAdmin {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.with(|client| call(client, left)) {
                 Err(error) if error.code.is_some_and(|code| SETTLING.contains(&code)) && left > PAUSE => {
-                    std::thread::sleep(PAUSE)
+                    std::thread::sleep(PAUSE);
+                    if error.code.is_some_and(|code| OUTDATED.contains(&code)) {
+                        // The client would ask with the leaders that it remembers until it looks for them by itself, in minutes.
+                        self.with(|client| client.topics(None, left))?;
+                    }
                 }
                 other => return other,
             }
@@ -58,13 +62,18 @@ impl KafkaAdmin {
 }
 
 /// Answers of a cluster in which a topic was just made, a leader moves, or a coordinator loads.
-const SETTLING: [&str; 5] = [
+const SETTLING: [&str; 7] = [
+    "FENCED_LEADER_EPOCH",
+    "UNKNOWN_LEADER_EPOCH",
     "NOT_LEADER_FOR_PARTITION",
     "LEADER_NOT_AVAILABLE",
     "COORDINATOR_LOAD_IN_PROGRESS",
     "COORDINATOR_NOT_AVAILABLE",
     "NOT_COORDINATOR",
 ];
+/// Those of a cluster whose leaders are others than the client thinks.
+const OUTDATED: [&str; 4] =
+    ["FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH", "NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE"];
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl LogAdmin for KafkaAdmin {

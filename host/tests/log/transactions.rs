@@ -1,0 +1,141 @@
+//! Transactions of the Kafka log, and ends of partitions.
+
+use std::time::{Duration, Instant};
+
+use tributary::log::{ConsumerEvent, LogConsumer, NextStep, TransactionalProducer};
+
+use crate::support::{self, Fixture, PATIENCE, accept, partition, settings, unique, values};
+
+fn producer(fixture: &Fixture, id: &str) -> Box<dyn TransactionalProducer> {
+    let mut producer = fixture.log.transactional_producer(id, &settings(&[("linger.ms", "0")])).unwrap();
+    producer.init(PATIENCE).unwrap();
+    producer
+}
+
+fn send(producer: &mut dyn TransactionalProducer, topic: &str, token: u64, text: &str) {
+    let records = values(&[text]);
+    assert_eq!(producer.as_producer().send(topic, &records, 0, token, PATIENCE).unwrap(), 1);
+    producer.as_producer().finish(token);
+}
+
+/// Values up to the end of the partition, and where that is.
+fn read_to_end(reader: &mut dyn LogConsumer, to: i64) -> Vec<String> {
+    let began = Instant::now();
+    let mut found = Vec::new();
+    loop {
+        assert!(began.elapsed() < PATIENCE, "only {found:?} came");
+        for event in reader.poll(100, 1 << 20, Duration::from_millis(100)).unwrap() {
+            match event {
+                ConsumerEvent::Batch(batch) => found.extend(
+                    support::rows(&batch).into_iter().map(|row| String::from_utf8(row.value.unwrap()).unwrap()),
+                ),
+                ConsumerEvent::End(at, offset) => {
+                    assert_eq!(at.partition, 0);
+                    if offset >= to {
+                        return found;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_committed_is_read_and_what_is_aborted_or_open_is_not() {
+    let fixture = support::kafka();
+    let topic = fixture.topic("transactions", 1);
+    let mut writer = producer(&fixture, &unique("writer"));
+    let at = partition(&topic, 0);
+    let options = settings(&[("enable.partition.eof", "true"), ("isolation.level", "read_committed")]);
+    let mut reader = fixture.log.reader(&options, &[(at.clone(), -2)]).unwrap();
+    writer.begin().unwrap();
+    send(&mut *writer, &topic, 1, "aborted");
+    writer.as_producer().flush(PATIENCE).unwrap();
+    writer.abort(PATIENCE).unwrap();
+    writer.begin().unwrap();
+    send(&mut *writer, &topic, 2, "committed");
+    writer.commit(PATIENCE).unwrap();
+    let completions = writer.as_producer().poll(PATIENCE).unwrap();
+    let committed = completions.iter().find(|completion| completion.token == 2).unwrap();
+    assert_eq!((committed.failed.len(), committed.last), (0, Some((0, 2))));
+    // Record, marker, record, marker: the end is told, although no record is there.
+    assert_eq!(read_to_end(&mut *reader, 4), ["committed"]);
+    writer.begin().unwrap();
+    send(&mut *writer, &topic, 3, "open");
+    writer.as_producer().flush(PATIENCE).unwrap();
+    assert_eq!(fixture.log.admin().end_offsets(std::slice::from_ref(&at), PATIENCE).unwrap(), [(at.clone(), 5)]);
+    assert_eq!(fixture.log.admin().watermarks(&at, PATIENCE).unwrap(), (0, 5));
+    writer.commit(PATIENCE).unwrap();
+    assert_eq!(read_to_end(&mut *reader, 6), ["open"]);
+    reader.close(PATIENCE).unwrap();
+    writer.close_transactional(PATIENCE).unwrap();
+}
+
+#[test]
+fn the_last_producer_of_an_id_fences_the_others() {
+    let fixture = support::kafka();
+    let topic = fixture.topic("fencing", 1);
+    let id = unique("id");
+    let mut first = producer(&fixture, &id);
+    first.begin().unwrap();
+    send(&mut *first, &topic, 1, "of the first");
+    first.as_producer().flush(PATIENCE).unwrap();
+    let mut second = producer(&fixture, &id);
+    assert_eq!(first.commit(PATIENCE).unwrap_err().next, NextStep::Fenced);
+    second.begin().unwrap();
+    send(&mut *second, &topic, 1, "of the second");
+    second.commit(PATIENCE).unwrap();
+    let found = fixture.read(&topic, 1, 1);
+    assert_eq!(found[0].value.as_deref(), Some(b"of the second".as_slice()));
+}
+
+#[test]
+fn a_groups_offsets_are_committed_with_the_records() {
+    let fixture = support::kafka();
+    let (from, to, group) = (fixture.topic("from", 1), fixture.topic("to", 1), unique("group"));
+    fixture.write(&from, &values(&["a", "b"]));
+    let mut member = fixture.member(&group, &[&from]);
+    let mut read = 0;
+    while read < 2 {
+        for event in member.poll(10, 1 << 20, Duration::from_millis(200)).unwrap() {
+            accept(&mut *member, &event);
+            if let ConsumerEvent::Batch(batch) = event {
+                read += batch.records.len();
+            }
+        }
+    }
+    let mut writer = producer(&fixture, &unique("mover"));
+    let at = partition(&from, 0);
+    for (commit, expected) in [(false, None), (true, Some(2))] {
+        writer.begin().unwrap();
+        send(&mut *writer, &to, u64::from(commit), "moved");
+        let membership = member.group_metadata().unwrap();
+        writer.send_offsets(&[(at.clone(), 2)], &membership, PATIENCE).unwrap();
+        if commit {
+            writer.commit(PATIENCE).unwrap()
+        } else {
+            writer.abort(PATIENCE).unwrap()
+        }
+        let committed = member.committed(std::slice::from_ref(&at), PATIENCE).unwrap();
+        assert_eq!(committed, [(at.clone(), expected)]);
+    }
+    member.close(PATIENCE).unwrap();
+}
+
+#[test]
+fn the_embedded_log_says_that_it_has_none() {
+    let error = support::embedded().log.transactional_producer("x", &settings(&[])).err().unwrap();
+    assert!(error.message.contains("no transactions"), "{error}");
+}
+
+#[test]
+fn a_topic_is_told_from_another_of_the_same_name() {
+    let fixture = support::kafka();
+    let topic = fixture.topic("identity", 3);
+    let first = fixture.log.admin().topic_identity(&topic, PATIENCE).unwrap().unwrap();
+    assert!(first.id.is_some() && first.partitions == 3, "{first:?}");
+    let none = unique("none");
+    assert_eq!(fixture.log.admin().topic_identity(&none, PATIENCE).unwrap(), None);
+    assert_eq!(fixture.log.admin().topic(&none, PATIENCE).unwrap(), None, "asking does not create it");
+}
