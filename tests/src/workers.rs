@@ -79,16 +79,20 @@ impl Workers {
         self.rest(number).base().trim_start_matches("http://")
     }
 
-    /// The number of the worker that leads, as its own log says.
+    /// The number of the worker that leads, by the newest assignment in the logs.
     pub fn leader(&self) -> Result<usize> {
-        let leads = |worker: &TributaryWorker| {
-            let id = worker.rest().base().to_owned();
+        let newest = |worker: &TributaryWorker| {
             let log = worker.log();
-            // The last assignment of a worker names the leader.
-            let line = log.lines().rev().find(|line| line.contains("leader=\"http")).map(str::to_owned);
-            line.is_some_and(|line| line.contains(&format!("leader=\"{id}")))
+            let line = log.lines().rev().find(|line| line.contains(": assigned "))?;
+            let field = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name));
+            Some((field("generation=")?.parse::<i64>().ok()?, field("leader=")?.trim_end_matches('/').to_owned()))
         };
-        wait::until("a leader", wait::PATIENCE, || Ok(self.workers.iter().position(leads)))
+        wait::until("a leader", wait::PATIENCE, || {
+            let newest = self.workers.iter().filter_map(newest).max();
+            let leads = |url: &String| self.workers.iter().position(|worker| worker.rest().base() == url.as_str());
+            Ok(newest.and_then(|(_, url)| leads(&url)))
+        })
+        .map_err(|error| self.with_logs(error.to_string()))
     }
 
     /// Waits until the connectors, and all their tasks, are RUNNING as this worker sees it.

@@ -36,6 +36,8 @@ use crate::worker::{Environment, StoredOffsets, TaskId, Worker};
 
 /// Between looks at topics that cannot be read yet.
 const TOPICS_AGAIN: Duration = Duration::from_secs(2);
+/// How long a worker reads for what another one has just written.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(1);
 /// How long what was reported last may take to be acknowledged when the worker ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// How long changes are collected before a rebalance is asked for.
@@ -170,7 +172,11 @@ impl DistributedWorker {
             cluster: Some(Cluster {
                 peers,
                 signing: inter_worker.signing,
-                key: Arc::new(move || configs.snapshot().session_key.clone()),
+                key: {
+                    let configs = configs.clone();
+                    Arc::new(move || configs.snapshot().session_key.clone())
+                },
+                catch_up: Arc::new(move || _ = configs.refresh(CATCH_UP_WITHIN)),
                 health: Arc::new(move || health(&group)),
             }),
             settings: ApiSettings {

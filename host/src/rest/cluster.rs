@@ -23,6 +23,8 @@ pub struct Cluster {
     pub signing: Signing,
     /// The present key.
     pub key: Arc<dyn Fn() -> Option<SessionKey> + Send + Sync>,
+    /// Reads what another worker has just written for a request, so that this worker shows it. Blocks, not for long.
+    pub catch_up: Arc<dyn Fn() + Send + Sync>,
     /// What is wrong, if anything is.
     pub health: Arc<dyn Fn() -> Option<Health> + Send + Sync>,
 }

@@ -88,7 +88,12 @@ impl Forwarding<'_> {
                 return Err(HerderError::Rebalancing(message.to_owned()).into());
             };
             match self.send(&url, flag, deadline).await {
-                Ok(answer) => return Ok(self.answer(answer)),
+                Ok(answer) => {
+                    if answer.status.is_success() {
+                        self.catch_up(place).await;
+                    }
+                    return Ok(self.answer(answer));
+                }
                 Err(PeerError::Unknown(message)) if self.parts.method == Method::POST => {
                     return Err(ApiError::internal(format!(
                         "the worker at {url} had to do this and did not answer to the end, so that it may or may not have been done; look, and try again if it has not: {message}"
@@ -108,6 +113,16 @@ impl Forwarding<'_> {
             }
             // It has ended, most likely, and the group will find another one.
             tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Whoever asked this worker for a change, asks it next what there is now.
+    async fn catch_up(&self, place: &Place) {
+        if *place == Place::Leader {
+            let catch_up = self.cluster.catch_up.clone();
+            let _ = tokio::task::spawn_blocking(move || catch_up()).await;
+            // The herder answers when it has taken over what was read.
+            let _ = self.api.herder.locate(Place::Leader).await;
         }
     }
 

@@ -10,6 +10,7 @@
 //! others go on, and the exit code is 1.
 
 mod contender;
+mod group;
 mod job;
 mod librdkafka;
 mod loops;
@@ -53,12 +54,18 @@ enum Command {
     /// Runs one loop in this process, so that its costs are its own; the benchmark calls itself with this.
     #[command(hide = true)]
     Loop(loops::Work),
+    /// Measures groups of workers: creating, idling, joining, leaving, dying.
+    Group(group::Settings),
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.command {
         Some(Command::Loop(work)) => loops::run(work).map(|()| true),
+        Some(Command::Group(settings)) => group::run(settings).map(|report| {
+            println!("{report}");
+            true
+        }),
         None => benchmark(&args),
     };
     match outcome {

@@ -108,18 +108,31 @@ impl Rest {
         self.send_text(method, path, &text).context(what)
     }
 
+    /// Sends a JSON text with headers of the test's own.
+    pub fn send_with_headers(&self, method: &str, path: &str, body: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        for (name, value) in headers.iter().chain([&("Content-Type", "application/json")]) {
+            request = request.header(*name, *value);
+        }
+        self.answer(self.agent.run(request.body(body.to_owned()).context("not a request")?)?)
+    }
+
     /// Sends a body as it is, so that it may be no JSON at all. An empty one is not sent.
     pub fn send_text(&self, method: Method, path: &str, body: &str) -> Result<Answer> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        let mut response = if body.is_empty() {
+        let response = if body.is_empty() {
             self.agent.run(request.body(()).context("not a request")?)?
         } else {
             let request = request.header("Content-Type", "application/json").body(body.to_owned());
             self.agent.run(request.context("not a request")?)?
         };
+        self.answer(response)
+    }
+
+    fn answer(&self, mut response: ureq::http::Response<ureq::Body>) -> Result<Answer> {
         let text = response.body_mut().read_to_string()?;
         let body = match text.as_str() {
             "" => Value::Null,

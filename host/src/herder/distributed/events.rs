@@ -100,8 +100,11 @@ impl Actor {
                 || old.inconsistent.contains(*name) != new.inconsistent.contains(*name)
         };
         let names: BTreeSet<&String> = old.connectors.keys().chain(new.connectors.keys()).filter(changed).collect();
-        for name in names {
+        for name in &names {
             self.take_connector(name, &new);
+        }
+        for name in names {
+            self.publish(name);
         }
         let shape = |config: &ClusterConfig| super::membership::shape(config).connectors;
         if new.offset != old.offset && shape(&old) != shape(&new) {
