@@ -21,11 +21,11 @@ use self::late_group::LateGroup;
 use crate::catalog;
 use crate::config::validation::Validator;
 use crate::config::{Bootstrap, Scheme, WorkerConfig};
-use crate::group::{Group, GroupMember, GroupSettings};
+use crate::group::{GroupMember, GroupSettings};
 use crate::herder::distributed::{Distributed, DistributedDeps, DistributedSettings, Input, Membership, Threads};
 use crate::herder::{Herder, PluginCatalog, TaskRunner};
 use crate::log::open_log;
-use crate::rest::{self, Api, ApiSettings, Authenticator, Cluster, Health, PeerClient, RestServer};
+use crate::rest::{self, Api, ApiSettings, Authenticator, Cluster, PeerClient, RestServer};
 use crate::standalone::{REST_GRACE, learn_cluster_id, signalled};
 use crate::storage::kafka::{KafkaStorage, Listeners, StorageSettings};
 use crate::storage::sqlite::SqliteStore;
@@ -128,8 +128,9 @@ impl DistributedWorker {
                 Arc::new(move |logger, level| _ = loggers.set(logger, level))
             },
             member_since: {
-                let (storage, since) = (storage.clone(), membership_generation);
+                let (storage, since, group) = (storage.clone(), membership_generation, group.clone());
                 Arc::new(move |generation| {
+                    group.set_member();
                     since.store(generation, Ordering::Release);
                     storage.offsets.set_generation(generation);
                 })
@@ -177,7 +178,7 @@ impl DistributedWorker {
                     Arc::new(move || configs.snapshot().session_key.clone())
                 },
                 catch_up: Arc::new(move || _ = configs.refresh(CATCH_UP_WITHIN)),
-                health: Arc::new(move || health(&group)),
+                health: Arc::new(move || group.health()),
             }),
             settings: ApiSettings {
                 worker_id,
@@ -284,20 +285,6 @@ impl Joining {
         self.group.joined(member);
         Ok(())
     }
-}
-
-/// What is wrong with the membership.
-fn health(group: &LateGroup) -> Option<Health> {
-    let state = group.state();
-    if state.member_id.is_some() && state.generation >= 0 {
-        return None;
-    }
-    let problem = state.problem.unwrap_or_else(|| "joining the group".to_owned());
-    Some(if state.generation < 0 {
-        Health::Starting(format!("The worker is not in its group yet: {problem}."))
-    } else {
-        Health::Unhealthy(format!("The worker is not in its group any more, and runs nothing: {problem}."))
-    })
 }
 
 /// Passes on what the config topic says.

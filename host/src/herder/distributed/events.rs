@@ -379,9 +379,9 @@ impl Actor {
         }
     }
 
-    /// Nothing is reported of what is gone, and nothing by a worker that is no member.
+    /// Nothing is reported of what is gone, and nothing by a worker that is no member, or may not be one any more.
     fn reports(&self, entry: &Entry) -> bool {
-        entry.wanted.is_some() && self.assignment.is_some()
+        entry.wanted.is_some() && self.assignment.is_some() && self.deps.group.lease().holds()
     }
 
     fn status(&self, entry: &Entry, instance: &Instance) -> StatusRecord {
