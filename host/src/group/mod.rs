@@ -27,6 +27,8 @@
 //! ([`GroupCallbacks::lost`]); the member keeps trying and is given work again when it is back.
 
 mod assignor;
+#[cfg(test)]
+mod assignor_tests;
 mod balance;
 mod lease;
 mod member;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use tributary::group::Group;
-use tributary_harness::{BrokerOptions, KafkaBroker};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use tributary::group::{Group, wire};
+use tributary_harness::{BrokerOptions, KafkaBroker, KafkaCluster};
 
 use crate::support::{Cluster, Worker, group_id, settings, wait_for};
 
@@ -65,4 +67,57 @@ fn a_coordinator_that_is_restarted_stops_nobody() {
     assert_eq!(cluster.stops(), stops);
     assert!(first.losses().is_empty() && second.losses().is_empty());
     assert!(cluster.twice.lock().unwrap().is_empty());
+}
+
+#[test]
+fn the_coordinator_of_a_cluster_is_killed() {
+    let mut kafka =
+        KafkaCluster::start(3, BrokerOptions::default().set("auto.leader.rebalance.enable", "false")).unwrap();
+    let group = group_id("cluster");
+    let cluster = Cluster::new(6, 2);
+    let patient = |url| {
+        let mut settings = settings(&kafka.bootstrap(), &group, url);
+        settings.session_timeout = Duration::from_secs(60);
+        Worker::start_with(&cluster, settings)
+    };
+    let first = patient("http://a:1");
+    let second = patient("http://b:2");
+    cluster.wait_until_even(&["http://a:1", "http://b:2"]);
+    let (starts, stops) = (cluster.starts(), cluster.stops());
+    let coordinator = first.member().state().coordinator.unwrap();
+    let index = kafka.brokers.iter().position(|broker| broker.bootstrap() == coordinator).unwrap();
+    kafka.brokers[index].kill().unwrap();
+    for worker in [&first, &second] {
+        wait_for("another coordinator", || worker.member().state().coordinator.is_some_and(|now| now != coordinator));
+    }
+    cluster.configure(7, 2);
+    first.member().request_rejoin("a connector was created");
+    second.member().request_rejoin("a connector was created");
+    cluster.wait_until_even(&["http://a:1", "http://b:2"]);
+    assert_eq!(cluster.starts() - starts, 3);
+    assert_eq!(cluster.stops(), stops);
+    assert!(first.losses().is_empty() && second.losses().is_empty());
+    assert!(cluster.twice.lock().unwrap().is_empty());
+}
+
+#[test]
+fn fencing_a_transactional_id_ends_its_producer() {
+    let broker = KafkaBroker::shared().unwrap();
+    let id = group_id("fenced");
+    let producer: BaseProducer =
+        broker.client().set("transactional.id", &id).set("transaction.timeout.ms", "60000").create().unwrap();
+    producer.init_transactions(Duration::from_secs(30)).unwrap();
+    producer.begin_transaction().unwrap();
+    producer.send(BaseRecord::<(), _>::to("fenced").payload("zombie")).map_err(|(error, _)| error).unwrap();
+    producer.flush(Duration::from_secs(30)).unwrap();
+
+    let wire = settings(&broker.bootstrap(), "none", "http://a:1").wire;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let fence =
+        || runtime.block_on(wire::Cluster::new(wire.clone()).fence_producer(&id, Duration::from_secs(30))).unwrap();
+    let first = fence();
+    let error = producer.commit_transaction(Duration::from_secs(30)).unwrap_err();
+    assert!(matches!(&error, KafkaError::Transaction(inner) if inner.is_fatal()), "{error:?}");
+    let second = fence();
+    assert!(second.producer_id != first.producer_id || second.epoch > first.epoch);
 }

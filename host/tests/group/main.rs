@@ -3,4 +3,5 @@
 
 mod coordinator;
 mod membership;
+mod security;
 mod support;

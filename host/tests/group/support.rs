@@ -175,7 +175,6 @@ pub struct Worker {
     pub url: String,
     herder: Arc<Herder>,
     cluster: Arc<Cluster>,
-    pub settings: GroupSettings,
 }
 
 /// A group id that no other test has.
@@ -218,7 +217,7 @@ impl Worker {
         });
         let member = GroupMember::start(settings.clone(), herder.clone()).unwrap();
         *lock(&herder.lease) = Some(member.lease());
-        Self { member: Some(member), url: settings.url.clone(), herder, cluster: cluster.clone(), settings }
+        Self { member: Some(member), url: settings.url, herder, cluster: cluster.clone() }
     }
 
     pub fn member(&self) -> &GroupMember {

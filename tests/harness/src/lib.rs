@@ -11,7 +11,7 @@
 //!
 //! | Part | Gives |
 //! |---|---|
-//! | [`KafkaBroker`], [`ConnectWorker`], [`TributaryWorker`] | the servers |
+//! | [`KafkaBroker`], [`KafkaCluster`], [`ConnectWorker`], [`TributaryWorker`] | the servers |
 //! | [`Lines`], [`Checker`] | input whose loss, repetition, reordering and tearing can be told |
 //! | [`Proxy`] | a network that can be cut and slowed |
 //! | [`Seed`] | randomness that repeats |
@@ -39,7 +39,7 @@ pub mod watchdog;
 pub use checker::{Checker, Report};
 pub use connect::{ConnectOptions, ConnectWorker};
 pub use error::{Context, Error, Result};
-pub use kafka::{BrokerOptions, KafkaBroker};
+pub use kafka::{BrokerOptions, KafkaBroker, KafkaCluster, STORE_PASSWORD, Secured};
 pub use lines::Lines;
 pub use process::Server;
 pub use proxy::Proxy;

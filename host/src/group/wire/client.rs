@@ -148,14 +148,37 @@ impl Cluster {
     }
 
     async fn leave(&self, group: &str, members: Vec<MemberIdentity>, timeout: Duration) -> Result<(), WireError> {
-        let mut connection = self.to_coordinator(CoordinatorKind::Group, group, timeout).await?;
-        let answer = connection.call(timeout, |version| leave_request(group, members, version)).await?;
-        let codes = answer.members.iter().map(|member| member.error_code).chain([answer.error_code]);
-        let refused =
-            codes.filter_map(ResponseError::try_from_code).find(|code| *code != ResponseError::UnknownMemberId);
-        match refused {
-            Some(code) => Err(refusal(code, format!("taking members out of group {group}"))),
-            None => Ok(()),
+        let members = &members;
+        let left = |deadline: Instant| async move {
+            let rest = || deadline.saturating_duration_since(Instant::now());
+            let mut connection = self.to_coordinator(CoordinatorKind::Group, group, rest()).await?;
+            let answer = connection.call(rest(), |version| leave_request(group, members.clone(), version)).await?;
+            let codes = answer.members.iter().map(|member| member.error_code).chain([answer.error_code]);
+            let mut refused = codes.filter_map(ResponseError::try_from_code);
+            match refused.find(|code| *code != ResponseError::UnknownMemberId) {
+                Some(code) => Err(refusal(code, format!("taking members out of group {group}"))),
+                None => Ok(()),
+            }
+        };
+        self.again(timeout, left).await
+    }
+
+    /// Tries something until it is done, fails for good, or the time is over: a coordinator that has just been elected
+    /// still loads, or does not know of it yet.
+    async fn again<T, F: Future<Output = Result<T, WireError>>>(
+        &self,
+        timeout: Duration,
+        attempt: impl Fn(Instant) -> F,
+    ) -> Result<T, WireError> {
+        let deadline = Instant::now() + timeout;
+        let mut pause = self.settings.backoff;
+        loop {
+            match attempt(deadline).await {
+                Err(error) if error.retriable() && Instant::now() + pause < deadline => {}
+                outcome => return outcome,
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(self.settings.backoff_max);
         }
     }
 
@@ -166,33 +189,21 @@ impl Cluster {
         transactional_id: &str,
         timeout: Duration,
     ) -> Result<ProducerIdentity, WireError> {
-        let deadline = Instant::now() + timeout;
-        let mut pause = self.settings.backoff;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let attempt = async {
-                let mut connection = self.to_coordinator(CoordinatorKind::Transaction, transactional_id, left).await?;
-                let request = |_| {
-                    InitProducerIdRequest::default()
-                        .with_transactional_id(Some(TransactionalId(StrBytes::from_string(
-                            transactional_id.to_owned(),
-                        ))))
-                        .with_transaction_timeout_ms(60_000)
-                        .with_producer_id((-1).into())
-                        .with_producer_epoch(-1)
-                };
-                let answer = connection.call(left, request).await?;
-                check(answer.error_code, || format!("fencing the transactional id {transactional_id}"))?;
-                Ok::<_, WireError>(ProducerIdentity { producer_id: answer.producer_id.0, epoch: answer.producer_epoch })
+        let fence = |deadline: Instant| async move {
+            let rest = || deadline.saturating_duration_since(Instant::now());
+            let mut connection = self.to_coordinator(CoordinatorKind::Transaction, transactional_id, rest()).await?;
+            let request = |_| {
+                InitProducerIdRequest::default()
+                    .with_transactional_id(Some(TransactionalId(StrBytes::from_string(transactional_id.to_owned()))))
+                    .with_transaction_timeout_ms(60_000)
+                    .with_producer_id((-1).into())
+                    .with_producer_epoch(-1)
             };
-            match attempt.await {
-                Ok(identity) => return Ok(identity),
-                Err(error) if error.retriable() && Instant::now() + pause < deadline => {}
-                Err(error) => return Err(error),
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(self.settings.backoff_max);
-        }
+            let answer = connection.call(rest(), request).await?;
+            check(answer.error_code, || format!("fencing the transactional id {transactional_id}"))?;
+            Ok(ProducerIdentity { producer_id: answer.producer_id.0, epoch: answer.producer_epoch })
+        };
+        self.again(timeout, fence).await
     }
 }
 

@@ -1,16 +1,22 @@
 //! One connection to a broker: opened, secured, versions agreed; then one request at a time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader, SaslAuthenticateRequest,
+    SaslHandshakeRequest,
+};
 use kafka_protocol::protocol::{Decodable, StrBytes, encode_request_header_into_buffer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::api::Api;
+use super::security::{Sasl, Step};
 use super::{WireError, WireErrorKind, WireSettings};
 
 /// Larger answers are none of ours: group metadata of very many connectors stays far below.
@@ -27,6 +33,9 @@ pub struct Connection {
     client_id: StrBytes,
     versions: BTreeMap<i16, (i16, i16)>,
     correlation: i32,
+    sasl: Option<Arc<Sasl>>,
+    /// When the broker wants to know again who this is, if it does.
+    authenticate_at: Option<Instant>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -53,14 +62,21 @@ impl Connection {
             .map_err(|error| WireError::away(format!("broker {server}: cannot connect: {error}")))?;
         // Requests are small and waited for.
         let _ = stream.set_nodelay(true);
+        let stream: Box<dyn Stream> = match &settings.security.tls {
+            Some(tls) => Box::new(tls.connect(server, stream).await?),
+            None => Box::new(stream),
+        };
         let mut connection = Self {
-            stream: Box::new(stream),
+            stream,
+            sasl: settings.security.sasl.clone(),
+            authenticate_at: None,
             server: server.to_owned(),
             client_id: StrBytes::from_string(settings.client_id.clone()),
             versions: BTreeMap::new(),
             correlation: 0,
         };
         connection.agree_on_versions().await?;
+        connection.authenticate().await?;
         Ok(connection)
     }
 
@@ -75,6 +91,12 @@ impl Connection {
         timeout: Duration,
         request: impl FnOnce(i16) -> Request,
     ) -> Result<Request::Answer, WireError> {
+        if self.authenticate_at.is_some_and(|at| Instant::now() >= at) {
+            match tokio::time::timeout(timeout, self.authenticate()).await {
+                Ok(authenticated) => authenticated?,
+                Err(_) => return Err(self.late("authenticating again", timeout)),
+            }
+        }
         let version = self.version::<Request>()?;
         let request = request(version);
         self.exchange(timeout, &request, version).await
@@ -128,10 +150,51 @@ impl Connection {
         }
         match tokio::time::timeout(timeout, round_trip).await {
             Ok(answer) => answer,
-            Err(_) => Err(WireError::new(
-                WireErrorKind::TimedOut,
-                format!("broker {}: no answer to {:?} in {} ms", self.server, Request::KEY, timeout.as_millis()),
-            )),
+            Err(_) => Err(self.late(&format!("{:?}", Request::KEY), timeout)),
+        }
+    }
+
+    fn late(&self, what: &str, timeout: Duration) -> WireError {
+        let message = format!("broker {}: no answer to {what} in {} ms", self.server, timeout.as_millis());
+        WireError::new(WireErrorKind::TimedOut, message)
+    }
+
+    /// Says who this client is, if the listener wants to know.
+    async fn authenticate(&mut self) -> Result<(), WireError> {
+        let Some(sasl) = self.sasl.clone() else { return Ok(()) };
+        let (server, mechanism) = (self.server.clone(), sasl.mechanism);
+        let refused = move |reason: &dyn std::fmt::Display| {
+            WireError::new(WireErrorKind::Refused, format!("broker {server}: SASL {mechanism}: {reason}"))
+        };
+        let handshake = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(sasl.mechanism));
+        let version = self.version::<SaslHandshakeRequest>()?;
+        let answer = self.exchange(Duration::MAX, &handshake, version).await?;
+        if let Some(code) = ResponseError::try_from_code(answer.error_code) {
+            let offered: Vec<&str> = answer.mechanisms.iter().map(|mechanism| mechanism.as_str()).collect();
+            return Err(refused(&format!("{code}; this listener offers {}", offered.join(", "))));
+        }
+        // Where tokens come from may be away for a while.
+        let begun = sasl.begin().await.map_err(|reason| {
+            WireError::new(WireErrorKind::Away, format!("broker {}: SASL {}: {reason}", self.server, sasl.mechanism))
+        })?;
+        let (mut message, mut dialogue) = begun;
+        let version = self.version::<SaslAuthenticateRequest>()?;
+        loop {
+            let request = SaslAuthenticateRequest::default().with_auth_bytes(message.into());
+            let answer = self.exchange(Duration::MAX, &request, version).await?;
+            if let Some(code) = ResponseError::try_from_code(answer.error_code) {
+                let reason = answer.error_message.map_or_else(|| code.to_string(), |message| message.to_string());
+                return Err(refused(&reason));
+            }
+            match dialogue.next(&answer.auth_bytes).map_err(|reason| refused(&reason))? {
+                Step::Send(next) => message = next,
+                Step::Done => {
+                    let life = u64::try_from(answer.session_lifetime_ms).ok().filter(|millis| *millis > 0);
+                    // Some time before, as the Java client does.
+                    self.authenticate_at = life.map(|millis| Instant::now() + Duration::from_millis(millis / 10 * 8));
+                    return Ok(());
+                }
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! | `settings` | Java's client settings as this client's |
 //! | `connection` | one connection to a broker: TLS, SASL, one request at a time |
 //! | `client` | which broker: bootstrap, cluster, coordinators |
+//! | `security/` | TLS and SASL |
 //! | `api` | the requests that are used, and their versions |
 //!
 //! Promises: every call ends by its time-out; versions are negotiated with each broker; a connection that failed is not used
@@ -16,6 +17,7 @@
 mod api;
 mod client;
 mod connection;
+pub(crate) mod security;
 mod settings;
 
 pub(super) use client::leave_request;

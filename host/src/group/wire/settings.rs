@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::security::Security;
 use super::{WireError, WireErrorKind};
 use crate::log::ClientSettings;
 
@@ -12,6 +13,8 @@ use crate::log::ClientSettings;
 pub struct WireSettings {
     /// `host:port` of the first brokers to ask.
     pub bootstrap: Vec<String>,
+    /// TLS and SASL.
+    pub(super) security: Security,
     /// As brokers log it.
     pub client_id: String,
     /// How long connecting, with TLS and SASL, may take.
@@ -54,6 +57,7 @@ impl WireSettings {
         };
         let request_timeout = millis("request.timeout.ms", 30_000)?;
         Ok(Self {
+            security: Security::new(settings)?,
             bootstrap,
             client_id: text("client.id").unwrap_or("tributary").to_owned(),
             connect_timeout: millis("socket.connection.setup.timeout.ms", 10_000)?,

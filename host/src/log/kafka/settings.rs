@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::super::{ClientSettings, LogError};
+use crate::group::wire::security::jaas::Jaas;
+use crate::group::wire::security::oauth::Tokens;
+use crate::group::wire::security::stores::{self, Format};
 
 /// Which client the settings are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub(super) enum ClientKind {
 pub(super) struct NativeSettings {
     pub(super) values: BTreeMap<String, String>,
     pub(super) left_out: Vec<String>,
+    /// For OAUTHBEARER.
+    pub(super) tokens: Option<Tokens>,
 }
 
 /// Ours, where neither librdkafka's nor Java's default suits batches at full rate.
@@ -93,9 +98,6 @@ const RENAMED: &[(&str, &str)] = &[
     ("metadata.recovery.rebootstrap.trigger.ms", "metadata.recovery.rebootstrap.trigger.ms"),
     ("ssl.cipher.suites", "ssl.cipher.suites"),
     ("ssl.key.password", "ssl.key.password"),
-    ("ssl.truststore.certificates", "ssl.ca.pem"),
-    ("ssl.keystore.certificate.chain", "ssl.certificate.pem"),
-    ("ssl.keystore.key", "ssl.key.pem"),
 ];
 
 impl NativeSettings {
@@ -109,6 +111,7 @@ impl NativeSettings {
         for (name, value) in settings {
             native.setting(name, value.trim(), settings)?;
         }
+        native.settle_tokens(settings)?;
         match kind {
             ClientKind::Producer => {
                 native.settle_idempotence(settings);
@@ -143,36 +146,29 @@ impl NativeSettings {
             // Java adds a lookup of the names; librdkafka has the same two values.
             "client.dns.lookup" if value == "default" => {}
             "ssl.endpoint.identification.algorithm" => self.set(name, if value.is_empty() { "none" } else { value }),
-            "ssl.truststore.location" => match store_type(all, "ssl.truststore.type") {
-                "PEM" => self.set("ssl.ca.location", value),
-                other => {
-                    return Err(refused(
-                        name,
-                        &format!(
-                            "a {other} truststore cannot be read here: convert it to PEM and set ssl.truststore.type=PEM"
-                        ),
-                    ));
-                }
-            },
-            "ssl.keystore.location" => match store_type(all, "ssl.keystore.type") {
-                "PEM" => {
+            "ssl.truststore.location" | "ssl.truststore.certificates" => self.trust(name, value, all)?,
+            "ssl.keystore.location" => match stores::format(name, value).map_err(wrong)? {
+                Format::Pem => {
                     self.set("ssl.certificate.location", value);
                     self.set("ssl.key.location", value);
+                    if let Some(password) =
+                        all.get("ssl.keystore.password").filter(|_| !all.contains_key("ssl.key.password"))
+                    {
+                        self.set("ssl.key.password", password);
+                    }
                 }
-                "PKCS12" => self.set(name, value),
-                other => {
-                    return Err(refused(
-                        name,
-                        &format!(
-                            "a {other} keystore cannot be read here: convert it to PKCS12 or PEM and set ssl.keystore.type"
-                        ),
-                    ));
+                Format::Pkcs12 => {
+                    self.set(name, value);
+                    self.set("ssl.keystore.password", all.get("ssl.keystore.password").map_or("", |text| text.trim()));
                 }
+                // Told with its reason by the same function.
+                Format::Jks | Format::Unknown => self.identity(all)?,
             },
-            "ssl.keystore.password" if store_type(all, "ssl.keystore.type") == "PEM" => {
-                self.set("ssl.key.password", value)
-            }
+            "ssl.keystore.certificate.chain" => self.identity(all)?,
+            "ssl.keystore.key" | "ssl.keystore.password" => {}
             "sasl.jaas.config" => self.jaas(value)?,
+            // Ours, whose tokens librdkafka asks for.
+            _ if name.starts_with("sasl.oauthbearer.") && !librdkafkas_own_tokens(all) => {}
             _ => self.set(name, value),
         }
         Ok(())
@@ -187,20 +183,54 @@ impl NativeSettings {
         }
     }
 
-    /// `…ScramLoginModule required username="u" password="p";` and the plain one alike.
-    fn jaas(&mut self, text: &str) -> Result<(), LogError> {
-        let module = text.split_whitespace().next().unwrap_or_default();
-        if !(module.ends_with("PlainLoginModule") || module.ends_with("ScramLoginModule")) {
-            return Err(refused(
-                "sasl.jaas.config",
-                "only PlainLoginModule and ScramLoginModule are understood; for others give librdkafka's own sasl.* settings",
-            ));
+    fn trust(&mut self, name: &str, value: &str, all: &ClientSettings) -> Result<(), LogError> {
+        // A file of PEM is read by librdkafka itself, when it connects.
+        if name == "ssl.truststore.location"
+            && matches!(stores::format(name, value).map_err(wrong)?, Format::Pem)
+            && !all.contains_key("ssl.truststore.certificates")
+        {
+            self.set("ssl.ca.location", value);
+        } else if let Some(pem) = stores::trusted(all).map_err(wrong)? {
+            self.set("ssl.ca.pem", &pem);
         }
-        let (Some(user), Some(password)) = (jaas_option(text, "username"), jaas_option(text, "password")) else {
-            return Err(refused("sasl.jaas.config", "username=\"…\" and password=\"…\" are wanted"));
-        };
-        self.set("sasl.username", &user);
-        self.set("sasl.password", &password);
+        Ok(())
+    }
+
+    fn identity(&mut self, all: &ClientSettings) -> Result<(), LogError> {
+        if let Some(identity) = stores::identity(all).map_err(wrong)? {
+            self.set("ssl.certificate.pem", &identity.chain);
+            self.set("ssl.key.pem", &identity.key);
+        }
+        Ok(())
+    }
+
+    /// User and password of Plain- and ScramLoginModule; the options of others are looked at where tokens are made.
+    fn jaas(&mut self, text: &str) -> Result<(), LogError> {
+        let jaas = Jaas::parse(text).map_err(|reason| refused("sasl.jaas.config", &reason))?;
+        match jaas.module.as_str() {
+            "PlainLoginModule" | "ScramLoginModule" => {
+                let (Some(user), Some(password)) = (jaas.option("username"), jaas.option("password")) else {
+                    return Err(refused("sasl.jaas.config", "username=\"…\" and password=\"…\" are wanted"));
+                };
+                self.set("sasl.username", user);
+                self.set("sasl.password", password);
+                Ok(())
+            }
+            "OAuthBearerLoginModule" => Ok(()),
+            other => Err(refused(
+                "sasl.jaas.config",
+                &format!("{other} is not available: PlainLoginModule, ScramLoginModule and OAuthBearerLoginModule are"),
+            )),
+        }
+    }
+
+    fn settle_tokens(&mut self, all: &ClientSettings) -> Result<(), LogError> {
+        let bearer = self.values.get("sasl.mechanisms").is_some_and(|name| name.eq_ignore_ascii_case("OAUTHBEARER"));
+        if bearer && !librdkafkas_own_tokens(all) {
+            let jaas = all.get("sasl.jaas.config").map(|text| Jaas::parse(text)).transpose();
+            let jaas = jaas.map_err(|reason| refused("sasl.jaas.config", &reason))?;
+            self.tokens = Some(Tokens::new(all, jaas.as_ref()).map_err(wrong)?);
+        }
         Ok(())
     }
 
@@ -232,8 +262,13 @@ impl NativeSettings {
     }
 }
 
-fn store_type<'a>(settings: &'a ClientSettings, name: &str) -> &'a str {
-    settings.get(name).map_or("JKS", |v| v.trim())
+/// librdkafka's own way to unsecured tokens.
+fn librdkafkas_own_tokens(all: &ClientSettings) -> bool {
+    all.get("enable.sasl.oauthbearer.unsecure.jwt").is_some_and(|on| on.trim() == "true")
+}
+
+fn wrong(reason: String) -> LogError {
+    LogError::fatal(format!("client setting {reason}"))
 }
 
 /// Java's class names as librdkafka's; what revokes step by step falls back to `range`.
@@ -247,31 +282,6 @@ fn assignment_strategy(value: &str) -> String {
         .collect();
     names.dedup();
     names.join(",")
-}
-
-/// The value of `name="…"` (or `'…'`), with backslash escapes undone.
-fn jaas_option(text: &str, name: &str) -> Option<String> {
-    let mut rest = text;
-    loop {
-        let at = rest.find(name)?;
-        let before = rest[..at].chars().next_back();
-        let after = rest[at + name.len()..].trim_start();
-        rest = &rest[at + name.len()..];
-        if before.is_some_and(|c| !c.is_whitespace()) || !after.starts_with('=') {
-            continue;
-        }
-        let mut chars = after[1..].trim_start().chars();
-        let quote = chars.next().filter(|c| matches!(c, '"' | '\''))?;
-        let mut value = String::new();
-        while let Some(c) = chars.next() {
-            match c {
-                '\\' => value.push(chars.next()?),
-                c if c == quote => return Some(value),
-                c => value.push(c),
-            }
-        }
-        return None;
-    }
 }
 
 fn refused(name: &str, why: &str) -> LogError {
@@ -344,7 +354,7 @@ mod tests {
         assert_eq!(native.values["sasl.username"], "a\"b");
         assert_eq!(native.values["sasl.password"], "p w");
         let bad: ClientSettings =
-            [("sasl.jaas.config".to_string(), "com.x.OAuthModule required secret=\"s3\";".to_string())].into();
+            [("sasl.jaas.config".to_string(), "com.x.Krb5LoginModule required secret=\"s3\";".to_string())].into();
         let error = NativeSettings::translate(ClientKind::Producer, &bad).unwrap_err().to_string();
         assert!(error.contains("sasl.jaas.config") && !error.contains("s3"), "{error}");
     }

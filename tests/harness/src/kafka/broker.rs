@@ -9,8 +9,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rustix::process::Signal;
 
-use super::image::Image;
+use super::image::{Image, random_id};
 use super::options::{BrokerOptions, Ports, Proxied, properties};
+use super::secured::Secured;
 use crate::process::{ScratchDir, Server};
 use crate::{Proxy, Result, Usage, ports, wait};
 
@@ -32,9 +33,21 @@ impl KafkaBroker {
 
     /// Starts one.
     pub fn start_with(options: BrokerOptions) -> Result<Self> {
+        let ports = Ports { client: ports::free()?, controller: ports::free()?, ..Ports::default() };
+        let mut broker = Self::prepare(&options, ports, &random_id())?;
+        broker.restart()?;
+        if options.secured {
+            for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                broker.add_scram_user(mechanism, "bob", "bob-secret")?;
+            }
+        }
+        Ok(broker)
+    }
+
+    /// Makes one that is not started.
+    pub(super) fn prepare(options: &BrokerOptions, mut ports: Ports, cluster: &str) -> Result<Self> {
         let image = Image::get()?;
         let dir = ScratchDir::new("kafka")?;
-        let mut ports = Ports { client: ports::free()?, controller: ports::free()?, proxied: None };
         let mut proxy = None;
         if options.proxied {
             let listens = ports::free()?;
@@ -42,14 +55,30 @@ impl KafkaBroker {
             ports.proxied = Some(Proxied { listens, advertises: through.port() });
             proxy = Some(through);
         }
+        if options.secured {
+            ports.secured = Some(Secured::make(&image.java, dir.path())?);
+        }
         let data = dir.path().join("data");
-        image.format(&data)?;
+        image.format(&data, cluster, ports.node.as_ref().map_or(1, |(node, _)| *node))?;
         let file = dir.path().join("server.properties");
-        fs::write(&file, properties(&options, &ports, &data))?;
+        fs::write(&file, properties(options, &ports, &data))?;
         fs::write(dir.path().join("log4j2.properties"), LOG4J)?;
-        let mut broker = Self { server: image.server(&options, &file), ports, proxy, dir };
-        broker.restart()?;
-        Ok(broker)
+        Ok(Self { server: image.server(options, &file), ports, proxy, dir })
+    }
+
+    fn add_scram_user(&self, mechanism: &str, user: &str, password: &str) -> Result<()> {
+        let config = format!("{mechanism}=[iterations=4096,password={password}]");
+        let bootstrap = self.bootstrap();
+        let args = ["--bootstrap-server", &bootstrap, "--alter", "--add-config", &config];
+        let args = [&args[..], &["--entity-type", "users", "--entity-name", user]].concat();
+        Image::get()?.run_tool("kafka.admin.ConfigCommand", &args).map(drop)
+    }
+
+    /// The listeners with TLS and SASL.
+    ///
+    /// Panics if the broker was started without [`BrokerOptions::secured`].
+    pub fn secured(&self) -> &Secured {
+        self.ports.secured.as_ref().expect("the broker was started without BrokerOptions::secured")
     }
 
     /// The one broker that the tests of this process share. It must not be killed or frozen by them.
@@ -97,7 +126,15 @@ impl KafkaBroker {
 
     /// Starts it again on the same ports and data after [`kill`](Self::kill) or [`stop`](Self::stop).
     pub fn restart(&mut self) -> Result<()> {
-        self.server.start()?;
+        self.launch()?;
+        self.wait_until_ready()
+    }
+
+    pub(super) fn launch(&mut self) -> Result<()> {
+        self.server.start()
+    }
+
+    pub(super) fn wait_until_ready(&mut self) -> Result<()> {
         wait_until_ready(&mut self.server, self.ports.client)
     }
 

@@ -26,7 +26,7 @@ const CHECKPOINT: &str = "bootstrap.checkpoint";
 /// Everything a broker is started from.
 #[derive(Clone, Debug)]
 pub(super) struct Image {
-    java: Java,
+    pub java: Java,
     class_path: String,
     dir: PathBuf,
 }
@@ -44,16 +44,31 @@ impl Image {
         Ok(Self { java, class_path, dir })
     }
 
-    /// Makes `data` a directory that a broker with a new cluster id can start on.
-    pub fn format(&self, data: &Path) -> Result<()> {
+    /// Makes `data` a directory that a node of a cluster can start on.
+    pub fn format(&self, data: &Path, cluster: &str, node: u32) -> Result<()> {
         fs::create_dir(data)?;
         fs::copy(self.dir.join(CHECKPOINT), data.join(CHECKPOINT))?;
-        let (cluster, directory) = (random_id(), random_id());
+        let directory = random_id();
         fs::write(
             data.join("meta.properties"),
-            format!("version=1\ncluster.id={cluster}\ndirectory.id={directory}\nnode.id=1\n"),
+            format!("version=1\ncluster.id={cluster}\ndirectory.id={directory}\nnode.id={node}\n"),
         )?;
         Ok(())
+    }
+
+    /// Runs one of Kafka's own tools to its end, and gives what it printed.
+    pub fn run_tool(&self, class: &str, args: &[&str]) -> Result<String> {
+        let output = Command::new(&self.java.program)
+            .args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", &self.class_path, class])
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .context(format_args!("cannot run {class}"))?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(printed);
+        }
+        Err(Error::new(format!("{class}: {printed}{}", String::from_utf8_lossy(&output.stderr))))
     }
 
     /// The broker of this properties file, not started.
@@ -79,7 +94,7 @@ fn make(java: &Java, class_path: &str, draft: &Path) -> Result<()> {
     let dir = scratch.path();
     let (data, file) = (dir.join("data"), dir.join("server.properties"));
     let options = BrokerOptions::default();
-    let ports = Ports { client: ports::free()?, controller: ports::free()?, proxied: None };
+    let ports = Ports { client: ports::free()?, controller: ports::free()?, ..Ports::default() };
     fs::write(&file, properties(&options, &ports, &data))?;
     fs::write(dir.join("log4j2.properties"), LOG4J)?;
     run_storage_tool(java, class_path, &file)?;
@@ -116,7 +131,7 @@ fn run_storage_tool(java: &Java, class_path: &str, properties: &Path) -> Result<
 }
 
 /// 22 characters as Kafka's ids have: 16 bytes in URL-safe base64. The last one carries two bits only.
-fn random_id() -> String {
+pub(super) fn random_id() -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut random = StdRng::from_os_rng();
     let mut id: Vec<u8> = (0..21).map(|_| ALPHABET[random.random_range(0..64)]).collect();

@@ -9,8 +9,12 @@
 
 mod admin;
 mod broker;
+mod cluster;
 mod image;
 mod options;
+mod secured;
 
 pub use broker::KafkaBroker;
+pub use cluster::KafkaCluster;
 pub use options::BrokerOptions;
+pub use secured::{STORE_PASSWORD, Secured};

@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::secured::Secured;
+
 /// How a broker is set up. The default suits tests: small, quick to start and to notice things.
 #[derive(Clone, Debug)]
 pub struct BrokerOptions {
     pub(super) auto_create_topics: bool,
     pub(super) proxied: bool,
+    pub(super) secured: bool,
     pub(super) heap: String,
     pub(super) full_compiler: bool,
     pub(super) settings: Vec<(String, String)>,
@@ -18,6 +21,7 @@ impl Default for BrokerOptions {
         Self {
             auto_create_topics: true,
             proxied: false,
+            secured: false,
             heap: "512m".into(),
             full_compiler: false,
             settings: Vec::new(),
@@ -45,6 +49,12 @@ impl BrokerOptions {
         self
     }
 
+    /// Adds listeners with TLS and SASL; see [`Secured`] and [`KafkaBroker::secured`](super::KafkaBroker::secured).
+    pub fn secured(mut self) -> Self {
+        self.secured = true;
+        self
+    }
+
     /// Any other setting of the broker; the last one wins.
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.settings.push((key.into(), value.into()));
@@ -61,11 +71,14 @@ impl BrokerOptions {
 }
 
 /// The ports a broker listens on, and the one it is told to advertise for its proxied listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ports {
     pub client: u16,
     pub controller: u16,
     pub proxied: Option<Proxied>,
+    pub secured: Option<Secured>,
+    /// The number of the node, from 1, and all controllers, where it is one of several.
+    pub node: Option<(u32, String)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,15 +96,20 @@ pub(super) fn properties(options: &BrokerOptions, ports: &Ports, data: &Path) ->
         let _ = write!(listeners, ",PROXIED://127.0.0.1:{listens}");
         let _ = write!(advertised, ",PROXIED://127.0.0.1:{advertises}");
     }
+    let mut protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT".to_owned();
+    if let Some(secured) = &ports.secured {
+        secured.listeners(&mut listeners, &mut advertised, &mut protocols);
+    }
+    let (node, voters) = ports.node.clone().unwrap_or_else(|| (1, format!("1@127.0.0.1:{controller}")));
     let mut text = format!(
         "\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+node.id={node}
+controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 listeners={listeners}
 advertised.listeners={advertised}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
+listener.security.protocol.map={protocols}
 inter.broker.listener.name=PLAINTEXT
 log.dirs={}
 auto.create.topics.enable={}
@@ -100,6 +118,9 @@ auto.create.topics.enable={}
         options.auto_create_topics
     );
     text.push_str(QUICK);
+    if let Some(secured) = &ports.secured {
+        text.push_str(&secured.properties());
+    }
     for (key, value) in &options.settings {
         let _ = writeln!(text, "{key}={value}");
     }
@@ -134,7 +155,8 @@ mod tests {
 
     #[test]
     fn the_last_setting_wins_and_the_proxy_is_advertised() {
-        let ports = Ports { client: 1, controller: 2, proxied: Some(Proxied { listens: 3, advertises: 4 }) };
+        let proxied = Some(Proxied { listens: 3, advertises: 4 });
+        let ports = Ports { client: 1, controller: 2, proxied, ..Ports::default() };
         let options = BrokerOptions::default().auto_create_topics(false).set("num.io.threads", "8");
         let text = properties(&options, &ports, Path::new("/data"));
         assert!(text.contains("\nlisteners=PLAINTEXT://127.0.0.1:1,CONTROLLER://127.0.0.1:2,PROXIED://127.0.0.1:3\n"));

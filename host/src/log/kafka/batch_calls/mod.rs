@@ -32,6 +32,7 @@ use super::super::{LogError, TopicPartition};
 use super::client_log::ClientLog;
 use super::errors;
 use super::settings::{ClientKind, NativeSettings};
+use crate::group::wire::security::oauth::Tokens;
 
 /// librdkafka's `RD_KAFKA_PARTITION_UA`: the partitioner decides.
 const PARTITION_UNASSIGNED: i32 = -1;
@@ -47,6 +48,8 @@ pub(super) enum Rebalance {
 /// What the callbacks write to. Lives as long as the native client.
 struct Shared {
     log: ClientLog,
+    /// For OAUTHBEARER.
+    tokens: Option<Tokens>,
     /// Touched by the owning thread only, never while it is inside a call that runs callbacks.
     state: UnsafeCell<State>,
 }
@@ -185,6 +188,42 @@ unsafe extern "C" fn on_error(rk: *mut sys::rd_kafka_t, code: c_int, reason: *co
     }
 }
 
+/// Runs on librdkafka's background thread; fetching a token may take a while there.
+unsafe extern "C" fn on_token_refresh(rk: *mut sys::rd_kafka_t, _: *const c_char, opaque: *mut c_void) {
+    // SAFETY: `opaque` is the `Shared`, of which only `tokens` and `log` are looked at, which are `Sync`; strings are
+    // copied during the calls.
+    unsafe {
+        let shared = opaque as *const Shared;
+        let Some(tokens) = &(*shared).tokens else { return };
+        let failed = |reason: &str| {
+            (*shared).log.broker_away(reason);
+            let reason = CString::new(reason.replace('\0', " ")).unwrap_or_default();
+            sys::rd_kafka_oauthbearer_set_token_failure(rk, reason.as_ptr());
+        };
+        let token = match tokens.token() {
+            Ok(token) => token,
+            Err(reason) => return failed(&reason),
+        };
+        let (Ok(value), Ok(principal)) = (CString::new(token.value), CString::new(token.principal)) else {
+            return failed("the token holds a NUL character");
+        };
+        let mut reason = [0 as c_char; 512];
+        let code = sys::rd_kafka_oauthbearer_set_token(
+            rk,
+            value.as_ptr(),
+            token.expires_ms,
+            principal.as_ptr(),
+            ptr::null_mut(),
+            0,
+            reason.as_mut_ptr(),
+            reason.len(),
+        );
+        if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            failed(&text(reason.as_ptr()));
+        }
+    }
+}
+
 unsafe extern "C" fn on_delivery(
     _: *mut sys::rd_kafka_t,
     message: *const sys::rd_kafka_message_t,
@@ -235,7 +274,8 @@ impl Client {
     /// Makes a client of these settings. Settings unknown to librdkafka are named in one log line.
     pub(super) fn new(kind: ClientKind, mut settings: NativeSettings, name: &str) -> Result<Self, LogError> {
         let brokers = settings.values.get("bootstrap.servers").cloned().unwrap_or_default();
-        let shared = Box::new(Shared { log: ClientLog::new(name, brokers), state: UnsafeCell::default() });
+        let log = ClientLog::new(name, brokers);
+        let shared = Box::new(Shared { log, tokens: settings.tokens.take(), state: UnsafeCell::default() });
         // SAFETY: `conf` is owned until `rd_kafka_new` succeeds and is destroyed on every other path; the opaque
         // outlives the client, since `Native` frees it after `rd_kafka_destroy` has returned.
         let rk = unsafe {
@@ -262,6 +302,10 @@ impl Client {
             sys::rd_kafka_conf_set_opaque(conf, &*shared as *const Shared as *mut c_void);
             sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
             sys::rd_kafka_conf_set_error_cb(conf, Some(on_error));
+            if shared.tokens.is_some() {
+                sys::rd_kafka_conf_set_oauthbearer_token_refresh_cb(conf, Some(on_token_refresh));
+                sys::rd_kafka_conf_enable_sasl_queue(conf, 1);
+            }
             let kind = match kind {
                 ClientKind::Producer => {
                     sys::rd_kafka_conf_set_dr_msg_cb(conf, Some(on_delivery));
@@ -288,6 +332,16 @@ impl Client {
             );
         }
         let mut native = Native { rk, topics: HashMap::new(), chunk: Vec::new(), shared, kind };
+        if native.shared.tokens.is_some() {
+            // SAFETY: the handle is live; from here on its own thread asks for tokens, whatever the owner does.
+            let error = unsafe { sys::rd_kafka_sasl_background_callbacks_enable(rk.as_ptr()) };
+            if !error.is_null() {
+                // SAFETY: the error is owned, and not used again.
+                unsafe { sys::rd_kafka_error_destroy(error) };
+                native.destroy();
+                return Err(LogError::fatal(format!("client {name}: its tokens cannot be renewed")));
+            }
+        }
         if kind == ClientKind::Consumer {
             // SAFETY: the handle is live; errors and logs come through the same queue as records from here on.
             unsafe {

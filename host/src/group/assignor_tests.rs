@@ -1,0 +1,277 @@
+//! The assignor against a naive model: members that follow every decision at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::assignor::{Assignor, Decision};
+use super::protocol::MemberMetadata;
+use super::{Assignment, ClusterSnapshot, ConnectorShape};
+
+/// A group whose members do what they are told, at once.
+struct Group {
+    assignor: Assignor,
+    members: BTreeMap<String, MemberMetadata>,
+    snapshot: ClusterSnapshot,
+    generation: i32,
+    now: u64,
+    stopped: usize,
+}
+
+impl Group {
+    fn new(delay: Option<Duration>, tasks: &[u32]) -> Self {
+        let mut group = Self {
+            assignor: Assignor::new(delay),
+            members: BTreeMap::new(),
+            snapshot: ClusterSnapshot::default(),
+            generation: 0,
+            now: 1_000_000_000_000,
+            stopped: 0,
+        };
+        group.configure(tasks);
+        group
+    }
+
+    fn configure(&mut self, tasks: &[u32]) {
+        let shape = |tasks: &u32| ConnectorShape { tasks: *tasks, ..ConnectorShape::default() };
+        let named = |(number, tasks)| (format!("c{number:02}"), shape(tasks));
+        self.snapshot.connectors = tasks.iter().enumerate().map(named).collect();
+    }
+
+    fn join(&mut self, id: &str, labels: &[&str]) {
+        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        let url = format!("http://{id}");
+        let member = MemberMetadata { url, labels, ours: true, followed: -1, ..MemberMetadata::default() };
+        self.members.insert(id.to_owned(), member);
+    }
+
+    fn round(&mut self) -> Decision {
+        self.generation += 1;
+        self.now += 1_000_000;
+        let decision = self.assignor.assign(self.now, self.generation, &self.members, &self.snapshot);
+        for (id, part) in &decision.members {
+            let member = self.members.get_mut(id).unwrap();
+            self.stopped += part.revoked.len();
+            member.owned.remove(&part.revoked);
+            member.owned.add(&part.assigned);
+            member.followed = self.generation;
+        }
+        self.nothing_twice();
+        decision
+    }
+
+    /// Rounds until one changes nothing; how many did.
+    fn settle(&mut self) -> usize {
+        for rounds in 0..10 {
+            let decision = self.round();
+            if decision.members.values().all(|part| part.assigned.is_empty() && part.revoked.is_empty()) {
+                return rounds;
+            }
+        }
+        panic!("it does not settle");
+    }
+
+    fn nothing_twice(&self) {
+        let mut seen = BTreeSet::new();
+        for member in self.members.values() {
+            for connector in &member.owned.connectors {
+                assert!(seen.insert((connector.clone(), None)), "{connector} twice");
+            }
+            for task in &member.owned.tasks {
+                assert!(seen.insert((task.connector.clone(), Some(task.task))), "{task:?} twice");
+            }
+        }
+    }
+
+    fn counts(&self, count: impl Fn(&Assignment) -> usize) -> Vec<usize> {
+        let mut counts: Vec<usize> = self.members.values().map(|member| count(&member.owned)).collect();
+        counts.sort_unstable();
+        counts
+    }
+
+    /// What a naive model says: each thing dealt out in turn.
+    fn is_dealt_out(&self) {
+        let dealt = |units: usize| {
+            let members = self.members.len();
+            let mut counts: Vec<usize> =
+                (0..members).map(|member| units / members + usize::from(member < units % members)).collect();
+            counts.sort_unstable();
+            counts
+        };
+        let tasks: usize = self.snapshot.connectors.values().map(|shape| shape.tasks as usize).sum();
+        assert_eq!(self.counts(|owned| owned.connectors.len()), dealt(self.snapshot.connectors.len()), "connectors");
+        assert_eq!(self.counts(|owned| owned.tasks.len()), dealt(tasks), "tasks");
+        for (name, shape) in &self.snapshot.connectors {
+            let counts = self.counts(|owned| owned.tasks.iter().filter(|task| task.connector == *name).count());
+            assert_eq!(counts, dealt(shape.tasks as usize), "tasks of {name}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_all_is_dealt_out(
+        tasks in prop::collection::vec(0u32..9, 0..12),
+        later in prop::collection::vec(0u32..9, 0..12),
+        members in 1usize..6,
+        steps in prop::collection::vec(0u8..4, 0..8),
+    ) {
+        let mut group = Group::new(None, &tasks);
+        for member in 0..members {
+            group.join(&format!("m{member}"), &[]);
+        }
+        group.settle();
+        group.is_dealt_out();
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                0 => group.join(&format!("n{number}"), &[]),
+                1 if group.members.len() > 1 => {
+                    let id = group.members.keys().next().cloned().unwrap();
+                    group.members.remove(&id);
+                }
+                2 => group.assignor.forget(),
+                _ => group.configure(&later),
+            }
+            // Somebody who was lost again and again is waited for.
+            group.now += 60_000_000_000;
+            group.settle();
+            group.is_dealt_out();
+        }
+    }
+
+    #[test]
+    fn a_join_moves_the_new_ones_part_in_two_rounds(
+        tasks in prop::collection::vec(0u32..9, 1..20),
+        members in 1usize..6,
+    ) {
+        let mut group = Group::new(None, &tasks);
+        for member in 0..members {
+            group.join(&format!("m{member}"), &[]);
+        }
+        group.settle();
+        group.stopped = 0;
+        group.join("new", &[]);
+        let rounds = group.settle();
+        prop_assert!(rounds <= 2, "{} rounds", rounds);
+        let part = group.members["new"].owned.len();
+        // Evenness by connector may need a few moves among the others.
+        prop_assert!(group.stopped <= part + tasks.len() / 2, "{} stopped for {}", group.stopped, part);
+        group.is_dealt_out();
+    }
+
+    #[test]
+    fn a_leave_moves_little_else(tasks in prop::collection::vec(0u32..9, 1..20), members in 2usize..6) {
+        let mut group = Group::new(None, &tasks);
+        for member in 0..members {
+            group.join(&format!("m{member}"), &[]);
+        }
+        group.settle();
+        group.stopped = 0;
+        group.members.remove("m0");
+        group.settle();
+        prop_assert!(group.stopped <= tasks.len() / 2, "{} stopped", group.stopped);
+        group.is_dealt_out();
+    }
+
+    #[test]
+    fn loads_become_even_where_weights_differ(weights in prop::collection::vec(1u32..20, 4..20), members in 2usize..5) {
+        let mut group = Group::new(None, &[]);
+        for (number, weight) in weights.iter().enumerate() {
+            let shape = ConnectorShape { tasks: 1, weight: f64::from(*weight), ..ConnectorShape::default() };
+            group.snapshot.connectors.insert(format!("c{number:02}"), shape);
+        }
+        for member in 0..members {
+            group.join(&format!("m{member}"), &[]);
+        }
+        group.settle();
+        let load = |member: &MemberMetadata| -> f64 {
+            member.owned.tasks.iter().map(|task| group.snapshot.connectors[&task.connector].weight).sum()
+        };
+        let loads: Vec<f64> = group.members.values().map(load).collect();
+        let most = loads.iter().copied().fold(0.0, f64::max);
+        let least = loads.iter().copied().fold(f64::MAX, f64::min);
+        let heaviest = weights.iter().copied().max().map_or(0.0, f64::from);
+        let mean: f64 = loads.iter().sum::<f64>() / members as f64;
+        prop_assert!(most - least <= heaviest + 0.1 * mean + 1e-6, "{:?}", loads);
+    }
+}
+
+#[test]
+fn labels_pin() {
+    let mut group = Group::new(None, &[2, 2]);
+    group.snapshot.connectors.get_mut("c01").unwrap().labels = vec!["zone=b".to_owned()];
+    group.join("a", &["zone=a"]);
+    let decision = group.round();
+    assert_eq!(decision.unplaced.len(), 3);
+    group.join("b", &["zone=b", "gpu"]);
+    group.settle();
+    assert!(group.members["b"].owned.connectors.contains("c01"));
+    assert_eq!(group.members["b"].owned.tasks.iter().filter(|task| task.connector == "c01").count(), 2);
+    // The label is taken away from the connector's wish: nothing has to move but for evenness.
+    group.snapshot.connectors.get_mut("c01").unwrap().labels = vec!["zone".to_owned()];
+    group.settle();
+    group.is_dealt_out();
+    // A wish that nobody meets any more stops it.
+    group.snapshot.connectors.get_mut("c00").unwrap().labels = vec!["tape".to_owned()];
+    group.settle();
+    assert!(group.members.values().all(|member| !member.owned.connectors.contains("c00")));
+}
+
+#[test]
+fn a_lost_worker_is_waited_for_as_the_key_says() {
+    let delay = Duration::from_secs(300);
+    let mut group = Group::new(Some(delay), &[4, 4]);
+    for member in ["a", "b"] {
+        group.join(member, &[]);
+    }
+    group.settle();
+    let lost = group.members.remove("b").unwrap();
+    let decision = group.round();
+    assert_eq!(decision.held_until, Some(group.now + 300_000_000_000));
+    assert_eq!(group.members["a"].owned.len(), 5, "nothing was taken over");
+    // It comes back as another member: it has what it had.
+    group.join("b2", &[]);
+    group.members.get_mut("b2").unwrap().url = "http://b".to_owned();
+    let decision = group.round();
+    assert_eq!(decision.held_until, None);
+    assert_eq!(group.members["b2"].owned, lost.owned);
+    // Lost again, and not back in time.
+    group.members.remove("b2");
+    group.round();
+    group.now += 300_000_000_000;
+    group.settle();
+    assert_eq!(group.members["a"].owned.len(), 10);
+}
+
+#[test]
+fn by_default_only_workers_that_come_and_go_are_waited_for() {
+    let mut group = Group::new(None, &[4, 4]);
+    group.join("a", &[]);
+    for (number, waited) in [(0, 0), (1, 1), (2, 2), (3, 4)] {
+        group.join(&format!("b{number}"), &[]);
+        group.members.get_mut(&format!("b{number}")).unwrap().url = "http://b".to_owned();
+        group.settle();
+        group.members.remove(&format!("b{number}"));
+        let decision = group.round();
+        let until = decision.held_until.map_or(0, |until| (until - group.now) / 1_000_000_000);
+        assert_eq!(until, waited, "loss {number}");
+    }
+}
+
+#[test]
+fn who_says_good_bye_is_not_waited_for() {
+    let mut group = Group::new(Some(Duration::from_secs(300)), &[4, 4]);
+    for member in ["a", "b"] {
+        group.join(member, &[]);
+    }
+    group.settle();
+    let leaving = group.members.get_mut("b").unwrap();
+    leaving.leaving = true;
+    leaving.owned = Assignment::default();
+    let decision = group.round();
+    assert_eq!(decision.held_until, None);
+    assert_eq!(group.members["a"].owned.len(), 10);
+    group.members.remove("b");
+    assert_eq!(group.settle(), 0);
+}

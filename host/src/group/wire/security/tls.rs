@@ -1,0 +1,182 @@
+//! What TLS connections are made with.
+
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{WireError, refused, stores, text};
+use crate::group::wire::WireErrorKind;
+use crate::log::ClientSettings;
+
+/// Trust, the client's own certificate, versions.
+pub(in crate::group::wire) struct Tls(TlsConnector);
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl Tls {
+    pub(super) fn new(settings: &ClientSettings) -> Result<Self, WireError> {
+        let wrong = |reason: String| WireError::new(WireErrorKind::Setting, format!("client setting {reason}"));
+        let provider = Arc::new(ring::default_provider());
+        let roots = Arc::new(roots(settings).map_err(wrong)?);
+        let chain = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
+            .build()
+            .map_err(|error| wrong(format!("ssl.truststore.*: {error}")))?;
+        let named = !settings
+            .get("ssl.endpoint.identification.algorithm")
+            .is_some_and(|name| matches!(name.trim().to_ascii_lowercase().as_str(), "" | "none"));
+        let verifier = Arc::new(Verifier { chain, named });
+        let config = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&versions(settings).map_err(wrong)?)
+            .map_err(|error| wrong(format!("ssl.enabled.protocols: {error}")))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let config = match stores::identity(settings).map_err(wrong)? {
+            None => config.with_no_client_auth(),
+            Some(identity) => {
+                let unreadable = |error: &dyn std::fmt::Display| wrong(format!("ssl.keystore.*: {error}"));
+                let chain = certificates(&identity.chain).map_err(|error| unreadable(&error))?;
+                let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).map_err(|error| unreadable(&error))?;
+                config.with_client_auth_cert(chain, key).map_err(|error| unreadable(&error))?
+            }
+        };
+        Ok(Self(TlsConnector::from(Arc::new(config))))
+    }
+
+    /// The handshake with the broker `host:port`.
+    pub(in crate::group::wire) async fn connect(
+        &self,
+        server: &str,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, WireError> {
+        let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| refused(format!("broker {server}: {host} is not a host name that a certificate can have")))?;
+        self.0.connect(name, stream).await.map_err(|error| {
+            // A broker that is going away in the handshake is away; what TLS itself says is a refusal.
+            match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(reason) => refused(format!("broker {server}: TLS: {reason}{}", advice(reason))),
+                None => WireError::away(format!("broker {server}: the connection broke in the TLS handshake: {error}")),
+            }
+        })
+    }
+}
+
+fn advice(error: &rustls::Error) -> &'static str {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "; its certificate's issuer is not in ssl.truststore.location (or ssl.truststore.certificates)"
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => {
+            "; its certificate has to name this host as a subject alternative name, or set ssl.endpoint.identification.algorithm to nothing"
+        }
+        rustls::Error::InvalidMessage(_) => "; is this a TLS listener? Check security.protocol and the port",
+        rustls::Error::AlertReceived(_) => "; if it wants a client certificate, set ssl.keystore.*",
+        _ => "",
+    }
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let found = found.map_err(|error| error.to_string())?;
+    if found.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(found) }
+}
+
+fn roots(settings: &ClientSettings) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    match stores::trusted(settings)? {
+        Some(pem) => {
+            for certificate in certificates(&pem).map_err(|reason| format!("ssl.truststore.*: {reason}"))? {
+                roots.add(certificate).map_err(|error| format!("ssl.truststore.*: {error}"))?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err(
+                    "ssl.truststore.location: it is not set, and this system has no certificates of its own".to_owned()
+                );
+            }
+        }
+    }
+    Ok(roots)
+}
+
+fn versions(settings: &ClientSettings) -> Result<Vec<&'static rustls::SupportedProtocolVersion>, String> {
+    let Some(wanted) = text(settings, "ssl.enabled.protocols") else { return Ok(rustls::ALL_VERSIONS.to_vec()) };
+    let mut versions = Vec::new();
+    for name in wanted.split(',').map(str::trim) {
+        match name {
+            "TLSv1.3" => versions.push(&rustls::version::TLS13),
+            "TLSv1.2" => versions.push(&rustls::version::TLS12),
+            // Broken, and switched off in Java too.
+            _ => tracing::debug!("ssl.enabled.protocols: {name} is left out"),
+        }
+    }
+    if versions.is_empty() {
+        Err("ssl.enabled.protocols: TLSv1.2 or TLSv1.3 has to be in it".to_owned())
+    } else {
+        Ok(versions)
+    }
+}
+
+/// Checks the chain, and the name if that is wanted.
+#[derive(Debug)]
+struct Verifier {
+    chain: Arc<WebPkiServerVerifier>,
+    named: bool,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // The name is looked at last: the rest is in order.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if !self.named => Ok(ServerCertVerified::assertion()),
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
