@@ -2,6 +2,10 @@
 
 mod bad_record;
 mod broker_away;
+mod dead_letters;
+mod dead_letters_as_connect;
 mod disk_full;
 mod identical;
 mod kills;
+mod letters;
+mod none_lost;
