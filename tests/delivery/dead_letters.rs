@@ -18,6 +18,38 @@ fn of_a_source_on_the_embedded_log() -> Result<()> {
     of_a_source(&Log::Embedded)
 }
 
+/// Killed in the middle, a replay repeats little and leaves out nothing.
+#[test]
+fn a_killed_replay_goes_on() -> Result<()> {
+    const LETTERS: usize = 4000;
+    let Log::Kafka(broker) = Log::kafka()? else { return Err(Error::new("not Kafka")) };
+    let (letters, target) =
+        (format!("killed-{}-letters", std::process::id()), format!("killed-{}", std::process::id()));
+    broker.create_topic(&letters, 1, &[])?;
+    broker.create_topic(&target, 1, &[])?;
+    letters::write(&broker, &letters, (0..LETTERS).map(|n| n.to_string()))?;
+    let bootstrap = broker.bootstrap();
+    let args = ["replay", letters.as_str(), "-b", bootstrap.as_str(), "--to", target.as_str()];
+    let mut killed = letters::command(&[&args[..], &["--rate", "1000"]].concat())?.spawn()?;
+    wait::until("some of the letters", wait::PATIENCE, || Ok((broker.record_count(&target)? > 300).then_some(())))?;
+    killed.kill()?;
+    killed.wait()?;
+    let replayed = dlq_json(&args)?;
+    assert!(replayed["done_before"].as_u64() > Some(0), "{replayed}");
+    let mut values: Vec<usize> = letters::read(&broker, &target)?
+        .iter()
+        .map(|record| String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).parse().unwrap())
+        .collect();
+    let twice = values.len() - LETTERS;
+    println!("{twice} letters were sent twice");
+    values.sort_unstable();
+    values.dedup();
+    assert!(values == (0..LETTERS).collect::<Vec<_>>(), "{} of {LETTERS}", values.len());
+    assert!(twice <= 1000, "{twice}");
+    assert_eq!(dlq_json(&args)?["replayed"], json!({}));
+    Ok(())
+}
+
 /// 300 lines of JSON, of which one is none and two are too large for their topic.
 fn of_a_source(log: &Log) -> Result<()> {
     let job = FileJob::start(&log.bootstrap())?;
@@ -92,7 +124,12 @@ fn of_a_source(log: &Log) -> Result<()> {
         let status = job.worker.rest().status(&job.source())?;
         Ok((status["tasks"][0]["progress"]["records_out"] == 297).then_some(status))
     })?;
-    assert_eq!(status["tasks"][0]["progress"]["records_failed"], 3);
+    let progress = &status["tasks"][0]["progress"];
+    assert_eq!(
+        (&progress["records_failed"], &progress["errors"]["dead_letters"]),
+        (&3.into(), &3.into()),
+        "{progress}"
+    );
 
     // The worker knows the topic; the letters say why.
     let listed = dlq_json(&[&["list", "--worker", job.worker.rest().base()], at.as_slice()].concat())?;

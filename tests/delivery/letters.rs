@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Headers;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use serde_json::Value;
 use tributary_harness::tributary::binary;
@@ -71,9 +72,26 @@ fn letter(record: &impl Message) -> Letter {
     letter
 }
 
+/// Writes records without headers.
+pub fn write(broker: &KafkaBroker, topic: &str, values: impl Iterator<Item = String>) -> Result<()> {
+    let producer: BaseProducer = broker.client().create()?;
+    for value in values {
+        producer.send(BaseRecord::<(), _>::to(topic).payload(&value)).map_err(|(error, _)| error)?;
+    }
+    producer.flush(Duration::from_secs(60))?;
+    Ok(())
+}
+
+/// `tributary dlq …`.
+pub fn command(args: &[&str]) -> Result<Command> {
+    let mut command = Command::new(binary()?);
+    command.arg("dlq").args(args);
+    Ok(command)
+}
+
 /// Runs `tributary dlq …` and answers with its output.
 pub fn dlq(args: &[&str]) -> Result<String> {
-    let output = Command::new(binary()?).arg("dlq").args(args).output()?;
+    let output = command(args)?.output()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() {
         return Ok(text(&output.stdout));

@@ -18,7 +18,7 @@ use crate::letters;
 
 const ROUNDS: u64 = 8;
 /// Lines that are added in each round.
-const SHARE: u64 = 5_000;
+const SHARE: u64 = 1_500;
 /// Without anything new for so long nothing more will come.
 const STUCK: Duration = Duration::from_secs(90);
 

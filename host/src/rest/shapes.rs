@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::body::ConfigMap;
 use crate::herder::{ConnectorView, InstanceView, PluginKind, TaskView};
-use crate::worker::{State, TaskProgress};
+use crate::worker::{ErrorTotals, State, TaskProgress};
 
 /// Every error.
 #[derive(Debug, Serialize, ToSchema)]
@@ -190,6 +190,46 @@ pub(super) struct Progress {
     /// Why the task is not getting on although it runs: the error that it tries to get past.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retrying: Option<String>,
+    /// What failed; not there while nothing did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errors: Option<Errors>,
+}
+
+/// What failed since the task started, as Connect's `task-error-metrics` count it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Errors {
+    /// Tries that failed, also those that were followed by others.
+    pub failures: u64,
+    /// Records that failed for good.
+    pub errors: u64,
+    /// Of these, those that were left out.
+    pub skipped: u64,
+    /// Tries after the first.
+    pub retries: u64,
+    /// Failed records that were logged.
+    pub logged: u64,
+    /// Records handed to the dead-letter topic.
+    pub dead_letters: u64,
+    /// Those that it refused.
+    pub dead_letters_refused: u64,
+    /// When a record last failed for good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+}
+
+impl Errors {
+    fn new(totals: &ErrorTotals) -> Option<Self> {
+        (*totals != ErrorTotals::default()).then(|| Self {
+            failures: totals.record_failures,
+            errors: totals.record_errors,
+            skipped: totals.records_skipped,
+            retries: totals.retries,
+            logged: totals.errors_logged,
+            dead_letters: totals.dead_letter_requests,
+            dead_letters_refused: totals.dead_letter_failures,
+            last: totals.last_error_ms.map(time),
+        })
+    }
 }
 
 impl From<&ConnectorView> for ConnectorInfo {
@@ -232,6 +272,7 @@ impl Progress {
             last_commit: progress.last_commit_ms.map(time),
             lag: progress.lag,
             retrying: progress.retrying.clone(),
+            errors: Errors::new(&progress.errors),
         }
     }
 }

@@ -85,6 +85,18 @@ fn a_broker_that_is_killed_and_comes_back_costs_nothing() {
     consumer.close(PATIENCE).unwrap();
 }
 
+/// A broker that has no groups yet is nobody's coordinator; to be told so must not crash the client.
+#[test]
+fn a_group_is_asked_for_before_there_is_any() {
+    let broker = KafkaBroker::start().unwrap();
+    let log = KafkaLog::new(&broker.bootstrap(), &BTreeMap::new());
+    let topic = topic(&log, 1);
+    assert!(log.admin().group_offsets("nobody", PATIENCE).unwrap().is_empty());
+    let at = partition(&topic, 0);
+    log.admin().alter_group_offsets("somebody", &[(at.clone(), Some(0))], PATIENCE).unwrap();
+    assert_eq!(log.admin().group_offsets("somebody", PATIENCE).unwrap(), [(at, 0)]);
+}
+
 #[test]
 fn closing_without_a_broker_keeps_to_its_time() {
     let log = KafkaLog::new("127.0.0.1:1", &BTreeMap::new());

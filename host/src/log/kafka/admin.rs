@@ -13,11 +13,13 @@ use super::settings::{ClientKind, NativeSettings};
 pub(super) struct KafkaAdmin {
     settings: ClientSettings,
     client: Mutex<Option<Client>>,
+    /// A consumer's, only for reading groups' offsets.
+    groups: Mutex<Option<Client>>,
 }
 
 impl KafkaAdmin {
     pub(super) fn new(settings: ClientSettings) -> Self {
-        Self { settings, client: Mutex::new(None) }
+        Self { settings, client: Mutex::new(None), groups: Mutex::new(None) }
     }
 
     /// Runs `call` on the client; one call at a time.
@@ -38,16 +40,43 @@ impl KafkaAdmin {
         call(client)
     }
 
-    /// The same for a question, asked again while the cluster is still settling on who has the answer.
+    /// Reads a group's offsets. A broker that does not coordinate the group makes librdkafka tell the client's own group of it, which
+    /// a producer's client does not have: it would crash. A consumer's has one, and here never joins it.
+    fn read_group(&self, group: &str, timeout: Duration) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+        let mut guard = self.groups.lock().unwrap_or_else(|e| e.into_inner());
+        let client = match &mut *guard {
+            Some(client) => client,
+            none => {
+                let mut settings = self.settings.clone();
+                settings.insert("group.id".into(), group.to_owned());
+                let native = NativeSettings::translate(ClientKind::Consumer, &settings)?;
+                none.insert(Client::new(ClientKind::Consumer, native, "tributary-admin-groups")?)
+            }
+        };
+        client.serve(Duration::ZERO);
+        client.fatal()?;
+        client.group_offsets(group, timeout)
+    }
+
+    /// A question asked with [`Self::with`], asked again while the cluster is still settling on who has the answer.
     fn ask<T>(
         &self,
         timeout: Duration,
         mut call: impl FnMut(&mut Client, Duration) -> Result<T, LogError>,
     ) -> Result<T, LogError> {
+        self.settled(timeout, |left| self.with(|client| call(client, left)))
+    }
+
+    /// Asks until the cluster has settled.
+    fn settled<T>(
+        &self,
+        timeout: Duration,
+        mut call: impl FnMut(Duration) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
         let deadline = Instant::now() + timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.with(|client| call(client, left)) {
+            match call(left) {
                 Err(error) if error.code.is_some_and(|code| SETTLING.contains(&code)) && left > PAUSE => {
                     std::thread::sleep(PAUSE);
                     if error.code.is_some_and(|code| OUTDATED.contains(&code)) {
@@ -134,7 +163,7 @@ impl LogAdmin for KafkaAdmin {
     }
 
     fn group_offsets(&self, group: &str, timeout: Duration) -> Result<Vec<(TopicPartition, i64)>, LogError> {
-        let mut offsets = self.ask(timeout, |client, left| client.group_offsets(group, left))?;
+        let mut offsets = self.settled(timeout, |left| self.read_group(group, left))?;
         offsets.sort();
         Ok(offsets)
     }
