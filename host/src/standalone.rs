@@ -74,6 +74,7 @@ impl StandaloneWorker {
             task_offsets: None,
             state: Arc::new(store.clone()),
             lease: Lease::unlimited(),
+            starts: Default::default(),
             events: herder.event_sink(),
         });
         let runner: Arc<dyn TaskRunner> = Arc::new(Worker::new(environment.clone()));

@@ -106,6 +106,7 @@ impl DistributedWorker {
                 let group = group.clone();
                 Lease::new(move || group.may_write())
             },
+            starts: Default::default(),
             events: herder.event_sink(),
         });
         let runner: Arc<dyn TaskRunner> = Arc::new(Worker::new(environment.clone()));
@@ -178,6 +179,10 @@ impl DistributedWorker {
                     Arc::new(move || configs.snapshot().session_key.clone())
                 },
                 catch_up: Arc::new(move || _ = configs.refresh(CATCH_UP_WITHIN)),
+                group: {
+                    let group = group.clone();
+                    Arc::new(move || group.state())
+                },
                 health: Arc::new(move || group.health()),
             }),
             settings: ApiSettings {

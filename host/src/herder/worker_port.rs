@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tributary_sdk::Config;
 
-use crate::worker::{ConnectorSpec, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};
+use crate::worker::{ConnectorSpec, Starts, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};
 
 /// Where the worker reports what happens; returns at once, from any thread.
 pub type EventSink = Arc<dyn Fn(WorkerEvent) + Send + Sync>;
@@ -29,6 +29,10 @@ pub trait TaskRunner: Send + Sync {
     fn set_target_state(&self, connector: &str, target: State);
     /// What a running task has done so far.
     fn progress(&self, id: &TaskId) -> Option<TaskProgress>;
+    /// Starts of connectors and of tasks since the worker began.
+    fn starts(&self) -> (Starts, Starts) {
+        Default::default()
+    }
     /// The plugin's own checks, with a deadline: `(key, message)` for each problem; `Err` when they could not be made. Waits.
     fn validate_connector(&self, config: &Config) -> Result<Vec<(String, String)>, String>;
     /// Stops everything as `stop_…` do. Waits.

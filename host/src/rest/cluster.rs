@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::peer::PeerClient;
 use super::signature::Signing;
+use crate::group::GroupState;
 use crate::storage::SessionKey;
 
 /// Why a worker is not ready.
@@ -25,6 +26,8 @@ pub struct Cluster {
     pub key: Arc<dyn Fn() -> Option<SessionKey> + Send + Sync>,
     /// Reads what another worker has just written for a request, so that this worker shows it. Blocks, not for long.
     pub catch_up: Arc<dyn Fn() + Send + Sync>,
+    /// The membership.
+    pub group: Arc<dyn Fn() -> GroupState + Send + Sync>,
     /// What is wrong, if anything is.
     pub health: Arc<dyn Fn() -> Option<Health> + Send + Sync>,
 }

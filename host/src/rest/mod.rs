@@ -16,6 +16,7 @@ mod forward;
 mod internal;
 mod listener;
 mod loggers;
+mod metrics;
 mod offsets;
 mod openapi;
 mod params;

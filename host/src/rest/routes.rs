@@ -15,7 +15,7 @@ use super::security::{Guard, Role, guard};
 use super::shapes::{
     ConnectorInfo, ConnectorStateInfo, CreateConnectorRequest, ServerInfo, TaskInfo, TaskState, WorkerStatus,
 };
-use super::{connectors, control, forward, internal, loggers, offsets, openapi, plugins, root};
+use super::{connectors, control, forward, internal, loggers, metrics, offsets, openapi, plugins, root};
 use crate::config::validation::{ConfigInfos, ConfigKeyInfo};
 use crate::telemetry::LoggerLevel;
 
@@ -45,6 +45,8 @@ fn worker() -> Vec<Endpoint> {
             .ok(200, "healthy", shape::<WorkerStatus>())
             .error(404, "No such connector")
             .ok(500, "unhealthy: something has failed", shape::<WorkerStatus>()),
+        Endpoint::get("/metrics", "What this worker runs, for Prometheus", metrics::metrics)
+            .empty(200, "Samples in Prometheus' text format"),
         Endpoint::get("/openapi.json", "This document", openapi::document).ok(
             200,
             "The API as an OpenAPI document",

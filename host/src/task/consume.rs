@@ -120,6 +120,7 @@ impl Consuming<'_> {
             if Instant::now() >= self.next_lag {
                 self.next_lag = Instant::now() + LAG_INTERVAL;
                 let lag = self.consumer.lag();
+                self.control.counters.meters.partitions(self.assigned.len(), lag.iter().map(|(_, lag)| *lag));
                 self.control.counters.set_lag((!lag.is_empty()).then(|| lag.iter().map(|(_, lag)| lag).sum()));
             }
         }
@@ -223,12 +224,16 @@ impl Consuming<'_> {
             self.commit();
         }
         if !offsets.is_empty() && self.control.may_write() {
+            let begun = Instant::now();
             match self.consumer.commit(&offsets) {
-                Ok(()) => self.control.counters.committed(),
-                Err(error) => tracing::warn!(
-                    "the last offsets of {} were not committed; their records come again: {error}",
-                    names(&partitions)
-                ),
+                Ok(()) => self.control.counters.committed(begun.elapsed()),
+                Err(error) => {
+                    self.control.counters.meters.committed(begun.elapsed(), false);
+                    tracing::warn!(
+                        "the last offsets of {} were not committed; their records come again: {error}",
+                        names(&partitions)
+                    );
+                }
             }
         }
         self.consumer.unassign(&partitions)?;
@@ -267,12 +272,14 @@ impl Consuming<'_> {
         if offsets.is_empty() {
             return;
         }
+        let begun = Instant::now();
         match self.consumer.commit(&offsets) {
             Ok(()) => {
-                self.control.counters.committed();
+                self.control.counters.committed(begun.elapsed());
                 self.commits.done(epoch);
             }
             Err(error) => {
+                self.control.counters.meters.committed(begun.elapsed(), false);
                 tracing::warn!("offsets were not committed and will be at the next interval: {error}");
                 self.commits.failed(offsets);
             }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::error_counters::ErrorCounters;
 use super::lease::Lease;
+use super::meters::Meters;
 use crate::config::Secrets;
 use crate::plugin::handle::Canceller;
 use crate::worker::TaskProgress;
@@ -188,6 +189,8 @@ pub struct Counters {
     retrying: Mutex<Option<String>>,
     /// What failed.
     pub errors: ErrorCounters,
+    /// How long things take, and how large they are.
+    pub meters: Meters,
 }
 
 impl Counters {
@@ -196,6 +199,7 @@ impl Counters {
         self.records_in.fetch_add(records as u64, Ordering::Relaxed);
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
         self.last_record_ms.store(now_ms(), Ordering::Relaxed);
+        self.meters.batch(records);
     }
 
     /// Records were acknowledged or accepted.
@@ -213,8 +217,9 @@ impl Counters {
         self.records_filtered.fetch_add(records as u64, Ordering::Relaxed);
     }
 
-    /// Offsets were committed.
-    pub fn committed(&self) {
+    /// Offsets were committed, and it took so long.
+    pub fn committed(&self, took: Duration) {
+        self.meters.committed(took, true);
         self.last_commit_ms.store(now_ms(), Ordering::Relaxed);
     }
 
@@ -245,6 +250,7 @@ impl Counters {
             lag: time(&self.lag).map(|lag| lag - 1),
             retrying: self.retrying.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             errors: self.errors.totals(),
+            readings: self.meters.read(),
         }
     }
 }

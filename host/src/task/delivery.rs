@@ -457,12 +457,14 @@ impl Delivering<'_> {
         let oldest_open = self.in_flight.values().map(|open| open.epoch).min().unwrap_or(self.newest_epoch);
         let positions = self.tracker.take_committable();
         if !positions.is_empty() {
+            let begun = Instant::now();
             if let Err(error) = self.services.offsets.put(&self.services.connector, &positions) {
+                self.control.counters.meters.committed(begun.elapsed(), false);
                 tracing::error!("offsets were not stored and will be at the next interval: {error}");
                 self.tracker.put_back(positions);
                 return;
             }
-            self.control.counters.committed();
+            self.control.counters.committed(begun.elapsed());
             self.committed.lock().unwrap_or_else(PoisonError::into_inner).extend(positions);
         }
         if let Err(error) = self.services.state.commit(oldest_open.saturating_sub(1)) {

@@ -16,6 +16,7 @@ mod inbound;
 pub mod inbound_converter;
 mod lease;
 pub mod letter_headers;
+pub mod meters;
 pub mod offset_tracker;
 pub mod outbound_converter;
 pub mod polled;

@@ -217,7 +217,10 @@ impl PutLoop<'_> {
                 return Ok(false);
             }
             let mut failures = Failures::default();
-            match self.handle.put(batch.clone(), &mut failures) {
+            let begun = Instant::now();
+            let put = self.handle.put(batch.clone(), &mut failures);
+            self.control.counters.meters.called(begun.elapsed());
+            match put {
                 Ok(()) => {}
                 Err(Error::Retriable(message)) => {
                     let counters = &self.control.counters;

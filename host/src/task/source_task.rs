@@ -159,7 +159,9 @@ impl PollLoop<'_> {
             self.tell_committed()?;
             self.last.epoch += 1;
             self.services.state.begin(self.last.epoch);
+            let begun = Instant::now();
             let polled = self.handle.poll(&mut batches);
+            self.control.counters.meters.called(begun.elapsed());
             for batch in batches.drain(..) {
                 if !self.hand_over(batch)? {
                     return Ok(());

@@ -1,5 +1,6 @@
-//! What the worker tells about itself: log lines, whose levels can be changed while it runs. Metrics will stand beside them.
+//! What the worker tells about itself: log lines, whose levels can be changed while it runs. Metrics stand beside them.
 
+pub mod exposition;
 mod format;
 mod log_levels;
 

@@ -260,6 +260,9 @@ impl Assembly<'_> {
     fn report(&self) -> Report {
         let (environment, id, control) = (self.environment.clone(), self.spec.id.clone(), self.control.clone());
         Arc::new(move |state: State| {
+            if control.counters.meters.state(state) {
+                environment.starts.tasks.worked();
+            }
             if !control.fenced() {
                 environment.send(WorkerEvent::Task { id: id.clone(), state, trace: None });
             }

@@ -39,7 +39,9 @@ impl ConnectorThread {
             environment,
             control: control.clone(),
             commands: commands.clone(),
+            started: false,
         };
+        thread.environment.starts.connectors.begun();
         let opens = ended.clone();
         let name = spec.name.clone();
         let spawned = std::thread::Builder::new().name(format!("connector-{name}")).spawn(move || {
@@ -88,6 +90,8 @@ struct Running {
     environment: Arc<Environment>,
     control: Arc<TaskControl>,
     commands: Sender<Command>,
+    /// Whether it has been running.
+    started: bool,
 }
 
 impl Running {
@@ -100,6 +104,9 @@ impl Running {
         };
         let error = error.without(self.control.secrets());
         tracing::error!("connector {} failed: {}", self.name, error.message);
+        if !self.started {
+            self.environment.starts.connectors.failed();
+        }
         self.report(State::Failed, Some(error.to_trace()));
         // A failed connector answers nothing until it is stopped.
         while !self.control.stopping() && commands.recv().is_ok() {}
@@ -132,6 +139,9 @@ impl Running {
             if self.target == State::Running && !started {
                 call("start", handle.start(&config))?;
                 started = true;
+                if !std::mem::replace(&mut self.started, true) {
+                    self.environment.starts.connectors.worked();
+                }
                 self.report(State::Running, None);
                 self.task_configs(&mut *handle, tasks_max, &spec.config)?;
             }

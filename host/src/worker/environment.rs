@@ -6,7 +6,7 @@ use tributary_sdk::{Config, ConfigDef, Services};
 
 use super::guarded::Guarded;
 use super::passwords::passwords;
-use super::{TaskId, WorkerEvent};
+use super::{StartCounters, TaskId, WorkerEvent};
 use crate::config::{ConfigError, Secrets, WorkerConfig};
 use crate::herder::EventSink;
 use crate::log::Log;
@@ -37,6 +37,17 @@ pub struct Environment {
     pub lease: Lease,
     /// Takes what happens.
     pub events: EventSink,
+    /// Counts starts.
+    pub starts: StartsByKind,
+}
+
+/// Starts since the worker began.
+#[derive(Debug, Default)]
+pub struct StartsByKind {
+    /// Of connectors.
+    pub connectors: StartCounters,
+    /// Of tasks.
+    pub tasks: StartCounters,
 }
 
 impl Environment {

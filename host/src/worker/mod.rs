@@ -10,6 +10,7 @@ mod guarded;
 mod latch;
 mod offsets;
 mod passwords;
+mod readings;
 mod sink_offsets;
 mod task_thread;
 mod types;
@@ -17,7 +18,8 @@ mod validation;
 #[allow(clippy::module_inception)]
 mod worker;
 
-pub use environment::{Environment, TaskOffsets};
+pub use environment::{Environment, StartsByKind, TaskOffsets};
 pub use offsets::{ConnectorOffsets, OffsetChange, OffsetsError, PartitionOffset, StoredOffsets};
+pub use readings::{Distribution, StartCounters, Starts, TaskReadings};
 pub use types::{ConnectorSpec, ErrorTotals, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};
 pub use worker::Worker;

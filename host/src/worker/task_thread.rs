@@ -63,6 +63,7 @@ impl TaskThread {
 
 fn run(environment: &Arc<Environment>, control: &Arc<TaskControl>, spec: TaskSpec) {
     let id = spec.id.clone();
+    environment.starts.tasks.begun();
     let assembly = Assembly { environment, control, spec: &spec };
     let outcome = catch_unwind(AssertUnwindSafe(|| assembly.run())).unwrap_or_else(|_| {
         Err(TaskError::new("the worker panicked on the task's thread; this is a bug of the worker"))
@@ -72,6 +73,9 @@ fn run(environment: &Arc<Environment>, control: &Arc<TaskControl>, spec: TaskSpe
         Err(error) => {
             let error = error.without(control.secrets());
             tracing::error!("task {id} failed: {}", error.message);
+            if !control.counters.meters.started() {
+                environment.starts.tasks.failed();
+            }
             if !control.fenced() {
                 failed(environment, id, &error);
             }

@@ -2,6 +2,8 @@
 
 use tributary_sdk::Config;
 
+use super::readings::TaskReadings;
+
 /// A task: connector name and number from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId {
@@ -122,6 +124,8 @@ pub struct TaskProgress {
     pub retrying: Option<String>,
     /// What failed, as Connect's `task-error-metrics` count it.
     pub errors: ErrorTotals,
+    /// How long its steps take, and how large they are.
+    pub readings: TaskReadings,
 }
 
 /// Errors of a task since it started: the attributes of Connect's `task-error-metrics`.

@@ -10,7 +10,7 @@ use super::connector_thread::ConnectorThread;
 use super::environment::Environment;
 use super::task_thread::TaskThread;
 use super::validation;
-use super::{ConnectorSpec, State, TaskId, TaskProgress, TaskSpec};
+use super::{ConnectorSpec, Starts, State, TaskId, TaskProgress, TaskSpec};
 use crate::herder::TaskRunner;
 
 /// How long the log may take to let members go.
@@ -120,6 +120,11 @@ impl TaskRunner for Worker {
 
     fn validate_connector(&self, config: &Config) -> Result<Vec<(String, String)>, String> {
         validation::validate(&self.environment, config)
+    }
+
+    fn starts(&self) -> (Starts, Starts) {
+        let starts = &self.environment.starts;
+        (starts.connectors.read(), starts.tasks.read())
     }
 
     fn progress(&self, id: &TaskId) -> Option<TaskProgress> {
