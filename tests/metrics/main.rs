@@ -47,7 +47,8 @@ fn metrics_count_what_the_tasks_did() -> Result<()> {
             "transforms.host.static.field": "h", "transforms.host.static.value": "v",
         }),
     )?;
-    rest.put_connector("bro\"ken", &json!({"connector.class": "FileStreamSink", "topics": "x", "file": "/nowhere/x"})).ok();
+    rest.put_connector("bro\"ken", &json!({"connector.class": "FileStreamSink", "topics": "x", "file": "/nowhere/x"}))
+        .ok();
     worker.wait_running("in")?;
     worker.wait_running("out")?;
     let metrics = wait::until("all records counted", wait::PATIENCE, || {
@@ -69,7 +70,12 @@ fn metrics_count_what_the_tasks_did() -> Result<()> {
         (format!("kafka_connect_sink_task_metrics_sink_record_send_total{{{sink}}}"), 0.0),
         (format!("kafka_connect_task_error_metrics_total_record_errors{{{sink}}}"), 1000.0),
         (format!("kafka_connect_connector_task_metrics_status{{{sink},status=\"running\"}}"), 1.0),
-        (format!("kafka_connect_connector_transform_metrics_transform_class{{{sink},transform=\"host\",transform_class=\"org.apache.kafka.connect.transforms.InsertField$Value\"}}"), 1.0),
+        (
+            format!(
+                "kafka_connect_connector_transform_metrics_transform_class{{{sink},transform=\"host\",transform_class=\"org.apache.kafka.connect.transforms.InsertField$Value\"}}"
+            ),
+            1.0,
+        ),
         ("kafka_connect_connect_worker_metrics_connector_running_task_count{connector=\"in\"}".to_owned(), 1.0),
     ] {
         assert_eq!(value(&series), expected, "{series}");

@@ -21,7 +21,7 @@ use self::late_group::LateGroup;
 use crate::catalog;
 use crate::config::validation::Validator;
 use crate::config::{Bootstrap, Scheme, WorkerConfig};
-use crate::group::{GroupMember, GroupSettings};
+use crate::group::{Group, GroupMember, GroupSettings};
 use crate::herder::distributed::{Distributed, DistributedDeps, DistributedSettings, Input, Membership, Threads};
 use crate::herder::{Herder, PluginCatalog, TaskRunner};
 use crate::log::open_log;
