@@ -114,20 +114,36 @@ impl Secrets {
     }
 }
 
+/// How often a text may be escaped on its way: a value in JSON, that in a field of a log line, and that in JSON again.
+const ESCAPES: usize = 3;
+
 /// A secret as it may turn up in texts; `true` for the value itself.
 fn forms(value: &str) -> Vec<(String, bool)> {
-    let json = serde_json::to_string(value).unwrap_or_default();
-    let json = json.trim_matches('"').to_owned();
-    let others = [
-        value.trim().to_owned(),
-        value.escape_debug().to_string(),
-        value.escape_default().to_string(),
-        json,
-        percent(value),
-    ];
-    let lines = value.lines().map(str::trim).filter(|line| line.len() >= LINE).map(str::to_owned);
-    let others = others.into_iter().chain(lines).filter(|form| form != value).map(|form| (form, false));
-    std::iter::once((value.to_owned(), true)).chain(others).collect()
+    let mut forms = vec![value.to_owned(), value.trim().to_owned()];
+    let mut begin = 0;
+    for _ in 0..ESCAPES {
+        let end = forms.len();
+        for at in begin..end {
+            let escaped =
+                [json(&forms[at]), forms[at].escape_debug().to_string(), forms[at].escape_default().to_string()];
+            for form in escaped {
+                if !forms.contains(&form) {
+                    forms.push(form);
+                }
+            }
+        }
+        begin = end;
+    }
+    forms.push(percent(value));
+    forms.extend(value.lines().map(str::trim).filter(|line| line.len() >= LINE).map(str::to_owned));
+    let exact = |form: &str| form == value;
+    forms.into_iter().map(|form| (form.clone(), exact(&form))).collect()
+}
+
+/// As within a string of JSON.
+fn json(value: &str) -> String {
+    let quoted = serde_json::to_string(value).unwrap_or_default();
+    quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned()
 }
 
 /// As in a URL.

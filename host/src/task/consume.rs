@@ -13,6 +13,7 @@ use super::inbound::{CommitPort, SinkItem};
 use super::inbound_converter::InboundConverter;
 use super::queue::Queue;
 use super::services::InstanceServices;
+use super::used_topics::UsedTopics;
 use crate::log::{ConsumerEvent, LogConsumer, TopicPartition};
 
 /// How the log is read.
@@ -60,7 +61,7 @@ impl Consume {
             settings: &settings,
             assigned: Vec::new(),
             held_by_connector: Vec::new(),
-            topics: Vec::new(),
+            topics: UsedTopics::new(settings.topic_used.clone()),
             pending: VecDeque::new(),
             full_since: None,
             paused: false,
@@ -95,7 +96,7 @@ struct Consuming<'a> {
     assigned: Vec<TopicPartition>,
     /// Partitions that the connector itself asked to pause.
     held_by_connector: Vec<TopicPartition>,
-    topics: Vec<Arc<str>>,
+    topics: UsedTopics,
     /// Converted records that found no room in the queue.
     pending: VecDeque<SinkItem>,
     full_since: Option<Instant>,
@@ -174,10 +175,7 @@ impl Consuming<'_> {
         match event {
             ConsumerEvent::Batch(fetched) => {
                 let topic = &fetched.topic_partition.topic;
-                if !self.topics.contains(topic) {
-                    self.topics.push(topic.clone());
-                    (self.settings.topic_used)(topic);
-                }
+                self.topics.used(topic);
                 self.control.counters.came_in(fetched.records.len(), fetched.records.bytes());
                 if let Some(inbound) = self.converter.convert(*fetched, self.errors)? {
                     self.pending.push_back(SinkItem::Records(Box::new(inbound)));

@@ -4,7 +4,7 @@
 //! A send that the log refused is divided until the records that are to blame stand alone, since the client fails a batch of
 //! records as a whole; what may pass is sent again (`errors.retry.*`); the rest is judged by `errors.tolerance`.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use super::queue::{Popped, Queue, Weight};
 use super::rows;
 use super::services::InstanceServices;
 use super::topic_creator::TopicCreator;
+use super::used_topics::UsedTopics;
 use crate::log::{Completion, LogError, LogProducer, LogRecords};
 
 /// A polled batch after transforms and converters: what is to be produced before its position may be stored.
@@ -133,7 +134,7 @@ impl Delivery {
             sends: HashMap::new(),
             last_send: 0,
             refused: VecDeque::new(),
-            topics: HashSet::new(),
+            topics: UsedTopics::new(settings.topic_used.clone()),
             newest_epoch: 0,
             next_commit: Instant::now() + settings.commit_interval,
         };
@@ -186,7 +187,7 @@ struct Delivering<'a> {
     last_send: u64,
     /// Sends of which rows were refused, not yet dealt with.
     refused: VecDeque<(Sent, Refused)>,
-    topics: HashSet<Arc<str>>,
+    topics: UsedTopics,
     /// The newest poll of which a batch has come.
     newest_epoch: u64,
     next_commit: Instant,
@@ -226,15 +227,13 @@ impl Delivering<'_> {
         self.newest_epoch = outbound.epoch;
         self.in_flight.insert(token, Open { epoch: outbound.epoch, unfinished: 1 });
         for part in outbound.parts {
-            if !self.topics.contains(&part.topic) {
-                if let Some(creator) = &self.settings.topics
-                    && !creator.ensure(&part.topic, self.control)?
-                {
-                    return Ok(());
-                }
-                self.topics.insert(part.topic.clone());
-                (self.settings.topic_used)(&part.topic);
+            if self.topics.is_new(&part.topic)
+                && let Some(creator) = &self.settings.topics
+                && !creator.ensure(&part.topic, self.control)?
+            {
+                return Ok(());
             }
+            self.topics.used(&part.topic);
             self.last_send += 1;
             let number = self.last_send;
             self.in_flight.entry(token).and_modify(|open| open.unfinished += 1);

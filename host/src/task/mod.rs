@@ -28,6 +28,7 @@ pub mod sink_task;
 pub mod source_task;
 pub mod staged_state;
 pub mod topic_creator;
+mod used_topics;
 
 #[cfg(test)]
 mod tests;

@@ -54,7 +54,12 @@ impl Actor {
             }
             WorkerEvent::TaskConfigs { name, configs } => self.task_configs(&name, configs),
             WorkerEvent::TopicUsed { connector, task, topic } => {
-                if self.settings.topic_tracking && self.entries.contains_key(&connector) {
+                // Told again and again while the topic is in use.
+                let known = || self.deps.statuses.topics(&connector).unwrap_or_default();
+                if self.settings.topic_tracking
+                    && self.entries.contains_key(&connector)
+                    && !known().iter().any(|known| known.topic == topic)
+                {
                     let discovered_ms = chrono::Utc::now().timestamp_millis();
                     self.deps.statuses.put_topic(&connector, &TopicStatus { topic, task, discovered_ms });
                 }

@@ -1,9 +1,10 @@
 //! What tests ask of a broker besides producing and consuming.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -11,6 +12,17 @@ use super::KafkaBroker;
 use crate::{Context, Error, Result};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A topic as its broker has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicOfBroker {
+    /// Number of partitions.
+    pub partitions: usize,
+    /// Replicas of the first one.
+    pub replicas: usize,
+    /// Settings that are not the broker's.
+    pub settings: BTreeMap<String, String>,
+}
 
 impl KafkaBroker {
     /// A client configuration that leads to this broker.
@@ -56,6 +68,23 @@ impl KafkaBroker {
         }
         let partitions = i32::try_from(partitions).context("too many partitions")?;
         (0..partitions).map(|partition| Ok(client.fetch_watermarks(topic, partition, TIMEOUT)?)).collect()
+    }
+
+    /// A topic's partitions, replicas and the settings that were made for it; `None` if there is no such topic.
+    pub fn describe_topic(&self, name: &str) -> Result<Option<TopicOfBroker>> {
+        let client: BaseConsumer = self.client().set("allow.auto.create.topics", "false").create()?;
+        let metadata = client.fetch_metadata(None, TIMEOUT)?;
+        let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(None) };
+        let admin: AdminClient<DefaultClientContext> = self.client().create()?;
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
+        let mut settings = BTreeMap::new();
+        for resource in block_on(admin.describe_configs([&ResourceSpecifier::Topic(name)], &options))? {
+            let resource = resource.map_err(|code| Error::new(format!("cannot describe topic {name}: {code}")))?;
+            let own = resource.entries.into_iter().filter(|entry| entry.source == ConfigSource::DynamicTopic);
+            settings.extend(own.map(|entry| (entry.name, entry.value.unwrap_or_default())));
+        }
+        let replicas = topic.partitions().first().map_or(0, |partition| partition.replicas().len());
+        Ok(Some(TopicOfBroker { partitions: topic.partitions().len(), replicas, settings }))
     }
 
     /// How many offsets all partitions of a topic hold together, control records included.

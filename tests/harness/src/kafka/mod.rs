@@ -14,6 +14,7 @@ mod image;
 mod options;
 mod secured;
 
+pub use admin::TopicOfBroker;
 pub use broker::KafkaBroker;
 pub use cluster::KafkaCluster;
 pub use options::BrokerOptions;
