@@ -5,6 +5,7 @@
 
 mod client_keys;
 mod client_settings;
+mod connect_worker_keys;
 mod connector_file;
 mod error;
 mod listener;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tributary_sdk::Config;
 use tributary_sdk::config_def::{ConfigDef, ConfigKey, DefaultValue, Type, Validator};
 
+use super::connect_worker_keys;
 use super::worker_keys::{ACCEPTED, is_unknown, worker_config_def};
 use super::{ConfigError, Listener, OverridePolicy, Providers, Scheme, nearest, properties};
 use crate::rest::{AuthenticationSettings, BearerSettings};
@@ -73,6 +74,7 @@ impl WorkerConfig {
         let def = worker_config_def();
         let mut values = Values { def: &def, properties: &properties, errors: Vec::new(), warnings: Vec::new() };
         values.check();
+        values.errors.extend(connect_worker_keys::problems(&properties));
         let bootstrap = values.text("bootstrap.servers");
         let authentication = values.authentication();
         let listeners = values.listeners(&authentication);
@@ -309,8 +311,9 @@ fn problem(key: &ConfigKey, text: &str) -> Option<String> {
 
 /// A warning for each key that nobody knows.
 fn unknown_keys(def: &ConfigDef, properties: &Config) -> Vec<String> {
-    let names = || def.keys.iter().map(|key| key.name.as_str()).chain(ACCEPTED.iter().copied());
-    let warning = |name: &String| match nearest(name, names()) {
+    let mut names: Vec<&str> = connect_worker_keys::names().chain(ACCEPTED.iter().copied()).collect();
+    names.extend(def.keys.iter().map(|key| key.name.as_str()));
+    let warning = |name: &String| match nearest(name, names.iter().copied()) {
         Some(near) => format!("the worker's property {name} is not known and has no effect; did you mean {near}?"),
         None => format!("the worker's property {name} is not known and has no effect"),
     };
@@ -380,6 +383,30 @@ mod tests {
         assert!(parse(&open).is_err());
         assert!(parse(&format!("{open}rest.allow.unauthenticated=true\n")).is_ok());
         assert!(parse(&format!("{LEAST}listeners=http://localhost:1\n")).is_ok());
+    }
+
+    /// Every key of Connect's own example for clusters, and the others that its definitions have.
+    #[test]
+    fn every_key_of_connect_is_known() {
+        let table = include_str!("connect_worker_keys.tsv");
+        let mut text = LEAST.to_owned();
+        for line in table.lines().filter(|line| !line.starts_with('#')) {
+            let fields: Vec<&str> = line.split('\t').collect();
+            if let Some(default) = fields[2].strip_prefix('=') {
+                text.push_str(&format!("{}={default}\n", fields[0]));
+            }
+        }
+        assert_eq!(parse(&text).unwrap().warnings, [""; 0]);
+        let more = "inter.worker.key.tl.ms=1\nsesion.timeout.ms=1\ntopic.creation.enabled=true\n";
+        assert_eq!(
+            parse(&format!("{LEAST}{more}")).unwrap().warnings,
+            [
+                "the worker's property inter.worker.key.tl.ms is not known and has no effect; did you mean inter.worker.key.ttl.ms?",
+                "the worker's property sesion.timeout.ms is not known and has no effect; did you mean session.timeout.ms?",
+                "the worker's property topic.creation.enabled is not known and has no effect; did you mean topic.creation.enable?",
+            ]
+        );
+        assert!(parse(&format!("{LEAST}heartbeat.interval.ms=3s\n")).unwrap_err().contains("Not a number of type INT"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The worker's config definition: names and defaults are Kafka Connect's, except where the text says so.
 
+use super::connect_worker_keys;
 use tributary_sdk::config_def::{ConfigDef, ConfigKey, Importance, Type, Validator};
 
 /// Prefixes whose keys belong to something else (a client, a converter, a provider) and are not checked here.
@@ -17,11 +18,7 @@ const OPEN_PREFIXES: &[&str] = &[
     "config.storage.",
     "offset.storage.",
     "status.storage.",
-    "inter.worker.",
-    "worker.sync.",
     "worker.labels",
-    "worker.unsync.",
-    "topic.creation.",
 ];
 
 /// Settings that the worker passes on to every Kafka client.
@@ -55,31 +52,14 @@ pub(super) fn is_client_setting(name: &str) -> bool {
 pub(super) fn is_unknown(def: &ConfigDef, name: &str) -> bool {
     def.get(name).is_none()
         && !ACCEPTED.contains(&name)
+        && !connect_worker_keys::names().any(|known| known == name)
         && !is_client_setting(name)
         && !OPEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Keys of Kafka Connect that mean nothing to this worker, or not yet; accepted without a warning.
-pub(super) const ACCEPTED: &[&str] = &[
-    "plugin.discovery",
-    "admin.listeners",
-    "rest.extension.classes",
-    "response.http.headers.config",
-    "session.timeout.ms",
-    "heartbeat.interval.ms",
-    "rebalance.timeout.ms",
-    "scheduled.rebalance.max.delay.ms",
-    "connect.protocol",
-    "exactly.once.source.support",
-    "enable.metrics.push",
-    "metric.reporters",
-    "metrics.num.samples",
-    "metrics.recording.level",
-    "metrics.sample.window.ms",
-    "auto.include.jmx.reporter",
-    "internal.key.converter",
-    "internal.value.converter",
-];
+/// Keys that earlier versions of Kafka Connect had; accepted without a warning.
+pub(super) const ACCEPTED: &[&str] =
+    &["enable.metrics.push", "auto.include.jmx.reporter", "internal.key.converter", "internal.value.converter"];
 
 /// The worker's keys.
 pub fn worker_config_def() -> ConfigDef {
