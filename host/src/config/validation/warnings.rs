@@ -11,6 +11,16 @@ use crate::config::topic_creation::GROUP_KEYS;
 use crate::config::{ClientKind, client_config_def, nearest};
 use crate::herder::PluginKind;
 
+/// What a cluster of workers looks at when it divides connectors among them.
+const PLACEMENT: [&str; 2] = ["tributary.weight", "tributary.worker.labels"];
+
+/// Sources have dead letters here, too; Connect's definition of a source does not say so.
+const DEAD_LETTERS: [&str; 3] = [
+    "errors.deadletterqueue.topic.name",
+    "errors.deadletterqueue.topic.replication.factor",
+    "errors.deadletterqueue.context.headers.enable",
+];
+
 /// A warning for each key of the config that has no effect, as far as can be told.
 pub(super) fn unknown_keys(checked: &Checked<'_>, kind: PluginKind) -> Vec<ConfigWarning> {
     let known: BTreeSet<&str> = checked.known().collect();
@@ -23,6 +33,10 @@ pub(super) fn unknown_keys(checked: &Checked<'_>, kind: PluginKind) -> Vec<Confi
 
 /// What is odd about a key that no definition has; `None` if it means something all the same.
 fn odd(key: &str, config: &Config, known: &BTreeSet<&str>, kind: PluginKind) -> Option<String> {
+    // The worker's own keys about where a connector runs.
+    if PLACEMENT.contains(&key) || DEAD_LETTERS.contains(&key) {
+        return None;
+    }
     if let Some(client) = ClientKind::ALL.into_iter().find(|client| key.starts_with(client.override_prefix())) {
         return odd_override(key, client, config, kind);
     }
@@ -54,7 +68,7 @@ fn odd(key: &str, config: &Config, known: &BTreeSet<&str>, kind: PluginKind) -> 
     {
         return odd_creation(key, rest, config);
     }
-    Some(message(key, nearest(key, known.iter().copied())))
+    Some(message(key, nearest(key, known.iter().copied().chain(PLACEMENT))))
 }
 
 fn has_keys(known: &BTreeSet<&str>, prefix: &str) -> bool {
