@@ -45,6 +45,7 @@ impl StandaloneWorker {
     pub fn start(config: WorkerConfig) -> Result<Self, String> {
         let authenticator = Arc::new(Authenticator::open(&config.authentication)?);
         let rest = RestServer::bind(&config.listeners, || rest::tls_acceptor(&config.properties))
+            .and_then(|rest| rest.with_settings(&config))
             .map_err(|error| error.to_string())?;
         let addresses = rest.addresses();
         let port = addresses.first().map_or(0, SocketAddr::port);

@@ -1,109 +1,156 @@
-//! Sends each step to both workers and keeps the differences, so that one run shows all of them.
+//! Scenarios: files of steps that are sent to every worker alike.
+//!
+//! A file of `scenarios/` is a JSON object: `about` says what it is about, `values` names things that steps use as `$name`,
+//! `steps` are done in order. `$dir`, `$url` and `$topic` are each worker's own.
+//!
+//! | Step | Does |
+//! |---|---|
+//! | `{"do": "PUT /path", "body": …}` | sends a request and compares the answers; `text` instead of `body` is sent as it is, `headers` replace the usual ones |
+//! | `{"wait": "a", "state": "RUNNING"}` | waits until a connector and its tasks are in a state |
+//! | `{"until": "GET /path", "has": "…"}` | asks until the answer has this in it |
+//! | `{"write": "$dir/in", "text": "…"}` | writes a file |
+//!
+//! Further keys of a request say how its answers compare: `lists: "any order"`, or `"subset"` where Tributary need not have
+//! every element; `words: "own"` where messages are each worker's own; `ours: {…}` with `why` where Tributary is meant to
+//! answer otherwise (`status`, `message`: a part of it, `body`: exactly this). Where it then does not, that is an error, too.
+//! `free: […]` names keys whose values may differ, with `why`. With `only: true` Connect is not asked, and `ours` has to say it all.
 
-use std::thread;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use serde_json::Value;
-use tributary_harness::{Answer, Error, Rest, Result, wait};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tributary_harness::{Context, Result};
 
-use crate::answers::{Arrays, differences};
+use crate::answers::Lists;
 
-/// Two workers that are asked the same.
-pub struct Scenario<'a> {
-    connect: &'a Rest,
-    tributary: &'a Rest,
-    differences: Vec<String>,
+/// A file of steps.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    pub about: String,
+    /// Settings that the workers need; scenarios with the same ones share workers.
+    #[serde(default)]
+    pub worker: BTreeMap<String, String>,
+    #[serde(default)]
+    pub values: Map<String, Value>,
+    pub steps: Vec<Step>,
 }
 
-impl<'a> Scenario<'a> {
-    pub fn new(connect: &'a Rest, tributary: &'a Rest) -> Self {
-        Self { connect, tributary, differences: Vec::new() }
-    }
+/// One step.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Step {
+    Do(Do),
+    Wait(Wait),
+    Until(Until),
+    Write(Write),
+}
 
-    pub fn get(&mut self, path: &str) -> Result<()> {
-        self.step("GET", path, Arrays::SameLength, |rest| rest.get(path))
-    }
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Do {
+    #[serde(rename = "do")]
+    pub request: String,
+    #[serde(default)]
+    pub body: Value,
+    pub text: Option<String>,
+    /// Sends so many spaces as the body.
+    pub size: Option<usize>,
+    pub headers: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    pub lists: Lists,
+    #[serde(default)]
+    pub words: Words,
+    /// Keys whose values are each worker's own; `why` says why.
+    #[serde(default)]
+    pub free: Vec<String>,
+    pub ours: Option<Ours>,
+    /// Whether only Tributary is asked, since Connect cannot be.
+    #[serde(default)]
+    pub only: bool,
+    pub why: Option<String>,
+}
 
-    /// For lists of which Tributary need not have everything: what it has is compared by name.
-    pub fn get_subset(&mut self, path: &str) -> Result<()> {
-        self.step("GET", path, Arrays::ByName, |rest| rest.get(path))
-    }
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wait {
+    pub wait: String,
+    pub state: String,
+}
 
-    pub fn post(&mut self, path: &str, body: Value) -> Result<()> {
-        self.step("POST", path, Arrays::SameLength, |rest| rest.post(path, &body))
-    }
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Until {
+    pub until: String,
+    pub has: String,
+}
 
-    pub fn put(&mut self, path: &str, body: Value) -> Result<()> {
-        // Only validation answers with long lists.
-        let arrays = if path.ends_with("/validate") { Arrays::ByName } else { Arrays::SameLength };
-        self.step("PUT", path, arrays, |rest| rest.put(path, &body))
-    }
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Write {
+    pub write: String,
+    pub text: String,
+}
 
-    pub fn patch(&mut self, path: &str, body: Value) -> Result<()> {
-        self.step("PATCH", path, Arrays::SameLength, |rest| rest.patch(path, &body))
-    }
+/// Whether the words of messages have to be the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Words {
+    #[default]
+    Same,
+    Own,
+}
 
-    pub fn delete(&mut self, path: &str) -> Result<()> {
-        self.step("DELETE", path, Arrays::SameLength, |rest| rest.delete(path))
-    }
+/// What Tributary answers instead.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ours {
+    pub status: Option<u16>,
+    pub message: Option<String>,
+    pub body: Option<Value>,
+    pub header: Option<BTreeMap<String, String>>,
+}
 
-    /// Waits until both have the connector and its tasks in a state.
-    pub fn settle(&mut self, connector: &str, state: &str) -> Result<()> {
-        self.connect.wait_state(connector, state)?;
-        self.tributary.wait_state(connector, state)
-    }
-
-    /// Waits until both have stopped the connector, and so removed its tasks.
-    pub fn settle_stopped(&mut self, connector: &str) -> Result<()> {
-        for rest in [self.connect, self.tributary] {
-            wait::until(&format!("{connector} to be STOPPED"), wait::PATIENCE, || {
-                let status = rest.status(connector)?;
-                let stopped = status["connector"]["state"] == "STOPPED" && status["tasks"] == Value::Array(Vec::new());
-                Ok(stopped.then_some(()))
-            })?;
+impl Scenario {
+    /// All of them, by file name.
+    pub fn all() -> Result<Vec<(String, Self)>> {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("rest/scenarios");
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(&directory).context(directory.display())? {
+            let path = entry?.path();
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let text = std::fs::read_to_string(&path)?;
+            all.push((name, serde_json::from_str(&text).context(path.display())?));
         }
-        Ok(())
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(all)
     }
+}
 
-    /// Fails if any answer differed in a way that is not known, or one that is known as open did not.
-    ///
-    /// A known difference is the beginning of its text, and the reason for it.
-    pub fn finish(self, known: &[(&str, &str)]) -> Result<()> {
-        let is_known = |difference: &String| known.iter().any(|(text, _)| difference.starts_with(text));
-        let mut problems: Vec<String> = self.differences.iter().filter(|d| !is_known(d)).cloned().collect();
-        for (text, _) in known.iter().filter(|(_, reason)| reason.starts_with("open:")) {
-            if !self.differences.iter().any(|difference| difference.starts_with(text)) {
-                problems.push(format!("not open any more, so take it off the list: {text}"));
-            }
+/// Replaces `$name` in every text; a text that is nothing else becomes the value itself.
+pub fn filled(value: &Value, values: &Map<String, Value>) -> Value {
+    match value {
+        Value::String(text) => match text.strip_prefix('$').and_then(|name| values.get(name)) {
+            Some(value) => filled(value, values),
+            None => Value::String(filled_text(text, values)),
+        },
+        Value::Array(items) => items.iter().map(|item| filled(item, values)).collect(),
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| (filled_text(key, values), filled(value, values))).collect()
         }
-        if problems.is_empty() {
-            return Ok(());
-        }
-        Err(Error::new(format!("{} answers differ:\n{}", problems.len(), problems.join("\n"))))
+        other => other.clone(),
     }
+}
 
-    fn step(&mut self, method: &str, path: &str, arrays: Arrays, send: impl Fn(&Rest) -> Result<Answer>) -> Result<()> {
-        let mut theirs = send(self.connect)?;
-        // Connect may refuse to read while it rebalances, which it does after every change.
-        for _ in 0..20 {
-            if method != "GET" || !matches!(theirs.status, 409 | 500) {
-                break;
-            }
-            thread::sleep(Duration::from_millis(500));
-            theirs = send(self.connect)?;
+/// Replaces `$name` in a text.
+pub fn filled_text(text: &str, values: &Map<String, Value>) -> String {
+    let mut text = text.to_owned();
+    for (name, value) in values {
+        let name = format!("${name}");
+        if text.contains(&name) {
+            let value = filled(value, values);
+            text = text.replace(&name, value.as_str().unwrap_or(&value.to_string()));
         }
-        let ours = send(self.tributary)?;
-        let step = format!("{method} {path}");
-        if theirs.status != ours.status {
-            let (we, they) = (ours.status, theirs.status);
-            self.differences.push(format!("{step}: status {we} instead of {they}: {} / {}", ours.body, theirs.body));
-            return Ok(());
-        }
-        if theirs.headers.contains_key("location") != ours.headers.contains_key("location") {
-            self.differences.push(format!("{step}: Location {:?}", ours.headers.get("location")));
-        }
-        let found = differences(&theirs.body, &ours.body, arrays);
-        self.differences.extend(found.into_iter().map(|difference| format!("{step}: {difference}")));
-        Ok(())
     }
+    text
 }

@@ -7,6 +7,7 @@ use tributary_sdk::Config;
 use tributary_sdk::config_def::{ConfigDef, ConfigKey, DefaultValue, Type, Validator};
 
 use super::connect_worker_keys;
+use super::response_headers::{self, HeaderRule};
 use super::worker_keys::{ACCEPTED, is_unknown, worker_config_def};
 use super::{ConfigError, Listener, OverridePolicy, Providers, Scheme, nearest, properties};
 use crate::rest::{AuthenticationSettings, BearerSettings};
@@ -41,6 +42,10 @@ pub struct WorkerConfig {
     pub rest_request_timeout: Duration,
     pub rest_advertised_host: Option<String>,
     pub rest_advertised_port: Option<u16>,
+    /// Where the admin endpoints are alone; `None`: on `listeners`, too. Empty: nowhere.
+    pub admin_listeners: Option<Vec<Listener>>,
+    /// Headers of every answer.
+    pub response_headers: Vec<HeaderRule>,
     pub access_control_allow_origin: String,
     pub access_control_allow_methods: String,
     pub topic_creation: bool,
@@ -78,6 +83,15 @@ impl WorkerConfig {
         let bootstrap = values.text("bootstrap.servers");
         let authentication = values.authentication();
         let listeners = values.listeners(&authentication);
+        let admin_listeners = properties.get("admin.listeners").map(|_| values.admin_listeners(&authentication));
+        let response_headers = response_headers::parse(
+            properties.get("response.http.headers.config").unwrap_or_default(),
+        )
+        .unwrap_or_else(|error| {
+            values.errors.push(format!("response.http.headers.config: {error}"));
+            Vec::new()
+        });
+        values.no_extensions();
         let override_policy = OverridePolicy::of(&properties).unwrap_or_else(|error| {
             values.errors.push(error);
             OverridePolicy::None
@@ -109,6 +123,8 @@ impl WorkerConfig {
             rest_request_timeout: values.millis("rest.request.timeout.ms"),
             rest_advertised_host: properties.get("rest.advertised.host.name").map(str::to_owned),
             rest_advertised_port: properties.get("rest.advertised.port").and_then(|port| port.trim().parse().ok()),
+            admin_listeners,
+            response_headers,
             access_control_allow_origin: values.text("access.control.allow.origin"),
             access_control_allow_methods: values.text("access.control.allow.methods"),
             topic_creation: values.boolean("topic.creation.enable"),
@@ -278,6 +294,45 @@ impl Values<'_> {
     }
 }
 
+impl Values<'_> {
+    /// `admin.listeners`, where it is set. They have to be as closed as the others.
+    fn admin_listeners(&mut self, authentication: &AuthenticationSettings) -> Vec<Listener> {
+        let mut listeners = Vec::new();
+        for text in self.properties.list("admin.listeners") {
+            match Listener::parse(text) {
+                Ok(listener) if listener.scheme == Scheme::Https => self.errors.push(format!(
+                    "invalid value {text} for configuration admin.listeners: https is not available there; listen on http://127.0.0.1 behind a TLS proxy"
+                )),
+                Ok(listener)
+                    if !listener.is_loopback()
+                        && !authentication.required()
+                        && !self.boolean("rest.allow.unauthenticated") =>
+                {
+                    self.errors.push(format!(
+                        "admin.listeners={text} can be reached from other machines: whoever reaches it can change log levels. \
+                         If that is intended, add this line to the worker's properties:\nrest.allow.unauthenticated=true"
+                    ));
+                }
+                Ok(listener) => listeners.push(listener),
+                Err(error) => self.errors.push(error.replace("configuration listeners", "configuration admin.listeners")),
+            }
+        }
+        listeners
+    }
+
+    /// What a REST extension does (often: who may do what) must not be left out silently.
+    fn no_extensions(&mut self) {
+        let classes = self.properties.list("rest.extension.classes");
+        if !classes.is_empty() {
+            self.errors.push(format!(
+                "rest.extension.classes={}: REST extensions are Java classes, and this worker cannot run them; if one guards the API, \
+                 use what the worker has itself (see the guide to the REST API), and take the key out",
+                classes.join(",")
+            ));
+        }
+    }
+}
+
 /// What is wrong with a value.
 fn problem(key: &ConfigKey, text: &str) -> Option<String> {
     let text = text.trim();
@@ -407,6 +462,26 @@ mod tests {
             ]
         );
         assert!(parse(&format!("{LEAST}heartbeat.interval.ms=3s\n")).unwrap_err().contains("Not a number of type INT"));
+    }
+
+    #[test]
+    fn settings_of_the_api_are_checked() {
+        assert_eq!(parse(LEAST).unwrap().admin_listeners, None);
+        assert_eq!(parse(&format!("{LEAST}admin.listeners=\n")).unwrap().admin_listeners, Some(vec![]));
+        let config = parse(&format!("{LEAST}admin.listeners=http://127.0.0.1:1,http://[::1]:2\n")).unwrap();
+        assert_eq!(config.admin_listeners.unwrap().len(), 2);
+        for (line, part) in [
+            ("admin.listeners=http://:1", "whoever reaches it can change log levels"),
+            ("admin.listeners=8083", "configuration admin.listeners"),
+            ("rest.extension.classes=com.example.Guard", "cannot run them"),
+            (
+                "response.http.headers.config=put A:b",
+                "response.http.headers.config: Invalid header config action: 'put'",
+            ),
+        ] {
+            let error = parse(&format!("{LEAST}{line}\n")).unwrap_err();
+            assert!(error.contains(part), "{line}: {error}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tributary_sdk::Config;
@@ -12,7 +12,7 @@ use tributary_sdk::Config;
 use super::api::Api;
 use super::errors::ApiError;
 
-/// A JSON body of the shape `T`.
+/// A JSON body of the shape `T`. That it says so has been looked at before ([`super::negotiation`]).
 pub(super) struct Body<T>(pub T);
 
 /// A JSON object of strings; other scalars count as their text, as for Connect, and nulls are kept apart.
@@ -36,12 +36,6 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, ApiError> {
-        if let Some(content_type) = request.headers().get(header::CONTENT_TYPE) {
-            let essence = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-            if !essence.eq_ignore_ascii_case("application/json") {
-                return Err(ApiError::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-            }
-        }
         let bytes = read(request.into_body(), api.settings.max_body).await?;
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(ApiError::bad_request("the request body is empty; send a JSON object"));
@@ -53,7 +47,34 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Body<T> {
     }
 }
 
+/// A string, or another scalar as its text, or nothing: so Connect reads every string.
+pub(super) fn scalar<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let raw = <Box<RawValue> as serde::Deserialize>::deserialize(deserializer)?;
+    text(&raw).map_err(|()| serde::de::Error::custom("it has to be a string"))
+}
+
+/// The text of a scalar, as it was written; `None` for null.
+fn text(raw: &RawValue) -> Result<Option<String>, ()> {
+    match raw.get().as_bytes().first() {
+        Some(b'"') => serde_json::from_str(raw.get()).map(Some).map_err(|_| ()),
+        Some(b'n') => Ok(None),
+        Some(b'{' | b'[') | None => Err(()),
+        Some(_) => Ok(Some(raw.get().to_owned())),
+    }
+}
+
 impl ConfigMap {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        // Of a key that comes twice, the last counts.
+        self.0.iter().rev().find(|(name, _)| name == key).and_then(|(_, value)| value.as_deref())
+    }
+
+    /// Whether a key is there and null.
+    pub fn removes(&self, key: &str) -> bool {
+        self.0.iter().rev().find(|(name, _)| name == key).is_some_and(|(_, value)| value.is_none())
+    }
+
     /// The values, and the keys that are null.
     pub fn into_parts(self) -> (Config, Vec<String>) {
         let nulls = self.0.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.clone()).collect();
@@ -81,15 +102,10 @@ impl<'de> serde::Deserialize<'de> for ConfigMap {
                 while let Some(key) = map.next_key::<String>()? {
                     // The raw text, so that numbers stay as they were written.
                     let raw: Box<RawValue> = map.next_value()?;
-                    let value = match raw.get().as_bytes()[0] {
-                        b'"' => Some(serde_json::from_str(raw.get()).map_err(serde::de::Error::custom)?),
-                        b'n' => None,
-                        b'{' | b'[' => {
-                            let message = format!("the value of {key:?} has to be a string, number or boolean");
-                            return Err(serde::de::Error::custom(message));
-                        }
-                        _ => Some(raw.get().to_owned()),
-                    };
+                    let value = text(&raw).map_err(|()| {
+                        let message = format!("the value of {key:?} has to be a string, number or boolean");
+                        serde::de::Error::custom(message)
+                    })?;
                     pairs.push((key, value));
                 }
                 Ok(ConfigMap(pairs))

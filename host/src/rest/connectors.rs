@@ -100,8 +100,11 @@ pub(super) async fn put_config(
 pub(super) async fn patch_config(
     State(api): State<Arc<Api>>,
     Name(name): Name,
-    Body(patch): Body<ConfigMap>,
+    patch: Result<Body<ConfigMap>, ApiError>,
 ) -> Result<Response, ApiError> {
+    // As in Connect, what does not exist comes before what is wrong with the patch.
+    api.connector(&name)?;
+    let Body(patch) = patch?;
     loop {
         let base = api.connector(&name)?.config.clone();
         let mut config = Config::clone(&base);
@@ -111,7 +114,7 @@ pub(super) async fn patch_config(
                 None => drop(config.0.remove(key)),
             }
         }
-        let config = named(&name, config)?;
+        let config = if patch.removes("name") { config } else { named(&name, config)? };
         validate(&api, &config, Vec::new()).await?;
         let work = async { Ok::<_, ApiError>(api.herder.put(&name, config, Some(Config::clone(&base))).await) };
         match api.within(|| format!("changing connector {name}"), work).await? {
@@ -134,11 +137,21 @@ pub(super) async fn status(State(api): State<Arc<Api>>, Name(name): Name) -> Res
 
 pub(super) async fn tasks(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Response, ApiError> {
     let connector = api.connector(&name)?;
-    let info = |task: &TaskView| TaskInfo {
-        id: ConnectorTaskId { connector: name.clone(), task: task.id },
-        config: task.config.clone(),
+    let class = task_class(&api, &connector);
+    let info = |task: &TaskView| {
+        let mut config = Config::clone(&task.config);
+        if let Some(class) = &class {
+            config.0.entry("task.class".to_owned()).or_insert_with(|| class.clone());
+        }
+        TaskInfo { id: ConnectorTaskId { connector: name.clone(), task: task.id }, config: Arc::new(config) }
     };
     Ok(json(StatusCode::OK, &connector.tasks.iter().map(info).collect::<Vec<_>>()))
+}
+
+/// The class of a connector's tasks, as Connect's convention names it: `FileStreamSourceTask` of `FileStreamSourceConnector`.
+fn task_class(api: &Api, connector: &ConnectorView) -> Option<String> {
+    let class = &api.plugins.connector(connector.config.get("connector.class")?.trim())?.class;
+    Some(format!("{}Task", class.strip_suffix("Connector").unwrap_or(class)))
 }
 
 pub(super) async fn task_status(
@@ -222,7 +235,8 @@ fn created_answer(created: Created, headers: &HeaderMap) -> Response {
 pub(super) fn percent_encoded(name: &str) -> String {
     let mut path = String::with_capacity(name.len());
     for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        // What RFC 3986 lets stand in a segment; so does Connect.
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte) {
             path.push(char::from(byte));
         } else {
             path.push_str(&format!("%{byte:02X}"));

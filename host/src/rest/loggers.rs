@@ -1,6 +1,5 @@
 //! `/admin/loggers`: log levels while the worker runs.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -8,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::api::Api;
-use super::body::Body;
+use super::body::{Body, ConfigMap};
 use super::errors::{ApiError, json};
 use super::params::{Name, QueryParams};
 
@@ -29,16 +28,16 @@ pub(super) async fn set(
     State(api): State<Arc<Api>>,
     Name(name): Name,
     query: QueryParams,
-    Body(body): Body<BTreeMap<String, Option<String>>>,
+    Body(body): Body<ConfigMap>,
 ) -> Result<Response, ApiError> {
-    let level = body.get("level").cloned().flatten();
+    let level = body.get("level");
     let level =
         level.ok_or_else(|| ApiError::bad_request("Desired 'level' parameter was not specified in request."))?;
-    let changed = api.loggers.set(&name, &level);
+    let changed = api.loggers.set(&name, level);
     let changed = changed.ok_or_else(|| ApiError::not_found(format!("invalid log level '{level}'.")))?;
     if query.get("scope").is_some_and(|scope| scope.eq_ignore_ascii_case("cluster")) {
         let operation = || format!("setting the level of {name} in all workers");
-        api.within(operation, api.herder.set_cluster_level(&name, &level)).await?;
+        api.within(operation, api.herder.set_cluster_level(&name, level)).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     Ok(json(StatusCode::OK, &changed))

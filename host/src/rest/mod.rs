@@ -5,6 +5,7 @@
 //! (500 for malformed JSON) is done better, and listed in docs/compatibility.md. The routes and the OpenAPI document are one
 //! table ([`routes`]), so that neither knows more than the other.
 
+mod answer_headers;
 mod api;
 mod body;
 mod cluster;
@@ -17,6 +18,7 @@ mod internal;
 mod listener;
 mod loggers;
 mod metrics;
+mod negotiation;
 mod offsets;
 mod openapi;
 mod params;
@@ -33,7 +35,6 @@ mod tls;
 pub use api::{Api, ApiSettings};
 pub use cluster::{Cluster, Health};
 pub use peer::PeerClient;
-pub use routes::router;
 pub use security::{AuthenticationSettings, Authenticator, BearerSettings};
 pub use server::{RestServer, ServerError};
 pub use signature::{Signing, is_known as is_known_algorithm};

@@ -33,8 +33,11 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskPath {
         let path = Path::<(String, String)>::from_request_parts(parts, state).await;
         let Path((name, task)) = path.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
         // As for Connect, what is not a number is not a path that exists.
-        let task = task.parse().map_err(|_| ApiError::plain(StatusCode::NOT_FOUND))?;
-        Ok(Self(name, task))
+        let number: i32 = task.parse().map_err(|_| ApiError::plain(StatusCode::NOT_FOUND))?;
+        match u32::try_from(number) {
+            Ok(task) => Ok(Self(name, task)),
+            Err(_) => Err(ApiError::not_found(format!("No status found for task {name}-{number}"))),
+        }
     }
 }
 

@@ -8,9 +8,11 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 
+use super::answer_headers::AnswerHeaders;
 use super::api::Api;
 use super::endpoint::{Endpoint, inline, list_of, shape};
 use super::errors::ApiError;
+use super::negotiation::negotiate;
 use super::security::{Guard, Role, guard};
 use super::shapes::{
     ConnectorInfo, ConnectorStateInfo, CreateConnectorRequest, ServerInfo, TaskInfo, TaskState, WorkerStatus,
@@ -238,13 +240,37 @@ fn administration() -> Vec<Endpoint> {
     ]
 }
 
+/// Which part of the API a listener shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Surface {
+    /// All of it.
+    Whole,
+    /// What `admin.listeners` do not take away.
+    WithoutAdmin,
+    /// What those show.
+    AdminOnly,
+}
+
+impl Surface {
+    fn shows(self, endpoint: &Endpoint) -> bool {
+        let admin = endpoint.tag == "admin";
+        match self {
+            Self::Whole => true,
+            Self::WithoutAdmin => !admin,
+            Self::AdminOnly => admin,
+        }
+    }
+}
+
 /// The API as a service.
-pub fn router(api: Arc<Api>) -> Router {
+pub(super) fn router(api: Arc<Api>, surface: Surface, headers: AnswerHeaders) -> Router {
     let mut routes: BTreeMap<&'static str, MethodRouter<Arc<Api>>> = BTreeMap::new();
-    for endpoint in endpoints() {
+    for endpoint in endpoints().into_iter().filter(|endpoint| surface.shows(endpoint)) {
         let route = routes.remove(endpoint.path).unwrap_or_default();
         let guarded = axum::middleware::from_fn_with_state((api.clone(), endpoint.guard), guard);
-        routes.insert(endpoint.path, route.merge(endpoint.handler.layer(guarded)));
+        // Who asks comes before what is asked for.
+        let handler = endpoint.handler.layer(axum::middleware::from_fn(negotiate)).layer(guarded);
+        routes.insert(endpoint.path, route.merge(handler));
     }
     let mut router = Router::new();
     for (path, route) in routes {
@@ -260,7 +286,15 @@ pub fn router(api: Arc<Api>) -> Router {
         Some(_) => router.layer(axum::middleware::from_fn_with_state(api.clone(), forward::forward)),
         None => router,
     };
-    router.with_state(api)
+    let router = router.with_state(api);
+    if headers.is_empty() {
+        return router;
+    }
+    let headers = Arc::new(headers);
+    router.layer(axum::middleware::from_fn(move |request, next| {
+        let headers = headers.clone();
+        async move { headers.add(request, next).await }
+    }))
 }
 
 /// Another method of a path that exists; `OPTIONS` asks which there are.
@@ -285,5 +319,6 @@ async fn method_not_allowed(method: Method, uri: axum::http::Uri) -> Response {
     }
     let allow = methods.join(", ");
     let value = HeaderValue::try_from(&allow).unwrap_or(HeaderValue::from_static("OPTIONS"));
-    ([(header::ALLOW, value)], allow).into_response()
+    let kind = HeaderValue::from_static("text/plain");
+    ([(header::ALLOW, value), (header::CONTENT_TYPE, kind)], allow).into_response()
 }

@@ -8,10 +8,11 @@ use tokio::sync::watch;
 
 use tokio_rustls::TlsAcceptor;
 
+use super::answer_headers::AnswerHeaders;
 use super::api::Api;
 use super::listener::{Accepting, Peer};
-use super::routes::router;
-use crate::config::{Listener, Scheme};
+use super::routes::{Surface, router};
+use crate::config::{Listener, Scheme, WorkerConfig};
 
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +28,30 @@ pub enum ServerError {
     /// An https listener without what it needs.
     #[error("{0}")]
     Tls(String),
+    /// A setting that makes no sense.
+    #[error("{0}")]
+    Setting(String),
+}
+
+fn bind(listener: &Listener) -> Result<(Listener, TcpListener), ServerError> {
+    let bound = TcpListener::bind(listener.address()).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    });
+    match bound {
+        Ok(socket) => Ok((listener.clone(), socket)),
+        Err(error) => Err(ServerError::Bind { listener: listener.clone(), error }),
+    }
 }
 
 /// Listeners that are bound, and accept connections once [`RestServer::serve`] runs.
 pub struct RestServer {
     sockets: Vec<(Listener, TcpListener)>,
     tls: Option<TlsAcceptor>,
+    admin_sockets: Vec<(Listener, TcpListener)>,
+    /// What `sockets` show.
+    surface: Surface,
+    headers: AnswerHeaders,
 }
 
 impl RestServer {
@@ -41,19 +60,30 @@ impl RestServer {
         listeners: &[Listener],
         tls: impl FnOnce() -> Result<TlsAcceptor, String>,
     ) -> Result<Self, ServerError> {
-        let bind = |listener: &Listener| {
-            let bound = TcpListener::bind(listener.address()).and_then(|socket| {
-                socket.set_nonblocking(true)?;
-                Ok(socket)
-            });
-            match bound {
-                Ok(socket) => Ok((listener.clone(), socket)),
-                Err(error) => Err(ServerError::Bind { listener: listener.clone(), error }),
-            }
-        };
         let encrypted = listeners.iter().any(|listener| listener.scheme == Scheme::Https);
         let tls = if encrypted { Some(tls().map_err(ServerError::Tls)?) } else { None };
-        Ok(Self { sockets: listeners.iter().map(bind).collect::<Result<_, _>>()?, tls })
+        Ok(Self {
+            sockets: listeners.iter().map(bind).collect::<Result<_, _>>()?,
+            tls,
+            admin_sockets: Vec::new(),
+            surface: Surface::Whole,
+            headers: AnswerHeaders::default(),
+        })
+    }
+
+    /// With what `admin.listeners`, `response.http.headers.config` and `access.control.*` ask for.
+    pub fn with_settings(mut self, config: &WorkerConfig) -> Result<Self, ServerError> {
+        self.headers = AnswerHeaders::new(
+            config.response_headers.clone(),
+            &config.access_control_allow_origin,
+            &config.access_control_allow_methods,
+        )
+        .map_err(ServerError::Setting)?;
+        if let Some(admin) = &config.admin_listeners {
+            self.surface = Surface::WithoutAdmin;
+            self.admin_sockets = admin.iter().map(bind).collect::<Result<_, _>>()?;
+        }
+        Ok(self)
     }
 
     /// The addresses that were bound.
@@ -63,9 +93,13 @@ impl RestServer {
 
     /// Serves until `end` turns true; then requests under way have `grace` to finish.
     pub async fn serve(self, api: Arc<Api>, end: watch::Receiver<bool>, grace: Duration) {
-        let router = router(api);
+        let main = router(api.clone(), self.surface, self.headers);
+        // As in Connect, they get none of the headers.
+        let admin = router(api, Surface::AdminOnly, AnswerHeaders::default());
         let mut servers = tokio::task::JoinSet::new();
-        for (listener, socket) in self.sockets {
+        let main = self.sockets.into_iter().map(|socket| (socket, &main));
+        let admin = self.admin_sockets.into_iter().map(|socket| (socket, &admin));
+        for ((listener, socket), router) in main.chain(admin) {
             let (router, mut end) = (router.clone(), end.clone());
             let tls = self.tls.clone().filter(|_| listener.scheme == Scheme::Https);
             servers.spawn(async move {

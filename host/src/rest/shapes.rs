@@ -99,7 +99,8 @@ pub(super) struct TaskInfo {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateConnectorRequest {
-    /// The connector's name; may also stand in its config.
+    /// The connector's name.
+    #[serde(default, deserialize_with = "super::body::scalar")]
     pub name: Option<String>,
     /// Its config.
     #[schema(value_type = std::collections::BTreeMap<String, String>)]

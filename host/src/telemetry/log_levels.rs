@@ -97,11 +97,14 @@ impl Loggers {
         let name = canonical(name);
         let now = Some(chrono::Utc::now().timestamp_millis());
         let mut levels = self.lock();
+        let is_new = !levels.contains_key(&name);
         levels.entry(name.clone()).or_insert((level, None));
         let below = format!("{name}.");
         let mut changed = Vec::new();
         for (logger, value) in levels.iter_mut() {
-            if name == ROOT || *logger == name || logger.starts_with(&below) {
+            let meant = name == ROOT || *logger == name || logger.starts_with(&below);
+            // As in Connect, what has the level already does not change.
+            if meant && (value.0 != level || is_new && *logger == name) {
                 *value = (level, now);
                 changed.push(logger.clone());
             }

@@ -30,6 +30,8 @@ pub enum ClassPath {
     Connect,
     /// The file connectors, which Connect loads from its plugin path.
     FileConnectors,
+    /// A client of Connect's REST API, and an interpreter for what it is to do.
+    RestClient,
 }
 
 impl ClassPath {
@@ -38,6 +40,7 @@ impl ClassPath {
             Self::Broker => "broker",
             Self::Connect => "connect",
             Self::FileConnectors => "plugin",
+            Self::RestClient => "client",
         }
     }
 

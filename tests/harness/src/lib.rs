@@ -29,6 +29,7 @@ pub mod lines;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod python;
 pub mod rest;
 pub mod seed;
 pub mod tributary;
@@ -43,6 +44,7 @@ pub use kafka::{BrokerOptions, KafkaBroker, KafkaCluster, STORE_PASSWORD, Secure
 pub use lines::Lines;
 pub use process::Server;
 pub use proxy::Proxy;
+pub use python::Python;
 pub use rest::{Answer, Rest};
 pub use seed::Seed;
 pub use tributary::{Limit, TributaryWorker, WorkerOptions};

@@ -259,7 +259,7 @@ impl Actor {
 
     fn restart_connector(&mut self, name: &str) -> Result<ConnectorView, HerderError> {
         let entry = self.entries.get_mut(name).filter(|entry| entry.wanted.is_some());
-        let entry = entry.ok_or_else(|| HerderError::NotFound(format!("Connector {name} not found")))?;
+        let entry = entry.ok_or_else(|| HerderError::NotFound(format!("Unknown connector: {name}")))?;
         if !entry.assigned {
             return Err(HerderError::Rebalancing(REBALANCING.to_owned()));
         }
@@ -273,9 +273,9 @@ impl Actor {
 
     fn restart_task(&mut self, name: &str, task: u32) -> Result<(), HerderError> {
         let entry = self.entries.get_mut(name).filter(|entry| entry.wanted.is_some());
-        let entry = entry.ok_or_else(|| HerderError::NotFound(format!("Connector {name} not found")))?;
+        let entry = entry.ok_or_else(|| HerderError::NotFound(format!("Unknown connector: {name}")))?;
         if entry.wanted.as_ref().is_none_or(|wanted| wanted.tasks.len() <= task as usize) {
-            return Err(HerderError::NotFound(format!("Task {name}-{task} not found")));
+            return Err(HerderError::NotFound(format!("Unknown task: {name}-{task}")));
         }
         if !entry.assigned_tasks.contains(&task) {
             return Err(HerderError::Rebalancing(REBALANCING.to_owned()));

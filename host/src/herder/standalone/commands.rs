@@ -132,13 +132,7 @@ impl Actor {
 
     fn restart(&mut self, name: &str, request: RestartRequest) -> Result<ConnectorView, HerderError> {
         let entry = self.entries.get_mut(name).filter(|entry| !entry.removed);
-        let entry = entry.ok_or_else(|| match request {
-            // Connect words the two differently.
-            RestartRequest { include_tasks: false, only_failed: false } => {
-                HerderError::NotFound(format!("Connector {name} not found"))
-            }
-            _ => HerderError::NotFound(format!("Unknown connector: {name}")),
-        })?;
+        let entry = entry.ok_or_else(|| HerderError::NotFound(format!("Unknown connector: {name}")))?;
         if entry.target != State::Stopped {
             let wanted = |state| !request.only_failed || state == State::Failed;
             if wanted(entry.connector.state) {
@@ -158,9 +152,9 @@ impl Actor {
 
     fn restart_task(&mut self, name: &str, task: u32) -> Result<(), HerderError> {
         let entry = self.entries.get_mut(name).filter(|entry| !entry.removed);
-        let entry = entry.ok_or_else(|| HerderError::NotFound(format!("Connector {name} not found")))?;
+        let entry = entry.ok_or_else(|| HerderError::NotFound(format!("Unknown connector: {name}")))?;
         let found = entry.tasks.get_mut(task as usize);
-        found.ok_or_else(|| HerderError::NotFound(format!("Task {name}-{task} not found")))?.instance.restart(true);
+        found.ok_or_else(|| HerderError::NotFound(format!("Unknown task: {name}-{task}")))?.instance.restart(true);
         self.record(name);
         self.reconcile(name);
         Ok(())

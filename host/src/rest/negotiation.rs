@@ -1,0 +1,99 @@
+//! Which content a request may bring and which it may ask for: JSON, for Connect's statuses where it is something else.
+//!
+//! Looked at once the path and the method are known to be there, so that 404 and 405 come first, as in Kafka Connect.
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::errors::ApiError;
+
+/// Refuses with 415 a body that is not JSON, or not said to be, and with 406 who does not accept JSON.
+pub(super) async fn negotiate(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    if !brings_json(headers) {
+        return ApiError::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE).into_response();
+    }
+    if !accepts_json(headers) {
+        return ApiError::plain(StatusCode::NOT_ACCEPTABLE).into_response();
+    }
+    next.run(request).await
+}
+
+fn brings_json(headers: &HeaderMap) -> bool {
+    match headers.get(header::CONTENT_TYPE) {
+        Some(value) => essence(value.to_str().unwrap_or_default()).eq_ignore_ascii_case("application/json"),
+        None => {
+            let length = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
+            !length && !headers.contains_key(header::TRANSFER_ENCODING)
+        }
+    }
+}
+
+fn accepts_json(headers: &HeaderMap) -> bool {
+    let mut any = false;
+    for value in headers.get_all(header::ACCEPT) {
+        for range in value.to_str().unwrap_or_default().split(',').filter(|range| !range.trim().is_empty()) {
+            any = true;
+            let refused = range.split(';').skip(1).any(|parameter| {
+                let (name, value) = parameter.split_once('=').unwrap_or_default();
+                name.trim().eq_ignore_ascii_case("q") && value.trim().parse::<f32>().is_ok_and(|q| q == 0.0)
+            });
+            let range = essence(range).to_ascii_lowercase();
+            if !refused && ["*/*", "application/*", "application/json", "*"].contains(&range.as_str()) {
+                return true;
+            }
+        }
+    }
+    !any
+}
+
+/// A media type without its parameters.
+fn essence(text: &str) -> &str {
+    text.split(';').next().unwrap_or_default().trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| {
+            (header::HeaderName::try_from(*name).unwrap(), header::HeaderValue::try_from(*value).unwrap())
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn bodies_have_to_say_that_they_are_json() {
+        for (pairs, fine) in [
+            (&[][..], true),
+            (&[("content-length", "0")], true),
+            (&[("content-length", "2")], false),
+            (&[("transfer-encoding", "chunked")], false),
+            (&[("content-length", "2"), ("content-type", "Application/JSON; charset=utf-8")], true),
+            (&[("content-length", "2"), ("content-type", "text/plain")], false),
+            (&[("content-type", "text/plain")], false),
+        ] {
+            assert_eq!(brings_json(&headers(pairs)), fine, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_accept_are_looked_at_one_by_one() {
+        for (accept, fine) in [
+            ("*/*", true),
+            ("text/html, application/json;q=0.1", true),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", true),
+            ("Application/*", true),
+            ("", true),
+            ("text/html", false),
+            ("application/json;q=0", false),
+            ("application/xml", false),
+        ] {
+            assert_eq!(accepts_json(&headers(&[("accept", accept)])), fine, "{accept}");
+        }
+        assert!(accepts_json(&headers(&[])));
+    }
+}
