@@ -5,16 +5,21 @@
 //!
 //! Classes are known by Kafka Connect's Java names and their short aliases, see [`registry`].
 
+mod avro;
 mod bytes;
 mod canonical;
 mod class_info;
+mod columns;
 pub(crate) mod config;
 mod conversion;
 mod header;
 mod header_text;
 pub mod json;
+mod json_schema;
 mod number;
+mod protobuf;
 pub mod registry;
+pub mod schema_registry;
 mod string;
 pub(crate) mod utf8;
 pub mod values;

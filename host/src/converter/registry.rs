@@ -4,75 +4,110 @@ use std::sync::LazyLock;
 
 use tributary_sdk::{Config, ConfigDef, Error, Result};
 
+use super::avro::AvroFormat;
 use super::header::{ColumnHeaders, HeaderConverter, Outgoing};
+use super::json_schema::JsonSchemaFormat;
+use super::protobuf::ProtobufFormat;
+use super::schema_registry::RegistryConverter;
 use super::{
     ByteArrayConverter, ClassInfo, ClassKind, Converter, JsonConverter, Number, NumberConverter, StringConverter,
 };
-use super::{config, json, string};
+use super::{config, json, schema_registry, string};
 
-/// A class that converts values and headers.
+/// A class that converts values, and mostly headers too.
 struct Class {
     name: &'static str,
     aliases: &'static [&'static str],
+    headers: bool,
     config_def: fn() -> ConfigDef,
     make: fn() -> Box<dyn Converter>,
 }
 
 /// In the order of the listing. The aliases are Kafka Connect's: the simple name, with and without its suffix.
-static CLASSES: [Class; 9] = [
+static CLASSES: &[Class] = &[
     Class {
         name: "org.apache.kafka.connect.json.JsonConverter",
         aliases: &["JsonConverter", "Json"],
+        headers: true,
         config_def: json::config_def,
         make: || Box::new(JsonConverter::default()),
     },
     Class {
         name: "org.apache.kafka.connect.storage.StringConverter",
         aliases: &["StringConverter", "String"],
+        headers: true,
         config_def: string::config_def,
         make: || Box::new(StringConverter::default()),
     },
     Class {
         name: "org.apache.kafka.connect.converters.ByteArrayConverter",
         aliases: &["ByteArrayConverter", "ByteArray"],
+        headers: true,
         config_def: config::with_type,
         make: || Box::new(ByteArrayConverter),
     },
     Class {
         name: "org.apache.kafka.connect.converters.BooleanConverter",
         aliases: &["BooleanConverter", "Boolean"],
+        headers: true,
         config_def: config::with_type,
         make: || Box::new(NumberConverter::new(Number::Boolean)),
     },
     Class {
         name: "org.apache.kafka.connect.converters.ShortConverter",
         aliases: &["ShortConverter", "Short"],
+        headers: true,
         config_def: config::with_type,
         make: || Box::new(NumberConverter::new(Number::Short)),
     },
     Class {
         name: "org.apache.kafka.connect.converters.IntegerConverter",
         aliases: &["IntegerConverter", "Integer"],
+        headers: true,
         config_def: config::with_type,
         make: || Box::new(NumberConverter::new(Number::Integer)),
     },
     Class {
         name: "org.apache.kafka.connect.converters.LongConverter",
         aliases: &["LongConverter", "Long"],
+        headers: true,
         config_def: config::with_type,
         make: || Box::new(NumberConverter::new(Number::Long)),
     },
     Class {
         name: "org.apache.kafka.connect.converters.FloatConverter",
         aliases: &["FloatConverter", "Float"],
+        headers: true,
         config_def: config::with_type,
         make: || Box::new(NumberConverter::new(Number::Float)),
     },
     Class {
         name: "org.apache.kafka.connect.converters.DoubleConverter",
         aliases: &["DoubleConverter", "Double"],
+        headers: true,
         config_def: config::with_type,
         make: || Box::new(NumberConverter::new(Number::Double)),
+    },
+    Class {
+        name: "io.confluent.connect.avro.AvroConverter",
+        aliases: &["AvroConverter", "Avro"],
+        headers: false,
+        config_def: schema_registry::config_def::<AvroFormat>,
+        make: || Box::new(RegistryConverter::<AvroFormat>::default()),
+    },
+    Class {
+        name: "io.confluent.connect.protobuf.ProtobufConverter",
+        aliases: &["ProtobufConverter", "Protobuf"],
+        headers: false,
+        config_def: schema_registry::config_def::<ProtobufFormat>,
+        make: || Box::new(RegistryConverter::<ProtobufFormat>::default()),
+    },
+    Class {
+        name: "io.confluent.connect.json.JsonSchemaConverter",
+        aliases: &["JsonSchemaConverter", "JsonSchema"],
+        headers: false,
+        config_def: schema_registry::config_def::<JsonSchemaFormat>,
+        make: || Box::new(RegistryConverter::<JsonSchemaFormat>::default()),
     },
 ];
 
@@ -93,6 +128,9 @@ pub fn header_converter(class: &str, config: &Config) -> Result<Box<dyn HeaderCo
         ColumnHeaders { incoming: None, outgoing: Outgoing::Text }
     } else {
         let class = find(class, SIMPLE_ALIASES)?;
+        if !class.headers {
+            return Err(Error::failed(format!("{} converts keys and values, not headers", class.name)));
+        }
         let outgoing = match class.aliases[0] {
             "JsonConverter" => Outgoing::Json { envelopes: config::boolean(config, "schemas.enable", true)? },
             "StringConverter" => Outgoing::Text,
@@ -119,7 +157,7 @@ fn all_infos() -> Vec<ClassInfo> {
             kind,
             config_def: class.config_def,
         };
-        CLASSES.iter().map(info)
+        CLASSES.iter().filter(move |class| class.headers || kind == ClassKind::Converter).map(info)
     };
     let simple = ClassInfo {
         class: SIMPLE,

@@ -3,6 +3,7 @@
 use arrow_array::BinaryArray;
 use tributary_sdk::Column;
 
+use super::errors::{FailedRecord, Stage, TaskError};
 use crate::converter::{Converter, FromConnect, HeaderConverter, RowFailure, ToConnect};
 
 /// A converter and its class.
@@ -21,6 +22,25 @@ pub struct Converters {
     pub value: Named<dyn Converter>,
     /// For headers.
     pub header: Named<dyn HeaderConverter>,
+}
+
+impl Converters {
+    /// The end of the task where records failed for something that is no fault of theirs and will pass (a schema registry that is
+    /// away): they are neither skipped nor dead-lettered, whatever is tolerated, but come again when the task starts again.
+    pub fn check_away(&self, failures: &[FailedRecord]) -> Result<(), TaskError> {
+        for (stage, named) in [(Stage::KeyConverter, &self.key), (Stage::ValueConverter, &self.value)] {
+            if let Some(failed) = failures.iter().find(|failed| failed.stage == stage)
+                && named.converter.retriable()
+            {
+                return Err(TaskError::new(format!(
+                    "{} failed for what is no fault of the records, which wait for the task's next start: {}; \
+                     errors.retry.timeout sets how long the task itself waits",
+                    named.class, failed.message
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// With the reason why the same call may succeed later, if it may.

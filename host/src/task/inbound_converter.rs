@@ -30,7 +30,7 @@ impl InboundConverter {
             let record = |RowFailure { row, message }| FailedRecord::data(row, stage, class, message);
             failures.extend(failed.into_iter().map(record));
         };
-        let Converters { key, value, header } = &mut self.converters;
+        let Converters { key, value, .. } = &mut self.converters;
         // In Connect's order: a record that fails twice is reported by the first.
         let keys = match &records.keys {
             None => None,
@@ -45,6 +45,12 @@ impl InboundConverter {
         let converted = errors.retried("the value converter", || value.to_connect(topic, &records.values));
         let Some(ToConnect { runs: values, failures: failed }) = converted else { return Ok(None) };
         note(Stage::ValueConverter, &value.class, failed);
+        self.converters.check_away(&failures)?;
+        let header = &mut self.converters.header;
+        let mut note = |stage, class: &str, failed: Vec<RowFailure>| {
+            let record = |RowFailure { row, message }| FailedRecord::data(row, stage, class, message);
+            failures.extend(failed.into_iter().map(record));
+        };
         let mut without_headers = Vec::new();
         let headers = records.headers.as_ref().map(|headers| {
             let converted = header.converter.to_connect(topic, headers);

@@ -65,6 +65,7 @@ impl OutboundConverter {
             }
             let mut offsets = source_offsets(&batch).cloned();
             let Some((mut records, failures)) = self.serialize(batch, errors) else { return Ok(None) };
+            self.converters.check_away(&failures)?;
             if !failures.is_empty() {
                 let failed_rows = failures.iter().map(|failed| failed.row).collect::<Vec<_>>();
                 let left = rows::others(records.len(), &failed_rows);

@@ -80,6 +80,32 @@ impl Jar {
     }
 }
 
+/// Downloads a file of Maven Central, which is not a jar on a class path, to `into`, and checks its SHA-256.
+pub fn fetch_archive(path: &str, digest: &str, into: &Path) -> Result<()> {
+    if !debian::has("curl") {
+        debian::install("curl").context("archives are downloaded with curl, and there is none")?;
+    }
+    let url = format!("{MAVEN_CENTRAL}/{path}");
+    let output = Command::new("curl")
+        .args(["--fail", "--silent", "--show-error", "--location", "--retry", "3", "--retry-all-errors"])
+        .args(["--connect-timeout", "20", "--max-time", "900", "--output"])
+        .arg(into)
+        .arg(&url)
+        .output()
+        .context("cannot run curl")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::new(format!("cannot download {url}: {}", said.trim())));
+    }
+    let found = sha256(into).context(format_args!("cannot read {}", into.display()))?;
+    if found != digest {
+        return Err(Error::new(format!(
+            "{url} has the SHA-256 {found} instead of {digest}: the download is damaged or was tampered with"
+        )));
+    }
+    Ok(())
+}
+
 fn locked(lock: &'static str) -> Result<Vec<Jar>> {
     let lines = lock.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
     lines.map(|line| parse(line).context(format_args!("jars.lock: cannot read \"{line}\""))).collect()

@@ -12,6 +12,7 @@
 //! | Part | Gives |
 //! |---|---|
 //! | [`KafkaBroker`], [`KafkaCluster`], [`ConnectWorker`], [`TributaryWorker`] | the servers |
+//! | [`SchemaRegistry`] | a schema registry with Confluent's API, and [`Certificates`] for it |
 //! | [`Lines`], [`Checker`] | input whose loss, repetition, reordering and tearing can be told |
 //! | [`Proxy`] | a network that can be cut and slowed |
 //! | [`Seed`] | randomness that repeats |
@@ -31,6 +32,7 @@ pub mod process;
 pub mod proxy;
 pub mod python;
 pub mod rest;
+pub mod schema_registry;
 pub mod seed;
 pub mod tributary;
 pub mod usage;
@@ -46,6 +48,7 @@ pub use process::Server;
 pub use proxy::Proxy;
 pub use python::Python;
 pub use rest::{Answer, Rest};
+pub use schema_registry::{Certificates, SchemaRegistry};
 pub use seed::Seed;
 pub use tributary::{Limit, TributaryWorker, WorkerOptions};
 pub use usage::Usage;

@@ -49,6 +49,8 @@ pub struct Options {
     pub numeric_decimals: bool,
     /// Nulls become defaults.
     pub replace_null_with_default: bool,
+    /// Entries of maps whose keys are not strings are objects with `key` and `value`, not pairs: as `JsonSchemaConverter` has it.
+    pub entries_as_objects: bool,
 }
 
 impl Default for Options {
@@ -59,6 +61,7 @@ impl Default for Options {
             schema_content: None,
             numeric_decimals: false,
             replace_null_with_default: true,
+            entries_as_objects: false,
         }
     }
 }
@@ -82,6 +85,7 @@ impl Options {
             schema_content: config.get("schema.content").filter(|text| !text.is_empty()).map(str::to_owned),
             numeric_decimals,
             replace_null_with_default: boolean(config, "replace.null.with.default", true)?,
+            entries_as_objects: false,
         })
     }
 }

@@ -77,9 +77,25 @@ enum Values {
     Text(StringBuilder),
     Bytes(BinaryBuilder),
     Decimal(BinaryBuilder, i32),
-    List { item: FieldRef, items: Box<Builder>, offsets: Vec<i32>, nulls: NullBufferBuilder },
-    Map { entries: FieldRef, keys: Box<Builder>, values: Box<Builder>, offsets: Vec<i32>, nulls: NullBufferBuilder },
-    Struct { fields: Fields, members: Vec<Builder>, nulls: NullBufferBuilder },
+    List {
+        item: FieldRef,
+        items: Box<Builder>,
+        offsets: Vec<i32>,
+        nulls: NullBufferBuilder,
+    },
+    Map {
+        entries: FieldRef,
+        entries_as_objects: bool,
+        keys: Box<Builder>,
+        values: Box<Builder>,
+        offsets: Vec<i32>,
+        nulls: NullBufferBuilder,
+    },
+    Struct {
+        fields: Fields,
+        members: Vec<Builder>,
+        nulls: NullBufferBuilder,
+    },
 }
 
 impl Builder {
@@ -120,7 +136,17 @@ impl Builder {
                 };
                 let keys = Box::new(Self::new(&pair[0], rows, options)?);
                 let values = Box::new(Self::new(&pair[1], rows, options)?);
-                ("MAP", Values::Map { entries: entries.clone(), keys, values, offsets: offsets(), nulls: nulls() })
+                (
+                    "MAP",
+                    Values::Map {
+                        entries: entries.clone(),
+                        entries_as_objects: options.entries_as_objects,
+                        keys,
+                        values,
+                        offsets: offsets(),
+                        nulls: nulls(),
+                    },
+                )
             }
             DataType::Struct(fields) => {
                 let members = fields.iter().map(|field| Self::new(field, rows, options)).collect::<Result<_, _>>()?;
@@ -198,7 +224,7 @@ impl Builder {
                 offsets.push(items.len() as i32);
                 nulls.append_non_null();
             }
-            Values::Map { keys, values, offsets, nulls, .. } => {
+            Values::Map { entries_as_objects, keys, values, offsets, nulls, .. } => {
                 if let Values::Text(names) = &mut keys.values {
                     let members = Members::of(value).ok_or_else(|| {
                         format!(
@@ -227,7 +253,19 @@ impl Builder {
                         )
                     })?;
                     for (i, item) in items.map_while(Result::ok).enumerate() {
+                        let entry = Members::of(item).filter(|_| *entries_as_objects).map(|members| {
+                            let mut pair = vec!["null"; 2];
+                            for member in members.map_while(Result::ok) {
+                                match member.key {
+                                    "key" => pair[0] = member.value,
+                                    "value" => pair[1] = member.value,
+                                    _ => {}
+                                }
+                            }
+                            pair
+                        });
                         let pair: Vec<&str> = match Items::of(item) {
+                            None if entry.is_some() => entry.unwrap_or_default(),
                             Some(pair) => pair.map_while(Result::ok).collect(),
                             None => {
                                 let found = node_type(Kind::of(item));
@@ -361,7 +399,7 @@ impl Builder {
                 let array = ListArray::try_new(item, offsets(ends), items.finish()?, nulls.finish());
                 Arc::new(array.map_err(|error| error.to_string())?)
             }
-            Values::Map { entries, keys, values, offsets: ends, mut nulls } => {
+            Values::Map { entries, keys, values, offsets: ends, mut nulls, .. } => {
                 let DataType::Struct(fields) = entries.data_type() else {
                     return Err("a map without entries".to_owned());
                 };

@@ -44,6 +44,8 @@ enum Values<'a> {
     Object(&'a OffsetBuffer<i32>, &'a StringArray, Box<Encoder<'a>>),
     /// Entries as pairs.
     Pairs(&'a OffsetBuffer<i32>, Box<Encoder<'a>>, Box<Encoder<'a>>),
+    /// Entries as objects with `key` and `value`.
+    Entries(&'a OffsetBuffer<i32>, Box<Encoder<'a>>, Box<Encoder<'a>>),
     /// Each with what stands before its value: `{"name":` or `,"name":`.
     Struct(Vec<(String, Encoder<'a>)>),
 }
@@ -87,7 +89,13 @@ impl<'a> Encoder<'a> {
                 let values = Box::new(Self::new(&pair[1], map.values(), options)?);
                 match pair[0].data_type() {
                     DataType::Utf8 => Values::Object(map.offsets(), map.keys().as_string(), values),
-                    _ => Values::Pairs(map.offsets(), Box::new(Self::new(&pair[0], map.keys(), options)?), values),
+                    _ => {
+                        let keys = Box::new(Self::new(&pair[0], map.keys(), options)?);
+                        match options.entries_as_objects {
+                            true => Values::Entries(map.offsets(), keys, values),
+                            false => Values::Pairs(map.offsets(), keys, values),
+                        }
+                    }
                 }
             }
             DataType::Struct(fields) => {
@@ -167,6 +175,18 @@ impl<'a> Encoder<'a> {
                     out.push(',');
                     values.write(entry, out)?;
                     out.push(']');
+                }
+                out.push(']');
+            }
+            Values::Entries(offsets, keys, values) => {
+                out.push('[');
+                let (from, to) = range(offsets, row);
+                for entry in from..to {
+                    out.push_str(if entry > from { ",{\"key\":" } else { "{\"key\":" });
+                    keys.write(entry, out)?;
+                    out.push_str(",\"value\":");
+                    values.write(entry, out)?;
+                    out.push('}');
                 }
                 out.push(']');
             }

@@ -1,0 +1,226 @@
+//! From JSON schemas to Connect's.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
+use serde_json::{Map, Value};
+use tributary_sdk::batch::{
+    SCHEMA_DEFAULT, SCHEMA_DOC, SCHEMA_NAME, SCHEMA_OPTIONAL, SCHEMA_PARAMETERS, SCHEMA_VERSION,
+};
+
+use super::names::*;
+use super::options::Options;
+use crate::converter::json::{logical, timestamp_type};
+
+/// A schema with more parts, references resolved, is refused.
+const MAX_PARTS: usize = 50_000;
+
+/// The field of a whole key or value.
+pub fn root_field(text: &str, dependencies: &[(String, String)], options: &Options) -> Result<FieldRef, String> {
+    let parse = |text: &str| serde_json::from_str(text).map_err(|error| format!("the schema is not JSON: {error}"));
+    let root: Value = parse(text)?;
+    let mut documents = HashMap::new();
+    for (name, text) in dependencies {
+        documents.insert(name.clone(), parse(text)?);
+    }
+    let mut reader = Reader { documents: &documents, options, open: Vec::new(), parts: 0 };
+    let field = reader.field("", &root, &root, false)?;
+    let mut metadata = field.metadata().clone();
+    metadata.insert(SCHEMA_OPTIONAL.to_owned(), field.is_nullable().to_string());
+    Ok(Arc::new(field.with_nullable(true).with_metadata(metadata)))
+}
+
+struct Reader<'s> {
+    /// The schemas that the registry has as references, by name.
+    documents: &'s HashMap<String, Value>,
+    options: &'s Options,
+    /// References that are being followed.
+    open: Vec<String>,
+    parts: usize,
+}
+
+impl<'s> Reader<'s> {
+    /// `document` is what a reference that begins with `#` points into.
+    fn field(&mut self, name: &str, schema: &'s Value, document: &'s Value, optional: bool) -> Result<Field, String> {
+        self.parts += 1;
+        if self.parts > MAX_PARTS {
+            return Err(format!("the JSON schema has more than {MAX_PARTS} parts"));
+        }
+        let Value::Object(object) = schema else {
+            return Err(format!("the schema {schema} says nothing about its values, so that they have no columns"));
+        };
+        if let Some(reference) = object.get("$ref").and_then(Value::as_str) {
+            return self.reference(name, reference, document, optional);
+        }
+        for key in ["oneOf", "anyOf", "allOf"] {
+            let Some(members) = object.get(key).and_then(Value::as_array) else { continue };
+            let is_null = |member: &&Value| member.get("type").and_then(Value::as_str) == Some("null");
+            let others: Vec<_> = members.iter().filter(|member| !is_null(member)).collect();
+            let nullable = optional || others.len() < members.len();
+            let [only] = others[..] else {
+                return Err(format!(
+                    "{key} has {} alternatives beside null{}; such values have no columns. Read the topic with JsonConverter and schemas.enable=false (after removing the five bytes of the header), or change the schema",
+                    others.len(),
+                    if name.is_empty() { String::new() } else { format!(" in field {name}") }
+                ));
+            };
+            let field = self.field(name, only, document, nullable)?;
+            return Ok(match object.get("default").filter(|default| !default.is_null()) {
+                Some(default) => with_fact(field, SCHEMA_DEFAULT, default.to_string()),
+                None => field,
+            });
+        }
+        self.typed(name, object, document, optional).map_err(|error| match name {
+            _ if error.contains("in field ") || name.is_empty() => error,
+            _ => format!("{error}, in field {name}"),
+        })
+    }
+
+    fn reference(&mut self, name: &str, reference: &str, document: &'s Value, optional: bool) -> Result<Field, String> {
+        let (file, pointer) = reference.split_once('#').unwrap_or((reference, ""));
+        let (document, place) = match file {
+            "" => (document, format!("{document:p}#{pointer}")),
+            file => {
+                let simple = file.rsplit('/').next().unwrap_or(file);
+                let found = self.documents.get(file).or_else(|| self.documents.get(simple));
+                (
+                    found.ok_or_else(|| format!("$ref {reference} is not among the schema's references"))?,
+                    reference.to_owned(),
+                )
+            }
+        };
+        if self.open.contains(&place) {
+            return Err(format!(
+                "{reference} contains itself; values of such a type have no columns and cannot be converted"
+            ));
+        }
+        let target = document.pointer(pointer).ok_or_else(|| format!("$ref {reference} points to nothing"))?;
+        self.open.push(place);
+        let field = self.field(name, target, document, optional);
+        self.open.pop();
+        field
+    }
+
+    fn typed(
+        &mut self,
+        name: &str,
+        object: &'s Map<String, Value>,
+        document: &'s Value,
+        mut optional: bool,
+    ) -> Result<Field, String> {
+        let text = |key: &str| object.get(key).and_then(Value::as_str);
+        let connect = text(TYPE);
+        let title = text("title");
+        let kind = match object.get("type") {
+            Some(Value::String(kind)) => kind.as_str(),
+            Some(Value::Array(kinds)) => {
+                let kinds: Vec<_> = kinds.iter().filter_map(Value::as_str).collect();
+                optional |= kinds.contains(&"null");
+                match kinds.iter().copied().filter(|kind| *kind != "null").collect::<Vec<_>>()[..] {
+                    [only] => only,
+                    _ => return Err(format!("type {kinds:?} has not exactly one type beside null")),
+                }
+            }
+            _ if object.contains_key("properties") => "object",
+            _ if object.contains_key("enum") => "string",
+            _ => return Err("a schema has no type".to_owned()),
+        };
+        let mut parameters = object.get(PARAMETERS).and_then(Value::as_object).cloned().unwrap_or_default();
+        let data_type = match (kind, connect, title) {
+            ("boolean", ..) => DataType::Boolean,
+            ("integer", Some("int8"), _) => DataType::Int8,
+            ("integer", Some("int16"), _) => DataType::Int16,
+            ("integer", Some("int32"), Some(logical::DATE)) => DataType::Date32,
+            ("integer", Some("int32"), Some(logical::TIME)) => DataType::Time32(TimeUnit::Millisecond),
+            ("integer", Some("int32"), _) => DataType::Int32,
+            ("integer", _, Some(logical::TIMESTAMP)) => timestamp_type(),
+            ("integer", ..) => DataType::Int64,
+            (_, Some("bytes"), _) => DataType::Binary,
+            ("number", Some("float32"), _) => DataType::Float32,
+            ("number", ..) => DataType::Float64,
+            ("string", ..) => {
+                if let Some(symbols) = object.get("enum").and_then(Value::as_array) {
+                    let key = if self.options.generalized { GENERAL_ENUM } else { ENUM };
+                    parameters.entry(key.to_owned()).or_insert_with(|| title.unwrap_or_default().into());
+                    for symbol in symbols.iter().filter_map(Value::as_str) {
+                        parameters.entry(format!("{key}.{symbol}")).or_insert_with(|| symbol.into());
+                    }
+                }
+                DataType::Utf8
+            }
+            ("array", Some("map"), _) => {
+                let items = object.get("items").and_then(|items| items.get("properties"));
+                let part = |key: &str| items.and_then(|items| items.get(key)).ok_or("a map has no key or no value");
+                let keys = self.field("keys", part("key")?, document, false)?;
+                map(keys, self.field("values", part("value")?, document, false)?)
+            }
+            ("array", ..) => {
+                let items = object.get("items").ok_or("Array schema did not specify the items type")?;
+                DataType::List(Arc::new(self.field("item", items, document, false)?))
+            }
+            ("object", Some("map"), _) => {
+                let values = object.get("additionalProperties").ok_or("a map has no additionalProperties")?;
+                map(Field::new("keys", DataType::Utf8, false), self.field("values", values, document, false)?)
+            }
+            ("object", ..) => {
+                match (object.get("properties").and_then(Value::as_object), object.get("additionalProperties")) {
+                    (None, Some(values @ Value::Object(_))) => {
+                        map(Field::new("keys", DataType::Utf8, false), self.field("values", values, document, false)?)
+                    }
+                    (properties, _) => self.members(properties, object, document)?,
+                }
+            }
+            (other, ..) => return Err(format!("{other} is not a type of JSON Schema")),
+        };
+        let mut facts = HashMap::new();
+        let mut put = |key: &str, value: String| facts.insert(key.to_owned(), value);
+        if let Some(title) = title {
+            put(SCHEMA_NAME, title.to_owned());
+        }
+        if let Some(version) = object.get(VERSION).and_then(Value::as_i64) {
+            put(SCHEMA_VERSION, version.to_string());
+        }
+        if let Some(doc) = text("description") {
+            put(SCHEMA_DOC, doc.to_owned());
+        }
+        if !parameters.is_empty() {
+            put(SCHEMA_PARAMETERS, Value::Object(parameters).to_string());
+        }
+        if let Some(default) = object.get("default").filter(|default| !default.is_null()) {
+            put(SCHEMA_DEFAULT, default.to_string());
+        }
+        Ok(Field::new(name, data_type, optional).with_metadata(facts))
+    }
+
+    /// Members in the order of `connect.index`; those without one come behind, in the schema's order.
+    fn members(
+        &mut self,
+        properties: Option<&'s Map<String, Value>>,
+        object: &'s Map<String, Value>,
+        document: &'s Value,
+    ) -> Result<DataType, String> {
+        let required: Vec<_> = object
+            .get("required")
+            .and_then(Value::as_array)
+            .map_or_else(Vec::new, |names| names.iter().filter_map(Value::as_str).collect());
+        let mut members: Vec<_> = properties.map_or_else(Vec::new, |properties| properties.iter().collect());
+        members.sort_by_key(|(_, schema)| schema.get(INDEX).and_then(Value::as_i64).unwrap_or(i64::MAX));
+        let member = |(name, schema): (&'s String, &'s Value)| {
+            let optional = self.options.optional_for_nonrequired && !required.contains(&name.as_str());
+            self.field(name, schema, document, optional)
+        };
+        Ok(DataType::Struct(members.into_iter().map(member).collect::<Result<Fields, String>>()?))
+    }
+}
+
+fn map(keys: Field, values: Field) -> DataType {
+    let entries = Fields::from(vec![keys.with_nullable(false), values]);
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
+}
+
+fn with_fact(field: Field, key: &str, value: String) -> Field {
+    let mut metadata = field.metadata().clone();
+    metadata.insert(key.to_owned(), value);
+    field.with_metadata(metadata)
+}

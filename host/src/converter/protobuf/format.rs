@@ -1,0 +1,113 @@
+//! Protobuf for the converter with a registry.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, new_empty_array};
+use arrow_schema::{DataType, FieldRef};
+use tributary_sdk::batch::SCHEMA_NAME;
+use tributary_sdk::{Column, Config, ConfigDef, Form, Result};
+
+use super::decode::{self, MessageNode};
+use super::descriptor::{Message, Schema};
+use super::encode::{Encoder, Rules};
+use super::options::{self, Options};
+use super::{from_connect, to_connect, wire};
+use crate::converter::schema_registry::{Decoded, Format, Outgoing, Registered, SchemaText};
+
+/// `io.confluent.connect.protobuf.ProtobufConverter`.
+pub struct ProtobufFormat {
+    options: Options,
+}
+
+/// A message prepared for reading.
+pub struct Reader {
+    field: FieldRef,
+    node: MessageNode,
+}
+
+/// A message prepared for writing.
+pub struct Writer {
+    message: Arc<Message>,
+    prefix: Vec<u8>,
+    rules: Rules,
+}
+
+impl Format for ProtobufFormat {
+    type Reader = Reader;
+    type Writer = Writer;
+    const KIND: &'static str = "PROTOBUF";
+
+    fn new(config: &Config) -> Result<Self> {
+        Ok(Self { options: Options::parse(config)? })
+    }
+
+    fn own_def() -> ConfigDef {
+        options::own_def()
+    }
+
+    fn prefix_len(&self, after_id: &[u8]) -> std::result::Result<usize, String> {
+        Ok(wire::indexes(after_id)?.1)
+    }
+
+    fn reader(&self, registered: &Registered, prefix: &[u8]) -> std::result::Result<Reader, String> {
+        let schema = Schema::parse(&registered.schema.text, &registered.dependencies)?;
+        let message = schema.message_at(&wire::indexes(prefix)?.0)?;
+        Ok(Reader {
+            field: to_connect::root_field(&message, self.options)?,
+            node: MessageNode::new(&message, self.options),
+        })
+    }
+
+    fn read(&self, reader: &Reader, rows: &[Option<&[u8]>]) -> std::result::Result<Decoded, String> {
+        let (array, failures) = decode::decode(&reader.node, &reader.field, rows)?;
+        Ok(Decoded { field: reader.field.clone(), array, failures })
+    }
+
+    fn outgoing(&self, column: &Column) -> std::result::Result<Outgoing, String> {
+        if column.form() == Form::Json {
+            return Err(
+                "values without a schema (JSON documents) have no Protobuf schema; give them one, for example with a source or converter that has schemas, or use JsonConverter or JsonSchemaConverter"
+                    .to_owned(),
+            );
+        }
+        let (text, record) = from_connect::root_schema(column.field(), self.options)?;
+        Ok(Outgoing { schema: SchemaText::plain(Self::KIND, text), record: Some(record) })
+    }
+
+    fn writer(&self, registered: &Registered, column: &Column, strict: bool) -> std::result::Result<Writer, String> {
+        if !matches!(column.field().data_type(), DataType::Struct(_)) {
+            return Err("a Protobuf value has to be a struct".to_owned());
+        }
+        let schema = Schema::parse(&registered.schema.text, &registered.dependencies)?;
+        let place = schema.place_of(column.field().metadata().get(SCHEMA_NAME).map_or("", String::as_str))?;
+        let message = schema.message_at(&place)?;
+        let rules = Rules { options: self.options, strict };
+        // Whether they fit is seen without any row.
+        let none = new_empty_array(column.field().data_type());
+        Encoder::new(&message, none.as_struct(), rules)?;
+        let mut prefix = Vec::new();
+        wire::put_indexes(&mut prefix, &place);
+        Ok(Writer { message, prefix, rules })
+    }
+
+    fn write(
+        &self,
+        writer: &Writer,
+        column: &Column,
+        give: &mut dyn FnMut(usize, std::result::Result<&[u8], String>),
+    ) -> std::result::Result<(), String> {
+        let structs = column.array().as_struct_opt().ok_or("a Protobuf value has to be a struct")?;
+        let encoder = Encoder::new(&writer.message, structs, writer.rules)?;
+        let mut out = Vec::with_capacity(256);
+        for row in (0..column.len()).filter(|&row| column.array().is_valid(row)) {
+            out.clear();
+            out.extend_from_slice(&writer.prefix);
+            match encoder.write(row, &mut out) {
+                Ok(()) => give(row, Ok(&out)),
+                Err(message) => give(row, Err(format!("Error serializing Protobuf message: {message}"))),
+            }
+        }
+        Ok(())
+    }
+}

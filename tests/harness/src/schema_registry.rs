@@ -1,0 +1,180 @@
+//! A real schema registry with Confluent's API: Apicurio Registry, its schemas in a file, so that it can be killed and come back.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::java::java;
+use crate::process::{ScratchDir, Server};
+use crate::rest::Rest;
+use crate::{Context, Error, Result, cache, jars, ports, wait};
+
+const VERSION: &str = "3.0.9";
+const SHA256: &str = "2b28181501a20cbf6efcd77f9b7153908fc01f3d3a7c32024c0bd9e1b04c8a43";
+/// The password of the stores that [`Certificates`] makes.
+pub const STORE_PASSWORD: &str = "changeit";
+
+/// A registry that lives as long as this value.
+#[derive(Debug)]
+pub struct SchemaRegistry {
+    // The process must be gone before its directory is.
+    server: Server,
+    port: u16,
+    tls_port: Option<u16>,
+    _dir: ScratchDir,
+}
+
+impl SchemaRegistry {
+    /// Starts one.
+    pub fn start() -> Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// Starts one that also speaks TLS, to clients whose certificate it knows only.
+    pub fn start_with_tls(certificates: &Certificates) -> Result<Self> {
+        Self::start_with(Some(certificates))
+    }
+
+    fn start_with(certificates: Option<&Certificates>) -> Result<Self> {
+        let dir = ScratchDir::new("registry")?;
+        let port = ports::free()?;
+        let jar = distribution()?.join(format!("apicurio-registry-app-{VERSION}-runner.jar"));
+        // What was acknowledged survives a kill.
+        let database = format!("jdbc:h2:file:{};WRITE_DELAY=0", dir.path().join("registry").display());
+        let mut server = Server::new("registry", java()?.program, dir.path().join("registry.log"))
+            .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-jar"])
+            .args([jar.display().to_string()])
+            .env("QUARKUS_HTTP_HOST", "127.0.0.1")
+            .env("QUARKUS_HTTP_PORT", port.to_string())
+            .env("QUARKUS_MANAGEMENT_ENABLED", "false")
+            .env("APICURIO_STORAGE_KIND", "sql")
+            .env("APICURIO_STORAGE_SQL_KIND", "h2")
+            .env("APICURIO_DATASOURCE_URL", database)
+            .env("APICURIO_DATASOURCE_USERNAME", "sa")
+            .env("APICURIO_DATASOURCE_PASSWORD", "sa");
+        let mut tls_port = None;
+        if let Some(certificates) = certificates {
+            let port = ports::free()?;
+            tls_port = Some(port);
+            let file = |name: &str| certificates.path(name).display().to_string();
+            server = server
+                .env("QUARKUS_HTTP_SSL_PORT", port.to_string())
+                .env("QUARKUS_HTTP_SSL_CERTIFICATE_KEY_STORE_FILE", file("server.p12"))
+                .env("QUARKUS_HTTP_SSL_CERTIFICATE_KEY_STORE_PASSWORD", STORE_PASSWORD)
+                .env("QUARKUS_HTTP_SSL_CERTIFICATE_TRUST_STORE_FILE", file("clients.p12"))
+                .env("QUARKUS_HTTP_SSL_CERTIFICATE_TRUST_STORE_PASSWORD", STORE_PASSWORD)
+                .env("QUARKUS_HTTP_SSL_CLIENT_AUTH", "request")
+                .env("QUARKUS_HTTP_INSECURE_REQUESTS", "enabled");
+        }
+        let mut registry = Self { server, port, tls_port, _dir: dir };
+        registry.restart()?;
+        Ok(registry)
+    }
+
+    /// The value of `schema.registry.url`.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/apis/ccompat/v7", self.port)
+    }
+
+    /// The same over TLS.
+    pub fn tls_url(&self) -> Result<String> {
+        let port = self.tls_port.context("the registry was started without TLS")?;
+        Ok(format!("https://localhost:{port}/apis/ccompat/v7"))
+    }
+
+    /// The port of plain HTTP.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its API.
+    pub fn rest(&self) -> Rest {
+        Rest::new(self.url())
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill9(&mut self) -> Result<()> {
+        self.server.kill()
+    }
+
+    /// Starts it, or starts it again with the schemas it had.
+    pub fn restart(&mut self) -> Result<()> {
+        self.server.start()?;
+        let rest = self.rest();
+        self.server.wait_until("answering", wait::PATIENCE, || Ok((rest.get("/subjects")?.status == 200).then_some(())))
+    }
+}
+
+/// The registry's program, unpacked.
+fn distribution() -> Result<PathBuf> {
+    cache::entry(&format!("apicurio-{VERSION}-{}", &SHA256[..12]), |dir| {
+        let archive = dir.join("archive.tar.gz");
+        let path = format!("io/apicurio/apicurio-registry-app/{VERSION}/apicurio-registry-app-{VERSION}-all.tar.gz");
+        jars::fetch_archive(&path, SHA256, &archive)?;
+        run(Command::new("tar").args(["xzf", "archive.tar.gz"]).current_dir(dir))?;
+        std::fs::remove_file(archive)?;
+        Ok(())
+    })
+}
+
+/// Keys and certificates for a server and a client, signed by themselves.
+#[derive(Debug)]
+pub struct Certificates(ScratchDir);
+
+impl Certificates {
+    /// Makes `server.p12`, `client.p12` (keys), `servers.p12`, `clients.p12` (whom the other trusts), and `server.pem`.
+    pub fn make() -> Result<Self> {
+        let made = Self(ScratchDir::new("certificates")?);
+        for (name, trusted) in [("server", "servers"), ("client", "clients")] {
+            let key = format!("{name}.p12");
+            let certificate = format!("{name}.pem");
+            made.keytool(&[
+                "-genkeypair",
+                "-keyalg",
+                "EC",
+                "-alias",
+                name,
+                "-keystore",
+                &key,
+                "-validity",
+                "3650",
+                "-dname",
+                "CN=localhost",
+                "-ext",
+                "SAN=dns:localhost,ip:127.0.0.1",
+            ])?;
+            made.keytool(&["-exportcert", "-rfc", "-alias", name, "-keystore", &key, "-file", &certificate])?;
+            made.keytool(&[
+                "-importcert",
+                "-noprompt",
+                "-alias",
+                name,
+                "-keystore",
+                &format!("{trusted}.p12"),
+                "-file",
+                &certificate,
+            ])?;
+        }
+        Ok(made)
+    }
+
+    /// Where a file is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn keytool(&self, args: &[&str]) -> Result<()> {
+        let java = java()?.program;
+        let beside = java.parent().map(|bin| bin.join("keytool")).filter(|tool| tool.is_file());
+        let mut tool = Command::new(beside.unwrap_or_else(|| "keytool".into()));
+        run(tool.args(args).args(["-storetype", "PKCS12", "-storepass", STORE_PASSWORD]).current_dir(self.0.path()))
+    }
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().context(format_args!("cannot run {command:?}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Err(Error::new(format!("{command:?}: {}", String::from_utf8_lossy(&said).trim())))
+}
