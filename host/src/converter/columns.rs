@@ -92,11 +92,6 @@ impl Struct {
     pub fn end(&mut self) {
         self.nulls.append_non_null();
     }
-
-    /// How many structs there are.
-    pub fn len(&self) -> usize {
-        self.nulls.len()
-    }
 }
 
 /// A batch is bounded to far less than 2 Gi items by the queues.

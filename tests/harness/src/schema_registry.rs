@@ -130,7 +130,7 @@ impl Certificates {
             made.keytool(&[
                 "-genkeypair",
                 "-keyalg",
-                "EC",
+                "RSA",
                 "-alias",
                 name,
                 "-keystore",

@@ -57,7 +57,7 @@ mod real {
         let array = StructArray::new(Fields::from(fields), columns, None);
         let name = [(SCHEMA_NAME.to_owned(), "shop.Order".to_owned())];
         Column::new(
-            Field::new("", array.data_type().clone(), true).with_metadata(name.into_iter().collect()),
+            Field::new("", array.data_type().clone(), true).with_metadata(std::collections::HashMap::from(name)),
             Arc::new(array),
         )
     }

@@ -6,6 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use p12_keystore::{KeyStore, KeyStoreEntry, Pkcs12ImportPolicy};
+use rustls::pki_types::PrivateKeyDer;
 use tributary_sdk::{Config, Error, Result};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
@@ -49,6 +50,16 @@ pub fn tls_config(config: &Config) -> Result<TlsConfig> {
         let key = key.filter(|_| !chain.is_empty()).ok_or_else(|| {
             Error::failed(format!(
                 "{name}: there is no certificate with a private key that is not encrypted; remove an encryption with: openssl pkcs8 -in key.pem -out plain.pem"
+            ))
+        })?;
+        // The client would panic over a key that it cannot use.
+        let usable = PrivateKeyDer::try_from(key.der()).map_err(str::to_owned).and_then(|key| {
+            rustls::crypto::ring::sign::any_supported_type(&key).map(drop).map_err(|error| error.to_string())
+        });
+        usable.map_err(|error| {
+            Error::failed(format!(
+                "{name}: the private key cannot be used ({error}); RSA keys can, and EC keys that have their public key beside them, \
+                 which keytool leaves out and openssl does not"
             ))
         })?;
         builder = builder.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
