@@ -111,6 +111,7 @@ impl Cluster {
     ) -> Result<Connection, WireError> {
         let deadline = Instant::now() + timeout;
         let mut pause = self.settings.backoff;
+        let mut last = None;
         loop {
             let attempt = async {
                 let server = self.coordinator(kind, key).await?;
@@ -119,11 +120,15 @@ impl Cluster {
             let error = match tokio::time::timeout_at(deadline, attempt).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => error,
-                Err(_) => WireError::new(WireErrorKind::TimedOut, format!("no coordinator of {key} was found in time")),
+                // Why the last try failed says more than that the time is over.
+                Err(_) => last.take().unwrap_or_else(|| {
+                    WireError::new(WireErrorKind::TimedOut, format!("no coordinator of {key} was found in time"))
+                }),
             };
             if !error.retriable() || Instant::now() + pause >= deadline {
                 return Err(error);
             }
+            last = Some(error);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(self.settings.backoff_max);
         }

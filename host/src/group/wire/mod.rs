@@ -65,6 +65,8 @@ impl WireError {
     pub fn retriable(&self) -> bool {
         match self.kind {
             WireErrorKind::Away | WireErrorKind::TimedOut => true,
+            // The abort of the fenced producer's transaction takes a moment.
+            WireErrorKind::Code(kafka_protocol::ResponseError::ConcurrentTransactions) => true,
             WireErrorKind::Code(code) => code.is_retriable(),
             WireErrorKind::Setting | WireErrorKind::Refused | WireErrorKind::Protocol => false,
         }
