@@ -99,8 +99,12 @@ impl Assignor {
         let claims = self.claims(members);
         let again = self.not_followed(members, &claims);
         let since: BTreeMap<Resource, Owner> = self.owners.clone();
+        let overtaken = self.owners.is_empty() && some_word_is_old(members);
         let former = self.lose(now, members, &claims, snapshot);
-        let held: BTreeSet<Resource> = self.lost.values().flat_map(|lost| lost.part.iter().cloned()).collect();
+        let mut held: BTreeSet<Resource> = self.lost.values().flat_map(|lost| lost.part.iter().cloned()).collect();
+        if overtaken {
+            held.extend(configured(snapshot).filter(|resource| !claims.contains_key(resource)));
+        }
         let targets = std::mem::take(&mut self.targets);
         let mut round = Round {
             members: members.iter().collect(),
@@ -129,6 +133,7 @@ impl Assignor {
                 (resource.clone(), Owner { member: id.clone(), url, generation })
             })
             .collect();
+        decision.unsettled |= overtaken;
         decision.held_until = self.lost.values().map(|lost| lost.until).min();
         decision
     }
@@ -210,6 +215,21 @@ impl Assignor {
         });
         former
     }
+}
+
+/// Whether a member's word is older than others'. A leader that remembers nothing cannot tell then what the member was given
+/// since and may be running: it gives nothing out before everybody has spoken of the same round.
+fn some_word_is_old(members: &BTreeMap<String, MemberMetadata>) -> bool {
+    let mut followed = members.values().map(|member| member.followed);
+    let first = followed.next();
+    followed.any(|generation| Some(generation) != first)
+}
+
+fn configured(snapshot: &ClusterSnapshot) -> impl Iterator<Item = Resource> + '_ {
+    snapshot.connectors.iter().flat_map(|(name, shape)| {
+        let numbers = std::iter::once(None).chain((0..shape.tasks).map(Some));
+        numbers.map(|task| (name.clone(), task))
+    })
 }
 
 /// How long a worker is waited for that was lost `losses` times lately.
