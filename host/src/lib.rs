@@ -6,6 +6,7 @@ pub mod config;
 pub mod converter;
 pub mod distributed;
 pub mod dlq;
+pub mod expression;
 pub mod group;
 pub mod herder;
 pub mod log;

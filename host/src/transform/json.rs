@@ -8,6 +8,12 @@ use std::borrow::Cow;
 use crate::converter::json::syntax::{Items, Kind, Members, SyntaxError};
 use crate::converter::json::text;
 
+#[cfg(test)]
+thread_local! {
+    /// Objects that this thread has opened.
+    pub(super) static OPENED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A JSON value.
 #[derive(Debug, Clone)]
 pub enum Json<'a> {
@@ -214,6 +220,8 @@ impl std::fmt::Display for Json<'_> {
 impl<'a> Object<'a> {
     fn open(text: &'a str) -> Result<Option<Self>, SyntaxError> {
         let Some(found) = Members::of(text) else { return Ok(None) };
+        #[cfg(test)]
+        OPENED.set(OPENED.get() + 1);
         // One allocation for most records; three of the usual growth steps otherwise.
         let mut members = Vec::with_capacity(12);
         for member in found {

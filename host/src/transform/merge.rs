@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, ListArray};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, ListArray};
 use tributary_sdk::{Batch, Column, Form, Offsets};
 
 use super::part::{Part, Side, take};
@@ -95,6 +96,14 @@ fn join<'a>(known: &mut Part<'a>, mut other: Part<'a>) {
         };
         known.headers = Some(headers);
     }
+    if known.timestamps.is_some() || other.timestamps.is_some() {
+        let (a, b) = (timestamps(known), timestamps(&other));
+        known.timestamps = Some(interleave(&a, &b).as_primitive().clone());
+    }
+    if known.partitions.is_some() || other.partitions.is_some() {
+        let (a, b) = (partitions(known), partitions(&other));
+        known.partitions = Some(interleave(&a, &b).as_primitive().clone());
+    }
     for target in [Target::Key, Target::Value] {
         let both_base = match target {
             Target::Key => matches!((&known.key, &other.key), (Side::Base, Side::Base)),
@@ -118,11 +127,21 @@ fn join<'a>(known: &mut Part<'a>, mut other: Part<'a>) {
     known.rows = order.into_iter().map(|(row, ..)| row).collect();
 }
 
+fn timestamps(part: &Part<'_>) -> ArrayRef {
+    let origin = part.origin();
+    Arc::new(part.places().map(|place| origin.timestamp(place)).collect::<Int64Array>())
+}
+
+fn partitions(part: &Part<'_>) -> ArrayRef {
+    let origin = part.origin();
+    Arc::new(part.places().map(|place| origin.partition(place)).collect::<Int32Array>())
+}
+
 /// A part as a batch.
 fn close(part: Part<'_>) -> Merged {
     let base = part.base;
     let headers = part.headers();
-    let Part { rows, topic, key, value, .. } = part;
+    let Part { rows, topic, key, value, timestamps, partitions, .. } = part;
     let of_base = |array: &ArrayRef| take(array, &rows);
     let side = |side: Side<'_>, base: Option<&Column>| match side {
         Side::Base => base.map(|column| Column::new(column.field().clone(), of_base(column.array()))),
@@ -158,8 +177,8 @@ fn close(part: Part<'_>) -> Merged {
         key,
         value,
         headers,
-        timestamps: base.timestamps.as_ref().map(|array| taken!(array)),
-        partitions: base.partitions.as_ref().map(|array| taken!(array)),
+        timestamps: timestamps.or_else(|| base.timestamps.as_ref().map(|array| taken!(array))),
+        partitions: partitions.or_else(|| base.partitions.as_ref().map(|array| taken!(array))),
         offsets: match &base.offsets {
             Offsets::None => Offsets::None,
             Offsets::Source(array) => Offsets::Source(taken!(array)),
@@ -172,7 +191,7 @@ fn close(part: Part<'_>) -> Merged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_array::{BooleanArray, Int64Array, StringArray};
+    use arrow_array::{BooleanArray, StringArray};
     use proptest::prelude::*;
 
     use crate::transform::json::Json;

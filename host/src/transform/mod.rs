@@ -11,10 +11,10 @@ pub mod chain;
 mod config;
 mod date_format;
 mod field_path;
-mod headers;
+pub mod headers;
 pub mod json;
 mod merge;
-mod part;
+pub(crate) mod part;
 mod plugin_step;
 pub mod predicate;
 pub mod registry;
@@ -31,3 +31,6 @@ mod tests;
 
 #[cfg(test)]
 mod bench;
+
+#[cfg(test)]
+mod reference;

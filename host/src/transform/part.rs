@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, BooleanArray, ListArray, UInt32Array};
+use arrow_array::{Array, ArrayRef, BooleanArray, Int32Array, Int64Array, ListArray, UInt32Array};
 use tributary_sdk::{Batch, Column, Form, Offsets};
 
 use super::json::{Json, Object};
@@ -37,6 +37,58 @@ pub struct Part<'a> {
     pub value: Side<'a>,
     /// `None`: those of the base.
     pub headers: Option<Option<ListArray>>,
+    /// One a row; `None`: those of the base.
+    pub timestamps: Option<Int64Array>,
+    /// One a row; `None`: those of the base.
+    pub partitions: Option<Int32Array>,
+}
+
+/// A row of a part: its place in the part, and its row in the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// In the part.
+    pub at: usize,
+    /// In the base.
+    pub row: u32,
+}
+
+/// What a record has beside topic, key, value and headers.
+#[derive(Debug, Clone)]
+pub struct Origin<'a> {
+    base: &'a Batch,
+    timestamps: Option<Int64Array>,
+    partitions: Option<Int32Array>,
+}
+
+impl Origin<'_> {
+    /// Milliseconds since the epoch.
+    pub fn timestamp(&self, place: Place) -> Option<i64> {
+        let (timestamps, at) = match (&self.timestamps, &self.base.timestamps) {
+            (Some(own), _) => (own, place.at),
+            (None, Some(base)) => (base, place.row as usize),
+            _ => return None,
+        };
+        timestamps.is_valid(at).then(|| timestamps.value(at))
+    }
+
+    /// The partition that the record comes from (sinks) or goes to (sources).
+    pub fn partition(&self, place: Place) -> Option<i32> {
+        let (partitions, at) = match (&self.partitions, &self.base.partitions) {
+            (Some(own), _) => (own, place.at),
+            _ if self.base.partition.is_some() => return self.base.partition,
+            (None, Some(base)) => (base, place.row as usize),
+            _ => return None,
+        };
+        partitions.is_valid(at).then(|| partitions.value(at))
+    }
+
+    /// Kafka's offset, in sinks.
+    pub fn offset(&self, place: Place) -> Option<i64> {
+        match &self.base.offsets {
+            Offsets::Sink(offsets) => Some(offsets.value(place.row as usize)),
+            _ => None,
+        }
+    }
 }
 
 /// Keys or values of a part.
@@ -73,7 +125,27 @@ impl<'a> Part<'a> {
     /// All rows of a batch.
     pub fn whole(base: &'a Batch) -> Self {
         let rows = (0..base.len() as u32).collect();
-        Self { base, rows, topic: base.topic.clone(), key: Side::Base, value: Side::Base, headers: None }
+        let topic = base.topic.clone();
+        Self {
+            base,
+            rows,
+            topic,
+            key: Side::Base,
+            value: Side::Base,
+            headers: None,
+            timestamps: None,
+            partitions: None,
+        }
+    }
+
+    /// Timestamp, partition and offset of the rows.
+    pub fn origin(&self) -> Origin<'a> {
+        Origin { base: self.base, timestamps: self.timestamps.clone(), partitions: self.partitions.clone() }
+    }
+
+    /// The rows with their places.
+    pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        self.rows.iter().enumerate().map(|(at, &row)| Place { at, row })
     }
 
     /// Whether the record is one that was read from Kafka.
@@ -159,7 +231,9 @@ impl<'a> Part<'a> {
             .headers
             .map(|headers| headers.map(|headers| taken(&(Arc::new(headers) as ArrayRef)).as_list().clone()));
         let rows = places.iter().map(|&place| self.rows[place]).collect();
-        Self { base: self.base, rows, topic: self.topic, key, value: Side::Base, headers }
+        let timestamps = self.timestamps.map(|own| taken(&(Arc::new(own) as ArrayRef)).as_primitive().clone());
+        let partitions = self.partitions.map(|own| taken(&(Arc::new(own) as ArrayRef)).as_primitive().clone());
+        Self { base: self.base, rows, topic: self.topic, key, value: Side::Base, headers, timestamps, partitions }
     }
 
     /// Headers of these rows.
@@ -198,6 +272,8 @@ impl<'a> Part<'a> {
             key: filter_side(self.key),
             value: filter_side(self.value),
             headers,
+            timestamps: self.timestamps.map(|own| filter(&(Arc::new(own) as ArrayRef), keep).as_primitive().clone()),
+            partitions: self.partitions.map(|own| filter(&(Arc::new(own) as ArrayRef), keep).as_primitive().clone()),
         }
     }
 
@@ -213,18 +289,33 @@ impl<'a> Part<'a> {
         }
     }
 
+    /// Goes on as one part for each topic, which are given a row each.
+    pub fn route(self, topics: &[Arc<str>], outcome: &mut Outcome<'a>) {
+        let mut rest = Some((self, topics.to_vec()));
+        while let Some((part, topics)) = rest.take() {
+            let Some(topic) = topics.first().cloned() else { return };
+            let mask: BooleanArray = topics.iter().map(|known| Some(*known == topic)).collect();
+            let (mine, others) = part.divide(&mask);
+            if let Some(mut mine) = mine {
+                mine.topic = topic.clone();
+                outcome.push(mine);
+            }
+            rest = others.map(|part| (part, topics.into_iter().filter(|known| *known != topic).collect()));
+        }
+    }
+
     /// Whether the side is schemaless; opens it.
     pub fn is_json(&mut self, target: Target) -> bool {
         matches!(self.open(target), Opened::Json(_))
     }
 
-    /// Calls `edit` with each row of the base and its document; rows that it refuses leave the part. A side that is not schemaless
+    /// Calls `edit` with each row and its document; rows that it refuses leave the part. A side that is not schemaless
     /// stays as it is.
     pub fn edit_json(
         mut self,
         target: Target,
         outcome: &mut Outcome<'a>,
-        mut edit: impl FnMut(u32, &mut Option<Json<'a>>) -> Result<(), String>,
+        mut edit: impl FnMut(Place, &mut Option<Json<'a>>) -> Result<(), String>,
     ) -> Self {
         self.open(target);
         let side = match target {
@@ -234,7 +325,7 @@ impl<'a> Part<'a> {
         let Side::Json(documents) = side else { return self };
         let mut refused = Vec::new();
         for (i, document) in documents.iter_mut().enumerate() {
-            if let Err(message) = edit(self.rows[i], document) {
+            if let Err(message) = edit(Place { at: i, row: self.rows[i] }, document) {
                 refused.push((i, message));
             }
         }

@@ -83,3 +83,11 @@ impl Predicate for TopicNameMatches {
         vec![self.pattern.is_match(&part.topic); part.rows.len()].into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn as_in_kafka_connect() {
+        super::super::single_message::cases::check(include_str!("single_message/cases/predicates.json"));
+    }
+}

@@ -6,9 +6,9 @@ use super::config::Settings;
 use super::part::Target;
 use super::predicate::{HasHeaderKey, Predicate, RecordIsTombstone, TopicNameMatches};
 use super::single_message::{
-    Cast, DropHeaders, ExtractField, ExtractNewRecordState, Filter, Flatten, HeaderFrom, HoistField, InsertField,
-    InsertHeader, MaskField, ParseJson, RegexReplace, RegexRouter, ReplaceField, SetSchemaMetadata, SingleMessage,
-    Split, TimestampConverter, TimestampRouter, ValueToKey,
+    Cast, ConditionFilter, DropHeaders, ExtractField, ExtractNewRecordState, Filter, Flatten, HeaderFrom, HoistField,
+    InsertField, InsertHeader, Map, MaskField, ParseJson, RegexReplace, RegexRouter, ReplaceField, SetSchemaMetadata,
+    SingleMessage, Split, TimestampConverter, TimestampRouter, Validate, ValueToKey,
 };
 use crate::converter::{ClassInfo, ClassKind};
 
@@ -63,7 +63,7 @@ macro_rules! predicate {
     };
 }
 
-static KEY_AND_VALUE: [[Class; 2]; 12] = [
+static KEY_AND_VALUE: [[Class; 2]; 13] = [
     transform!("Cast", Key, Value, Cast),
     transform!("ExtractField", Key, Value, ExtractField),
     transform!("Flatten", Key, Value, Flatten),
@@ -76,12 +76,24 @@ static KEY_AND_VALUE: [[Class; 2]; 12] = [
     transform!("ReplaceField", Key, Value, ReplaceField),
     transform!("SetSchemaMetadata", Key, Value, SetSchemaMetadata),
     transform!("TimestampConverter", Key, Value, TimestampConverter),
+    transform!("tributary.transforms", "Validate", Key, Value, Validate),
 ];
-static PLAIN: [Class; 8] = [
+static PLAIN: [Class; 10] = [
     transform!("io.debezium.transforms", "ExtractNewRecordState", "", Target::Value, ExtractNewRecordState),
     transform!("DropHeaders", "", Target::Value, DropHeaders),
     transform!("Filter", "", Target::Value, Filter),
+    // Not `Filter`, which is Kafka Connect's.
+    Class {
+        info: ClassInfo {
+            class: "tributary.transforms.Filter",
+            aliases: &[],
+            kind: ClassKind::Transformation,
+            config_def: ConditionFilter::config_def,
+        },
+        make: Make::Transform(Target::Value, ConditionFilter::build),
+    },
     transform!("InsertHeader", "", Target::Value, InsertHeader),
+    transform!("tributary.transforms", "Map", "", Target::Value, Map),
     transform!("RegexRouter", "", Target::Value, RegexRouter),
     transform!("tributary.transforms", "Split", "", Target::Value, Split),
     transform!("TimestampRouter", "", Target::Value, TimestampRouter),

@@ -121,6 +121,11 @@ pub fn as_member(name: &str, column: &Column) -> Field {
     Field::new(name, column.field().data_type().clone(), optional).with_metadata(metadata)
 }
 
+/// What Kafka Connect says of a second field of a name.
+pub fn duplicate(name: &str) -> String {
+    format!("Cannot create field because of field name duplication {name}")
+}
+
 /// The default in place of nulls.
 pub fn fill_default(field: &Field, column: &ArrayRef) -> Result<ArrayRef, String> {
     let plain = Field::new(field.name(), field.data_type().clone(), true);

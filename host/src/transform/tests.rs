@@ -275,3 +275,35 @@ fn wrong_configs_are_refused() {
         assert_eq!(build(pairs).err().unwrap().to_string(), message);
     }
 }
+
+#[test]
+fn a_document_is_divided_once_however_long_the_chain() {
+    use super::json::OPENED;
+    let mut chain = chain(&[
+        ("transforms", "keep,insert,drop,map,cast,mask,rename,key"),
+        ("transforms.keep.type", "tributary.transforms.Filter"),
+        ("transforms.keep.condition", "v.n > 0 && v.user != ''"),
+        ("transforms.insert.type", "InsertField$Value"),
+        ("transforms.insert.static.field", "origin"),
+        ("transforms.insert.static.value", "x"),
+        ("transforms.drop.type", "ReplaceField$Value"),
+        ("transforms.drop.exclude", "pad"),
+        ("transforms.map.type", "Map"),
+        ("transforms.map.fields", "twice = v.n * 2; copy = v.user"),
+        ("transforms.cast.type", "Cast$Value"),
+        ("transforms.cast.spec", "n:string"),
+        ("transforms.mask.type", "MaskField$Value"),
+        ("transforms.mask.fields", "user"),
+        ("transforms.rename.type", "ReplaceField$Value"),
+        ("transforms.rename.renames", "copy:name"),
+        ("transforms.key.type", "ValueToKey"),
+        ("transforms.key.fields", "n"),
+    ]);
+    let row = r#"{"n":3,"user":"u1","pad":"xx","deep":{"a":{"b":1}}}"#;
+    let before = OPENED.get();
+    let applied = chain.apply(json_batch(&[Some(row), Some(row), None])).unwrap();
+    assert_eq!(applied.failures.len(), 1, "{:?}", applied.failures);
+    assert_eq!(OPENED.get() - before, 2);
+    let expected = r#"{"n":"3","user":"","deep":{"a":{"b":1}},"origin":"x","twice":6,"name":"u1"}"#;
+    assert_eq!(values(&applied), [expected, expected].map(|text| Some(text.to_owned())));
+}

@@ -69,9 +69,9 @@ impl Job {
         format!("{direction}, {conversion}")
     }
 
-    /// The loops carry bytes only.
+    /// The raw run carries bytes only.
     pub fn suits(self, contender: Contender) -> bool {
-        self.conversion == Conversion::Strings || matches!(contender, Contender::Connect | Contender::Tributary)
+        self.conversion == Conversion::Strings || contender != Contender::Raw
     }
 
     /// The connector that does it; the same text for Kafka Connect and for Tributary.

@@ -1,7 +1,7 @@
 //! The loops that Tributary is measured against, each as plain as it can be and still be quick.
 //!
-//! They do what one task does, in one thread beside librdkafka's own: no connectors, no converters,
-//! no offsets of the source. Each runs in a process of its own, so that its CPU time and memory are its own.
+//! They do what one task does, in one thread beside librdkafka's own: no connectors, no offsets of the source; instead of
+//! converters and transforms, the same [`Edit`] by hand. Each runs in a process of its own, so that its CPU time and memory are its own.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tributary_harness::{Context, Error, Result, Usage};
 
+use crate::edit::Edit;
 use crate::librdkafka::{Consumer, Producer};
 use crate::pace::Watch;
 use crate::settings::{CONSUMER, PRODUCER};
@@ -53,6 +54,9 @@ pub struct Work {
     pub file: PathBuf,
     /// How many lines there are.
     pub count: u64,
+    /// What happens to each.
+    #[arg(long, default_value = "copy")]
+    pub edit: Edit,
 }
 
 /// Runs a loop to its end and prints what it took, as JSON.
@@ -96,6 +100,8 @@ fn copy_in(work: &Work, see: &mut dyn FnMut(u64)) -> Result<u64> {
     let mut file = File::open(&work.file).context(format_args!("cannot open {}", work.file.display()))?;
     let mut buffer = vec![0; CHUNK];
     let mut filled = 0;
+    // The changed values of a chunk, and where each ends.
+    let mut edited: (Vec<u8>, Vec<usize>) = Default::default();
     loop {
         let n = file.read(&mut buffer[filled..])?;
         if n == 0 {
@@ -104,7 +110,18 @@ fn copy_in(work: &Work, see: &mut dyn FnMut(u64)) -> Result<u64> {
         filled += n;
         let mut values = Vec::with_capacity(filled / 64);
         let rest = split(&buffer[..filled], &mut values);
-        producer.send(&values);
+        if work.edit == Edit::Copy {
+            producer.send(&values);
+        } else {
+            (edited.0.clear(), edited.1.clear());
+            for value in &values {
+                work.edit.apply(value, &mut edited.0)?;
+                edited.1.push(edited.0.len());
+            }
+            let starts = std::iter::once(0).chain(edited.1.iter().copied());
+            let made: Vec<&[u8]> = starts.zip(&edited.1).map(|(from, &to)| &edited.0[from..to]).collect();
+            producer.send(&made);
+        }
         see(producer.delivered());
         buffer.copy_within(filled - rest..filled, 0);
         filled = rest;
@@ -126,11 +143,17 @@ fn split<'a>(bytes: &'a [u8], values: &mut Vec<&'a [u8]>) -> usize {
 fn consume(work: &Work, out: &mut dyn Write, see: &mut dyn FnMut(u64)) -> Result<u64> {
     let group = format!("loop-{}", std::process::id());
     let mut consumer = Consumer::new(&work.bootstrap, &group, &work.topic, CONSUMER)?;
-    let mut done = 0;
+    let (mut done, mut edited) = (0, Vec::new());
     let mut committed = Instant::now();
     while done < work.count {
         done += consumer.receive(|value| {
-            out.write_all(value)?;
+            if work.edit == Edit::Copy {
+                out.write_all(value)?;
+            } else {
+                edited.clear();
+                work.edit.apply(value, &mut edited)?;
+                out.write_all(&edited)?;
+            }
             Ok(out.write_all(b"\n")?)
         })?;
         see(done);

@@ -10,6 +10,7 @@
 //! others go on, and the exit code is 1.
 
 mod contender;
+mod edit;
 mod group;
 mod job;
 mod librdkafka;

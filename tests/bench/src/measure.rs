@@ -12,6 +12,7 @@ use serde_json::Value;
 use tributary_harness::{Context, Error, KafkaBroker, Lines, Result, Usage, wait, watchdog};
 
 use crate::contender::Contender;
+use crate::edit::Edit;
 use crate::job::{self, Direction, Job};
 use crate::loops::Kind;
 use crate::pace::{Pace, Watch};
@@ -104,7 +105,7 @@ pub fn run(broker: &KafkaBroker, plan: &Plan, lines: &Lines, input: &Path, runs:
     };
     if rows.iter().any(|(job, _)| job.direction == Direction::Sink) {
         broker.create_topic(FILLED, 1, &[])?;
-        bench.run_loop(Kind::Produce, FILLED)?;
+        bench.run_loop(Kind::Produce, FILLED, Edit::Copy)?;
     }
     // Run 0 warms up the workers and is not counted.
     for run in 0..=runs {
@@ -157,11 +158,12 @@ impl Bench<'_> {
         if job.direction == Direction::Source {
             self.broker.create_topic(&topic, 1, &[])?;
         }
+        let edit = Edit::of(job.direction, job.conversion);
         let sample = match (contender, job.direction) {
-            (Contender::Raw, Direction::Source) => self.run_loop(Kind::Produce, &topic),
-            (Contender::Raw, Direction::Sink) => self.run_loop(Kind::Consume, &topic),
-            (Contender::Plain, Direction::Source) => self.run_loop(Kind::CopyIn, &topic),
-            (Contender::Plain, Direction::Sink) => self.run_loop(Kind::CopyOut, &topic),
+            (Contender::Raw, Direction::Source) => self.run_loop(Kind::Produce, &topic, Edit::Copy),
+            (Contender::Raw, Direction::Sink) => self.run_loop(Kind::Consume, &topic, Edit::Copy),
+            (Contender::Plain, Direction::Source) => self.run_loop(Kind::CopyIn, &topic, edit),
+            (Contender::Plain, Direction::Sink) => self.run_loop(Kind::CopyOut, &topic, edit),
             (Contender::Connect | Contender::Tributary, _) => self.run_worker(job, contender, &topic),
         }?;
         match (job.direction, contender) {
@@ -176,12 +178,13 @@ impl Bench<'_> {
         Ok(sample)
     }
 
-    fn run_loop(&self, kind: Kind, topic: &str) -> Result<Sample> {
+    fn run_loop(&self, kind: Kind, topic: &str, edit: Edit) -> Result<Sample> {
         let file = if matches!(kind, Kind::Produce | Kind::CopyIn) { self.input } else { &self.output };
         let child = Command::new(std::env::current_exe()?)
             .args(["loop", &kind.name(), &self.broker.bootstrap(), topic])
             .arg(file)
             .arg(self.lines.count().to_string())
+            .args(["--edit", &edit.name()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn words_choose_rows() {
-        assert_eq!(Plan::new(&[]).rows().len(), 16);
+        assert_eq!(Plan::new(&[]).rows().len(), 20);
         let rows = Plan::new(&["sink-strings".into()]).rows();
         assert_eq!(rows.len(), 4);
         let plan = Plan::new(&["connect".into()]);

@@ -72,13 +72,13 @@ fn outcome_row(outcome: &Outcome, all: &[Outcome]) -> String {
             _ => String::new(),
         }
     };
-    // The loops carry strings only, and are the measure for all conversions.
+    // The raw run carries strings only, and is the measure for all conversions; the plain loop does the job's own.
     let strings = Job { conversion: Conversion::Strings, ..outcome.job };
     format!(
         "| {job} | {by} | {rate} | {first} | {cpu} | {} | {} | {} | {} |",
         megabytes(outcome.peak_rss),
         to(Contender::Raw, strings),
-        to(Contender::Plain, strings),
+        to(Contender::Plain, outcome.job),
         to(Contender::Connect, outcome.job)
     )
 }

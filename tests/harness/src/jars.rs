@@ -32,6 +32,8 @@ pub enum ClassPath {
     FileConnectors,
     /// A client of Connect's REST API, and an interpreter for what it is to do.
     RestClient,
+    /// Debezium's core, for its transforms; on top of [`ClassPath::Connect`].
+    Debezium,
 }
 
 impl ClassPath {
@@ -41,6 +43,7 @@ impl ClassPath {
             Self::Connect => "connect",
             Self::FileConnectors => "plugin",
             Self::RestClient => "client",
+            Self::Debezium => "debezium",
         }
     }
 

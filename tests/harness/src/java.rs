@@ -25,6 +25,29 @@ pub fn java() -> Result<Java> {
     FOUND.get_or_init(|| find().map_err(|e| e.to_string())).clone().map_err(Error::new)
 }
 
+/// A Java that also runs source files (`java File.java`), which takes the compiler of a development kit.
+pub fn java_with_compiler() -> Result<Java> {
+    static FOUND: OnceLock<std::result::Result<Java, String>> = OnceLock::new();
+    let find = || -> Result<Java> {
+        let java = java()?;
+        if compiles(&java.program) {
+            return Ok(java);
+        }
+        let installed = debian::install("openjdk-17-jdk-headless").or_else(|_| debian::install("default-jdk-headless"));
+        installed.context("a Java development kit is needed, and there is only a runtime")?;
+        let java = probe(PathBuf::from("java")).context("a development kit was installed, but java does not run")?;
+        if compiles(&java.program) { Ok(java) } else { Err(Error::new("java runs, but without its compiler")) }
+    };
+    FOUND.get_or_init(|| find().map_err(|e| e.to_string())).clone().map_err(Error::new)
+}
+
+fn compiles(program: &PathBuf) -> bool {
+    let output = Command::new(program).arg("--list-modules").stdin(Stdio::null()).output();
+    output.is_ok_and(|output| {
+        String::from_utf8_lossy(&output.stdout).lines().any(|line| line.starts_with("jdk.compiler"))
+    })
+}
+
 fn find() -> Result<Java> {
     let home = std::env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin/java"));
     let candidates = || home.clone().into_iter().chain([PathBuf::from("java")]);

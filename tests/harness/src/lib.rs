@@ -42,6 +42,8 @@ pub mod watchdog;
 pub use checker::{Checker, Report};
 pub use connect::{ConnectOptions, ConnectWorker};
 pub use error::{Context, Error, Result};
+pub use jars::ClassPath;
+pub use java::java_with_compiler;
 pub use kafka::{BrokerOptions, KafkaBroker, KafkaCluster, STORE_PASSWORD, Secured};
 pub use lines::Lines;
 pub use process::Server;

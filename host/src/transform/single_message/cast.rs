@@ -231,6 +231,8 @@ enum Scalars<'c> {
     Decimal(&'c arrow_array::BinaryArray, i32),
     /// Milliseconds, to be written as Kafka Connect writes dates.
     Time(Box<dyn Fn(usize) -> i64 + 'c>),
+    /// Of a type without a cast: each value is refused with this message, a null stays null.
+    Unreadable(String),
 }
 
 impl<'c> Scalars<'c> {
@@ -272,7 +274,7 @@ impl<'c> Scalars<'c> {
             }
             DataType::Binary if text => Self::Bytes(column.as_binary()),
             DataType::Binary => {
-                return Err(format!("Unexpected type in Cast transformation: class {}", java_class(field)));
+                Self::Unreadable(format!("Unexpected type in Cast transformation: class {}", java_class(field)))
             }
             DataType::List(_) => return Err(unsupported("ARRAY")),
             DataType::Map(..) => return Err(unsupported("MAP")),
@@ -291,6 +293,7 @@ impl<'c> Scalars<'c> {
             Self::Bytes(array) => Scalar::Text(STANDARD.encode(array.value(row)).into()),
             Self::Decimal(array, scale) => Scalar::Decimal(decimal::to_text(array.value(row), *scale)),
             Self::Time(ms) => Scalar::Text(super::scalar::time_text(ms(row)).into()),
+            Self::Unreadable(message) => return Err(message.clone()),
         })
     }
 }

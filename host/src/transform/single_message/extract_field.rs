@@ -59,7 +59,7 @@ impl ExtractField {
                 return Ok(Column::new(field, column));
             }
             if !matches!(field.data_type(), DataType::Struct(_)) {
-                break;
+                return Err("Cannot look up fields on non-struct type".to_owned());
             }
             let inner = column.as_struct();
             nulls = NullBuffer::union(nulls.as_ref(), inner.nulls());

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, StringArray, TimestampMillisecondArray};
 use arrow_schema::Field;
-use tributary_sdk::{Batch, ConfigDef, ConfigKey, Error, Importance, Offsets, Result, Type};
+use tributary_sdk::{ConfigDef, ConfigKey, Error, Importance, Result, Type};
 
 use super::{SingleMessage, replace_nulls};
 use crate::converter::json::logical;
 use crate::transform::config::Settings;
 use crate::transform::json::{Json, Key};
-use crate::transform::part::{Outcome, Part, Target, require_map};
-use crate::transform::structs::Struct;
+use crate::transform::part::{Origin, Outcome, Part, Place, Target, require_map};
+use crate::transform::structs::{Struct, duplicate};
 
 const PURPOSE: &str = "field insertion";
 
@@ -107,9 +107,9 @@ impl InsertField {
 
     fn insert_json<'a>(
         &'a self,
-        base: &Batch,
+        origin: &Origin<'_>,
         topic: &Json<'a>,
-        row: u32,
+        place: Place,
         json: &mut Option<Json<'a>>,
     ) -> Result<(), String> {
         if json.is_none() {
@@ -119,9 +119,9 @@ impl InsertField {
         for Insertion { key, what, .. } in &self.insertions {
             let value = match what {
                 What::Topic => Some(topic.clone()),
-                What::Partition => partition(base, row).map(|partition| Json::integer(partition.into())),
-                What::Offset => Some(offset(base, row).map_or(Json::NULL, Json::integer)),
-                What::Timestamp => timestamp(base, row).map(Json::integer),
+                What::Partition => origin.partition(place).map(|partition| Json::integer(partition.into())),
+                What::Offset => Some(origin.offset(place).map_or(Json::NULL, Json::integer)),
+                What::Timestamp => origin.timestamp(place).map(Json::integer),
                 What::Static(_, json) => Some(json.borrowed()),
             };
             if let Some(value) = value {
@@ -131,16 +131,24 @@ impl InsertField {
         Ok(())
     }
 
-    fn insert_columns(&self, part: &Part<'_>, structs: &mut Struct, refused: &mut Vec<(usize, String)>) {
-        let base = part.base;
-        let rows = || part.rows.iter().copied();
+    fn insert_columns(
+        &self,
+        part: &Part<'_>,
+        structs: &mut Struct,
+        refused: &mut Vec<(usize, String)>,
+    ) -> std::result::Result<(), String> {
+        let origin = part.origin();
         for Insertion { name, optional, what, .. } in &self.insertions {
+            if structs.position(name).is_some() {
+                return Err(duplicate(name));
+            }
             let array: ArrayRef = match what {
                 What::Topic => Arc::new(repeated(&part.topic, part.rows.len())),
-                What::Partition => Arc::new(rows().map(|row| partition(base, row)).collect::<Int32Array>()),
-                What::Offset => Arc::new(rows().map(|row| offset(base, row)).collect::<Int64Array>()),
+                What::Partition => Arc::new(part.places().map(|place| origin.partition(place)).collect::<Int32Array>()),
+                What::Offset => Arc::new(part.places().map(|place| origin.offset(place)).collect::<Int64Array>()),
                 What::Timestamp => {
-                    let stamps: TimestampMillisecondArray = rows().map(|row| timestamp(base, row)).collect();
+                    let stamps: TimestampMillisecondArray =
+                        part.places().map(|place| origin.timestamp(place)).collect();
                     Arc::new(stamps.with_timezone("UTC"))
                 }
                 What::Static(text, _) => Arc::new(repeated(text, part.rows.len())),
@@ -152,6 +160,7 @@ impl InsertField {
             let array = if *optional { array } else { require(&field, array, structs, refused) };
             structs.set(field, array);
         }
+        Ok(())
     }
 }
 
@@ -161,12 +170,13 @@ impl SingleMessage for InsertField {
             return part.refuse_all(self.target, &message, outcome);
         }
         if part.is_json(self.target) {
-            let (base, topic) = (part.base, Json::string(&part.topic));
-            let part = part.edit_json(self.target, outcome, |row, json| self.insert_json(base, &topic, row, json));
+            let (origin, topic) = (part.origin(), Json::string(&part.topic));
+            let part =
+                part.edit_json(self.target, outcome, |place, json| self.insert_json(&origin, &topic, place, json));
             return outcome.push(part);
         }
         part.edit_struct(self.target, PURPOSE, self.replace_nulls, outcome, |part, mut structs, refused| {
-            self.insert_columns(part, &mut structs, refused);
+            self.insert_columns(part, &mut structs, refused)?;
             Ok(structs.rebuild())
         });
     }
@@ -187,25 +197,6 @@ fn require(field: &Field, array: ArrayRef, structs: &Struct, refused: &mut Vec<(
 
 fn repeated(text: &str, rows: usize) -> StringArray {
     std::iter::repeat_n(Some(text), rows).collect()
-}
-
-fn partition(base: &Batch, row: u32) -> Option<i32> {
-    base.partition.or_else(|| {
-        let partitions = base.partitions.as_ref()?;
-        partitions.is_valid(row as usize).then(|| partitions.value(row as usize))
-    })
-}
-
-fn offset(base: &Batch, row: u32) -> Option<i64> {
-    match &base.offsets {
-        Offsets::Sink(offsets) => Some(offsets.value(row as usize)),
-        _ => None,
-    }
-}
-
-fn timestamp(base: &Batch, row: u32) -> Option<i64> {
-    let timestamps = base.timestamps.as_ref()?;
-    timestamps.is_valid(row as usize).then(|| timestamps.value(row as usize))
 }
 
 #[cfg(test)]

@@ -156,10 +156,16 @@ impl SingleMessage for MaskField {
             return outcome.push(part);
         }
         let part = part.refuse_nulls(self.target, PURPOSE, outcome);
-        part.edit_struct(self.target, PURPOSE, self.replace_nulls, outcome, |_, mut structs, _| {
+        part.edit_struct(self.target, PURPOSE, self.replace_nulls, outcome, |_, mut structs, refused| {
             for (name, _) in &self.fields {
-                if let Some(at) = structs.position(name) {
-                    structs.columns[at] = self.mask_column(&structs.fields[at], &structs.columns[at])?;
+                let Some(at) = structs.position(name) else { continue };
+                let column = structs.columns[at].clone();
+                match self.mask_column(&structs.fields[at], &column) {
+                    Ok(masked) => structs.columns[at] = masked,
+                    // A null needs no mask, whatever its type.
+                    Err(message) => refused.extend(
+                        (0..column.len()).filter(|&row| column.is_valid(row)).map(|row| (row, message.clone())),
+                    ),
                 }
             }
             Ok(structs.close())

@@ -6,9 +6,9 @@ use tributary_sdk::{ConfigDef, ConfigKey, Importance, Result, Type};
 
 use super::{SingleMessage, replace_nulls};
 use crate::transform::config::{Settings, invalid};
-use crate::transform::json::Key;
+use crate::transform::json::{Json, Key};
 use crate::transform::part::{Outcome, Part, Target, require_map};
-use crate::transform::structs::Struct;
+use crate::transform::structs::{Struct, duplicate};
 
 const PURPOSE: &str = "field replacement";
 
@@ -66,7 +66,7 @@ impl ReplaceField {
         self.renames.iter().rev().find(|(old, _)| old == key).map(|(_, new)| new)
     }
 
-    fn replace(&self, mut structs: Struct) -> Struct {
+    fn replace(&self, mut structs: Struct) -> std::result::Result<Struct, String> {
         let members = std::mem::take(&mut structs.fields).into_iter().zip(std::mem::take(&mut structs.columns));
         for (field, column) in members {
             let key = Key::new(field.name());
@@ -75,10 +75,25 @@ impl ReplaceField {
                     Some(new) => Field::clone(&field).with_name(new.name()),
                     None => Field::clone(&field),
                 };
+                if structs.position(field.name()).is_some() {
+                    return Err(duplicate(field.name()));
+                }
                 structs.set(field, column);
             }
         }
-        structs
+        Ok(structs)
+    }
+}
+
+/// Of members that got the same name, the last stays.
+fn last_of_each(members: &mut Vec<(Key<'_>, Json<'_>)>) {
+    let mut at = 0;
+    while at < members.len() {
+        if members[at + 1..].iter().any(|(key, _)| *key == members[at].0) {
+            members.remove(at);
+        } else {
+            at += 1;
+        }
     }
 }
 
@@ -91,17 +106,22 @@ impl SingleMessage for ReplaceField {
                 }
                 let members = require_map(json, PURPOSE)?.members_mut();
                 members.retain(|(key, _)| self.keeps(key));
-                for (key, _) in members {
+                let mut renamed = false;
+                for (key, _) in members.iter_mut() {
                     if let Some(new) = self.renamed(key) {
                         *key = new.borrowed();
+                        renamed = true;
                     }
+                }
+                if renamed {
+                    last_of_each(members);
                 }
                 Ok(())
             });
             return outcome.push(part);
         }
         part.edit_struct(self.target, PURPOSE, self.replace_nulls, outcome, |_, structs, _| {
-            Ok(self.replace(structs).rebuild())
+            Ok(self.replace(structs)?.rebuild())
         });
     }
 }

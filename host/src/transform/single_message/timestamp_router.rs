@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Array, BooleanArray};
+use arrow_array::BooleanArray;
 use tributary_sdk::{ConfigDef, ConfigKey, Importance, Result, Type};
 
 use super::SingleMessage;
@@ -41,15 +41,16 @@ impl TimestampRouter {
 
 impl SingleMessage for TimestampRouter {
     fn apply<'a>(&'a self, part: Part<'a>, outcome: &mut Outcome<'a>) {
-        let timestamps = part.base.timestamps.as_ref();
-        let of = |row: u32| timestamps.filter(|all| all.is_valid(row as usize)).map(|all| all.value(row as usize));
-        let missing = part.rows.iter().enumerate().filter(|&(_, &row)| of(row).is_none());
+        let origin = part.origin();
+        let missing = part.places().filter(|&place| origin.timestamp(place).is_none());
         let refused: Vec<_> =
-            missing.map(|(i, _)| (i, format!("Timestamp missing on record: topic {}", part.topic))).collect();
+            missing.map(|place| (place.at, format!("Timestamp missing on record: topic {}", part.topic))).collect();
         let part = part.refuse(refused, outcome);
+        let origin = part.origin();
         // Rows by the span of time that shares a text; mostly there is one.
         let span = self.timestamp_format.granularity_ms();
-        let spans: Vec<i64> = part.rows.iter().map(|&row| of(row).unwrap_or_default().div_euclid(span)).collect();
+        let spans: Vec<i64> =
+            part.places().map(|place| origin.timestamp(place).unwrap_or_default().div_euclid(span)).collect();
         let mut distinct = spans.clone();
         distinct.sort_unstable();
         distinct.dedup();

@@ -1,0 +1,136 @@
+//! `Map` for structured values: columns in, columns out, with the types that [`Types`] tells.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef};
+use arrow_buffer::NullBuffer;
+use arrow_schema::{DataType, Field, FieldRef};
+use tributary_sdk::Column;
+use tributary_sdk::batch::SCHEMA_OPTIONAL;
+
+use super::map::{Map, PURPOSE, Refused, each};
+use crate::converter::json::{self, Options};
+use crate::expression::{Answer, Expression, Types, Variable};
+use crate::transform::part::{Opened, Part, Side, Target};
+use crate::transform::structs::{Struct, extract};
+
+type Result<T> = std::result::Result<T, String>;
+
+impl Map {
+    /// The new values. The error is of all rows that have one.
+    pub(super) fn value_column(&self, part: &mut Part<'_>, refused: &mut Refused) -> Result<Column> {
+        let Opened::Column(old) = part.open(Target::Value) else { unreachable!("a column") };
+        let old = old.clone();
+        let fields: Vec<(&String, FieldRef, ArrayRef)> = self
+            .fields
+            .iter()
+            .map(|(name, expression)| {
+                let column = self.computed(part, expression, old.array().nulls(), refused)?;
+                Ok((name, column.field().clone(), column.array().clone()))
+            })
+            .collect::<Result<_>>()?;
+        let whole = match &self.value {
+            Some(expression) => self.computed(part, expression, None, refused)?,
+            None => old,
+        };
+        if fields.is_empty() && self.remove.is_empty() {
+            return Ok(whole);
+        }
+        let mut structs = Struct::open(&whole, PURPOSE, false)?;
+        for name in &self.remove {
+            if let Some(at) = structs.position(name) {
+                structs.fields.remove(at);
+                structs.columns.remove(at);
+            }
+        }
+        for (name, field, array) in fields {
+            let mut metadata = field.metadata().clone();
+            metadata.remove(SCHEMA_OPTIONAL);
+            structs.set(Field::new(name, field.data_type().clone(), true).with_metadata(metadata), array);
+        }
+        Ok(structs.rebuild())
+    }
+
+    /// An expression's value as a column of its own.
+    pub(super) fn computed_column(
+        &self,
+        part: &Part<'_>,
+        expression: &Expression,
+        refused: &mut Refused,
+    ) -> Result<Column> {
+        self.computed(part, expression, None, refused)
+    }
+
+    /// Where `dead` has nulls, nothing is computed: a tombstone has no fields.
+    fn computed(
+        &self,
+        part: &Part<'_>,
+        expression: &Expression,
+        dead: Option<&NullBuffer>,
+        refused: &mut Refused,
+    ) -> Result<Column> {
+        let side = |side: &Side<'_>, base: Option<&Column>| match side {
+            Side::Column(column) => Some(column.field().clone()),
+            Side::Json(_) => None,
+            Side::Base => base.map(|column| column.field().clone()),
+        };
+        let types =
+            Types { value: side(&part.value, Some(&part.base.value)), key: side(&part.key, part.base.key.as_ref()) };
+        if let Some(column) = selected(part, expression) {
+            return Ok(column);
+        }
+        let mut field = types.of(expression)?;
+        let mut metadata = field.metadata().clone();
+        metadata.insert(SCHEMA_OPTIONAL.to_owned(), "true".to_owned());
+        field.set_metadata(metadata);
+        let mut at = 0;
+        let payloads = each(part, expression, refused, |record| {
+            let row = at;
+            at += 1;
+            if dead.is_some_and(|nulls| nulls.is_null(row)) {
+                return Ok(None);
+            }
+            match expression.evaluate(record)? {
+                // A null as a whole value is a tombstone.
+                Answer::Null | Answer::Missing => Ok(None),
+                answer => {
+                    answer.to_payload(&field).map(Some).map_err(|what| format!("{what}, in '{}'", expression.text()))
+                }
+            }
+        });
+        let rows: Vec<Option<&str>> =
+            payloads.iter().map(|text| text.as_ref().and_then(|text| text.as_deref())).collect();
+        let (array, failures) = json::decode(&field, &rows, &Options::default())?;
+        refused.extend(failures.into_iter().map(|failure| (failure.row, failure.message)));
+        Ok(Column::new(Arc::new(field), array))
+    }
+}
+
+/// The column that an expression like `v.a.b` names, as it is.
+fn selected(part: &Part<'_>, expression: &Expression) -> Option<Column> {
+    let (variable, names) = expression.path()?;
+    let side = match variable {
+        Variable::Value => &part.value,
+        Variable::Key => &part.key,
+        _ => return None,
+    };
+    let Side::Column(column) = side else { return None };
+    let (mut field, mut array, mut nulls) = (column.field().clone(), column.array().clone(), None);
+    for (step, name) in names.iter().enumerate() {
+        let DataType::Struct(fields) = field.data_type() else { return None };
+        let at = fields.iter().position(|field| field.name() == name)?;
+        // A null along the way is an error that the expression has to report.
+        if step > 0 && array.null_count() > 0 {
+            return None;
+        }
+        nulls = NullBuffer::union(nulls.as_ref(), array.nulls());
+        let structs = array.as_struct();
+        (field, array) = (fields[at].clone(), structs.column(at).clone());
+    }
+    if names.is_empty() {
+        return Some(column.clone());
+    }
+    let (field, array) = extract(&field, &array, nulls.as_ref());
+    Some(Column::new(field, array))
+}
