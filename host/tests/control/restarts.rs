@@ -35,7 +35,7 @@ fn restarts_by_hand() {
     assert_eq!(stand.call("POST", "/connectors/c/tasks/0/restart").status, 204);
     stand.wait_for_states("c", "RUNNING [RUNNING, RUNNING]");
     stand.wait_for_calls(&["stop c-0", "start c-0"]);
-    assert_eq!(stand.call("POST", "/connectors/c/tasks/7/restart").message(), "Task c-7 not found");
+    assert_eq!(stand.call("POST", "/connectors/c/tasks/7/restart").message(), "Unknown task: c-7");
 }
 
 #[test]
