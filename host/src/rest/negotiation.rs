@@ -2,6 +2,7 @@
 //!
 //! Looked at once the path and the method are known to be there, so that 404 and 405 come first, as in Kafka Connect.
 
+use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
@@ -11,14 +12,21 @@ use super::errors::ApiError;
 
 /// Refuses with 415 a body that is not JSON, or not said to be, and with 406 who does not accept JSON.
 pub(super) async fn negotiate(request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    if !brings_json(headers) {
+    let (parts, mut body) = request.into_parts();
+    // Some clients announce a body of unknown length where they send none.
+    let unsaid = !parts.headers.contains_key(header::CONTENT_TYPE);
+    let empty = unsaid && parts.headers.contains_key(header::TRANSFER_ENCODING) && {
+        let none = to_bytes(std::mem::take(&mut body), 0).await.is_ok();
+        body = Body::empty();
+        none
+    };
+    if !empty && !brings_json(&parts.headers) {
         return ApiError::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE).into_response();
     }
-    if !accepts_json(headers) {
+    if !accepts_json(&parts.headers) {
         return ApiError::plain(StatusCode::NOT_ACCEPTABLE).into_response();
     }
-    next.run(request).await
+    next.run(Request::from_parts(parts, body)).await
 }
 
 fn brings_json(headers: &HeaderMap) -> bool {
