@@ -77,7 +77,7 @@ def kafkaconnect():
     client = Connect(url)
     config = json.dumps(source)
     problems = json.loads(client.validate("FileStreamSource", json.dumps(dict(source, name="kc", **{"tasks.max": "many"}))))
-    assert problems["error_count"] == 1, problems
+    assert problems["error_count"] == 2, problems
     client.create_or_update("kc", config)
     until("RUNNING", lambda: [t["state"] for t in json.loads(client.status("kc"))["tasks"]] == ["RUNNING"])
     until("its topic", lambda: json.loads(client.topics("kc")) == {"kc": {"topics": ["from-python"]}})
