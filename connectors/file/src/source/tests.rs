@@ -380,7 +380,7 @@ fn the_connector_makes_one_task_and_knows_when_exactly_once_holds() {
     for wrong in [
         &[("file", "x")][..],
         &[("topic", "")],
-        &[("topic", "t"), ("batch.size", "0")],
+        &[("topic", "t"), ("batch.size", "x")],
         &[("topic", "t"), ("max.line.action", "x")],
     ] {
         assert!(connector.start(&context, &config(wrong)).is_err(), "{wrong:?}");
