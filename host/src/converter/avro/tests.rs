@@ -1,5 +1,5 @@
-//! Schemas both ways, and values through both codecs. What Confluent's converter makes was taken from its documentation and from
-//! schemas of Debezium's that are published.
+//! Schemas both ways, and values through both codecs. The expectations follow what is known of Confluent's mapping; they were
+//! not made by running its converter, which is not among the public artifacts.
 
 use std::sync::Arc;
 

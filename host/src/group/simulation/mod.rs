@@ -1,6 +1,6 @@
 //! Thousands of seeded schedules of joins, leaves, crashes, pauses, lost and repeated messages, coordinator changes and
-//! config changes, over members that are real and a coordinator that is modelled (`tests/group` checks the model's answers
-//! against a real broker's).
+//! config changes, over members that are real and a coordinator that is modelled. The same members run against a real broker
+//! in `tests/group`; the model itself is not compared with one.
 //!
 //! Checked all the time: nothing is started on a worker while another one that runs it may still write. Checked in the end:
 //! everything runs exactly once, evenly, and nothing moves any more.
