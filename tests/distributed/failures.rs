@@ -79,7 +79,8 @@ fn a_leader_killed_while_it_writes_leaves_whole_configs() -> Result<()> {
         wait::until("the tasks of the new config", wait::PATIENCE, || {
             let found = workers.rest(other).get(&format!("/connectors/{name}/tasks"))?.ok()?;
             let found = found.as_array().cloned().unwrap_or_default();
-            let new = |task: &Value| task["config"]["keys"] == (version + 1).to_string();
+            let keys = (version + 1).to_string();
+            let new = |task: &Value| task["config"]["keys"] == keys;
             Ok((found.len() == expected && found.iter().all(new)).then_some(()))
         })
         .map_err(|error| workers.with_logs(error.to_string()))?;

@@ -40,7 +40,7 @@ pub struct Scenario {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Step {
-    Do(Do),
+    Do(Box<Do>),
     Wait(Wait),
     Until(Until),
     Write(Write),

@@ -9,6 +9,10 @@ mod markdown;
 mod parse;
 mod validate;
 
+use std::str::FromStr;
+
+use serde::de::IntoDeserializer;
+use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Serialize};
 
 pub use java_order::hash_order;
@@ -37,6 +41,16 @@ pub enum Type {
     Class,
     /// Text that is never shown.
     Password,
+}
+
+impl FromStr for Type {
+    type Err = String;
+
+    /// By Kafka's name of the type, such as `BOOLEAN`.
+    fn from_str(name: &str) -> Result<Self, String> {
+        let name: StrDeserializer<'_, serde::de::value::Error> = name.into_deserializer();
+        Self::deserialize(name).map_err(|error| error.to_string())
+    }
 }
 
 /// How much a key matters.

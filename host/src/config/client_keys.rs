@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use tributary_sdk::config_def::{ConfigDef, ConfigKey, Importance, Type};
+use tributary_sdk::config_def::{ConfigDef, ConfigKey, Importance};
 
 use super::ClientKind;
 
@@ -37,17 +37,7 @@ fn read(kind: ClientKind) -> ConfigDef {
 }
 
 fn key(name: &str, kind: &str, importance: &str, default: &str, documentation: &str) -> ConfigKey {
-    let kind = match kind {
-        "BOOLEAN" => Type::Boolean,
-        "INT" => Type::Int,
-        "SHORT" => Type::Short,
-        "LONG" => Type::Long,
-        "DOUBLE" => Type::Double,
-        "LIST" => Type::List,
-        "CLASS" => Type::Class,
-        "PASSWORD" => Type::Password,
-        _ => Type::String,
-    };
+    let kind = kind.parse().expect("a type of the table");
     let importance = match importance {
         "HIGH" => Importance::High,
         "MEDIUM" => Importance::Medium,
@@ -63,7 +53,7 @@ fn key(name: &str, kind: &str, importance: &str, default: &str, documentation: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tributary_sdk::config_def::DefaultValue;
+    use tributary_sdk::config_def::{DefaultValue, Type};
 
     #[test]
     fn every_line_is_read() {

@@ -37,16 +37,10 @@ pub(super) fn problems(properties: &Config) -> Vec<String> {
 impl Key {
     fn read(line: &str) -> Option<Self> {
         let [name, kind, default, check] = line.split('\t').collect::<Vec<_>>().try_into().ok()?;
-        let kind = match kind {
-            "BOOLEAN" => Type::Boolean,
-            "INT" => Type::Int,
-            "SHORT" => Type::Short,
-            "LONG" => Type::Long,
-            "DOUBLE" => Type::Double,
-            "LIST" => Type::List,
-            "PASSWORD" => Type::Password,
+        let kind = match kind.parse().expect("a type of the table") {
             // Classes are Java's and mean nothing here.
-            _ => Type::String,
+            Type::Class => Type::String,
+            kind => kind,
         };
         let mut key = match default.strip_prefix('=') {
             Some(default) => ConfigKey::optional(name, kind, default, Importance::Low, ""),

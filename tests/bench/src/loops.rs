@@ -113,7 +113,8 @@ fn copy_in(work: &Work, see: &mut dyn FnMut(u64)) -> Result<u64> {
         if work.edit == Edit::Copy {
             producer.send(&values);
         } else {
-            (edited.0.clear(), edited.1.clear());
+            edited.0.clear();
+            edited.1.clear();
             for value in &values {
                 work.edit.apply(value, &mut edited.0)?;
                 edited.1.push(edited.0.len());

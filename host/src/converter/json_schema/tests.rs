@@ -111,7 +111,7 @@ fn what_has_no_columns_is_refused() {
         (json!({"$ref": "gone.json"}), "gone.json"),
         (json!({}), "no type"),
     ] {
-        let error = format.reader(&registered(&schema.to_string(), &[]), &[]).err().expect("refused");
+        let error = format.reader(&registered(&schema.to_string(), &[]), &[]).expect_err("refused");
         assert!(error.contains(part), "{error}");
     }
 }

@@ -106,7 +106,7 @@ pub fn parse(text: &str) -> Result<File, String> {
                     }
                     parser.sign(';')?;
                 }
-                "message" => file.messages.push(parser.message(file.proto2)?),
+                "message" => file.messages.push(parser.message()?),
                 "enum" => file.enums.push(parser.enumeration()?),
                 _ => parser.skip_statement()?,
             },
@@ -173,7 +173,7 @@ impl Parser {
         }
     }
 
-    fn message(&mut self, proto2: bool) -> Result<Message, String> {
+    fn message(&mut self) -> Result<Message, String> {
         self.depth += 1;
         if self.depth > 100 {
             return Err("messages are nested more than 100 deep".to_owned());
@@ -194,7 +194,7 @@ impl Parser {
             // A field's type may have the name of a keyword; then a name and = follow.
             let is_field = matches!(self.tokens.get(self.at + 2), Some(Token::Sign('=')));
             match word.as_str() {
-                "message" if !is_field => message.messages.push(self.message(proto2)?),
+                "message" if !is_field => message.messages.push(self.message()?),
                 "enum" if !is_field => message.enums.push(self.enumeration()?),
                 "oneof" if !is_field => {
                     self.at += 1;

@@ -22,7 +22,7 @@ impl Actor {
             Input::ConfigChanged => self.take_config(),
             Input::RestartAsked(name, request) => self.restart_asked(&name, request),
             Input::LoggerLevel(logger, level) => (self.deps.set_level)(&logger, &level),
-            Input::Assigned(assignment) => self.assigned(assignment),
+            Input::Assigned(assignment) => self.assigned(*assignment),
             Input::Revoked(revoked, done) => self.revoked(revoked, done),
             Input::Lost(reason, done) => self.lost(&reason, &done),
             Input::Written(result) => self.written(result),

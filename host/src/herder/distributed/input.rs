@@ -15,7 +15,7 @@ pub enum Input {
     /// A log level of the whole cluster, through the config topic.
     LoggerLevel(String, String),
     /// The outcome of a rebalance.
-    Assigned(GroupAssignment),
+    Assigned(Box<GroupAssignment>),
     /// Stop these; the sender is told when none of them runs any more.
     Revoked(Assignment, SyncSender<()>),
     /// This worker is no member any more; the sender is told when everything is fenced.

@@ -53,7 +53,7 @@ impl GroupCallbacks for Membership {
     }
 
     fn assigned(&self, assignment: GroupAssignment) {
-        let _ = self.messages.send(Message::Distributed(Input::Assigned(assignment)));
+        let _ = self.messages.send(Message::Distributed(Input::Assigned(Box::new(assignment))));
     }
 
     fn revoke(&self, revoked: &Assignment) {

@@ -291,7 +291,7 @@ impl Cluster {
             };
             worker.owned = owned;
             worker.member.leads.store(*id == leader, Ordering::Relaxed);
-            worker.actor.message(Message::Distributed(Input::Assigned(assignment)));
+            worker.actor.message(Message::Distributed(Input::Assigned(Box::new(assignment))));
             if !revoking.is_empty() {
                 let (done, ended) = sync_channel(1);
                 worker.actor.message(Message::Distributed(Input::Revoked(revoking, done)));
