@@ -38,6 +38,11 @@ pub trait Log: Send + Sync {
     ) -> Result<Box<dyn TransactionalProducer>, LogError> {
         Err(LogError::fatal(format!("making the producer {transactional_id}: this log has no transactions")))
     }
+    /// Fences transactional ids: what their producers have open is aborted, and they commit nothing more, even if they come
+    /// back after years. Waits until that is so.
+    fn fence_producers(&self, _transactional_ids: &[String], _timeout: Duration) -> Result<(), LogError> {
+        Err(LogError::fatal("fencing producers: this log has no transactions"))
+    }
     /// A member of the consumer group `group.id` of the settings, subscribed to `subscription`.
     fn consumer(
         &self,

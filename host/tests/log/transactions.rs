@@ -1,4 +1,4 @@
-//! Transactions of the Kafka log, and ends of partitions.
+//! Transactions on both logs, and ends of partitions.
 
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,22 @@ fn read_to_end(reader: &mut dyn LogConsumer, to: i64) -> Vec<String> {
 }
 
 #[test]
+fn on_kafka() {
+    let fixture = support::kafka();
+    the_last_producer_of_an_id_fences_the_others(&fixture);
+    a_groups_offsets_are_committed_with_the_records(&fixture);
+    a_fenced_id_commits_nothing_more(&fixture);
+}
+
+#[test]
+fn on_the_embedded_log() {
+    let fixture = support::embedded();
+    the_last_producer_of_an_id_fences_the_others(&fixture);
+    a_groups_offsets_are_committed_with_the_records(&fixture);
+    a_fenced_id_commits_nothing_more(&fixture);
+}
+
+#[test]
 fn what_is_committed_is_read_and_what_is_aborted_or_open_is_not() {
     let fixture = support::kafka();
     let topic = fixture.topic("transactions", 1);
@@ -72,16 +88,14 @@ fn what_is_committed_is_read_and_what_is_aborted_or_open_is_not() {
     writer.close_transactional(PATIENCE).unwrap();
 }
 
-#[test]
-fn the_last_producer_of_an_id_fences_the_others() {
-    let fixture = support::kafka();
+fn the_last_producer_of_an_id_fences_the_others(fixture: &Fixture) {
     let topic = fixture.topic("fencing", 1);
     let id = unique("id");
-    let mut first = producer(&fixture, &id);
+    let mut first = producer(fixture, &id);
     first.begin().unwrap();
     send(&mut *first, &topic, 1, "of the first");
     first.as_producer().flush(PATIENCE).unwrap();
-    let mut second = producer(&fixture, &id);
+    let mut second = producer(fixture, &id);
     assert_eq!(first.commit(PATIENCE).unwrap_err().next, NextStep::Fenced);
     second.begin().unwrap();
     send(&mut *second, &topic, 1, "of the second");
@@ -90,9 +104,22 @@ fn the_last_producer_of_an_id_fences_the_others() {
     assert_eq!(found[0].value.as_deref(), Some(b"of the second".as_slice()));
 }
 
-#[test]
-fn a_groups_offsets_are_committed_with_the_records() {
-    let fixture = support::kafka();
+fn a_fenced_id_commits_nothing_more(fixture: &Fixture) {
+    let (topic, id) = (fixture.topic("fenced", 1), unique("fenced"));
+    let mut writer = producer(fixture, &id);
+    writer.begin().unwrap();
+    send(&mut *writer, &topic, 1, "of the zombie");
+    writer.as_producer().flush(PATIENCE).unwrap();
+    fixture.log.fence_producers(&[id.clone(), unique("never-used")], PATIENCE).unwrap();
+    assert_eq!(writer.commit(PATIENCE).unwrap_err().next, NextStep::Fenced);
+    let mut next = producer(fixture, &id);
+    next.begin().unwrap();
+    send(&mut *next, &topic, 1, "of the next");
+    next.commit(PATIENCE).unwrap();
+    assert_eq!(fixture.read(&topic, 1, 1)[0].value.as_deref(), Some(b"of the next".as_slice()));
+}
+
+fn a_groups_offsets_are_committed_with_the_records(fixture: &Fixture) {
     let (from, to, group) = (fixture.topic("from", 1), fixture.topic("to", 1), unique("group"));
     fixture.write(&from, &values(&["a", "b"]));
     let mut member = fixture.member(&group, &[&from]);
@@ -105,7 +132,7 @@ fn a_groups_offsets_are_committed_with_the_records() {
             }
         }
     }
-    let mut writer = producer(&fixture, &unique("mover"));
+    let mut writer = producer(fixture, &unique("mover"));
     let at = partition(&from, 0);
     for (commit, expected) in [(false, None), (true, Some(2))] {
         writer.begin().unwrap();
@@ -124,9 +151,42 @@ fn a_groups_offsets_are_committed_with_the_records() {
 }
 
 #[test]
-fn the_embedded_log_says_that_it_has_none() {
-    let error = support::embedded().log.transactional_producer("x", &settings(&[])).err().unwrap();
-    assert!(error.message.contains("no transactions"), "{error}");
+fn on_the_embedded_log_a_transaction_is_there_whole_or_not_at_all() {
+    let fixture = support::embedded();
+    let topic = fixture.topic("whole", 1);
+    let at = partition(&topic, 0);
+    let options = settings(&[("enable.partition.eof", "true")]);
+    let mut reader = fixture.log.reader(&options, &[(at.clone(), -2)]).unwrap();
+    assert_eq!(read_to_end(&mut *reader, 0), [""; 0]);
+    let mut writer = producer(&fixture, &unique("writer"));
+    writer.begin().unwrap();
+    send(&mut *writer, &topic, 1, "aborted");
+    writer.abort(PATIENCE).unwrap();
+    writer.begin().unwrap();
+    for (token, text) in [(2, "a"), (3, "b")] {
+        send(&mut *writer, &topic, token, text);
+    }
+    // A partition that is not there is refused at once, and alone.
+    let mut nowhere = values(&["nowhere"]);
+    nowhere.partitions = Some(vec![7].into());
+    writer.as_producer().send(&topic, &nowhere, 0, 4, PATIENCE).unwrap();
+    writer.as_producer().finish(4);
+    writer.as_producer().flush(PATIENCE).unwrap();
+    let completions = writer.as_producer().poll(Duration::ZERO).unwrap();
+    let failed = completions.iter().map(|completion| (completion.token, completion.failed.len())).collect::<Vec<_>>();
+    assert_eq!(failed.iter().filter(|(_, failed)| *failed > 0).collect::<Vec<_>>(), [&(4, 1)]);
+    assert_eq!(fixture.log.admin().watermarks(&at, PATIENCE).unwrap(), (0, 0));
+    writer.commit(PATIENCE).unwrap();
+    assert_eq!(read_to_end(&mut *reader, 2), ["a", "b"]);
+    // A transaction that cannot be whole leaves nothing: its topic is gone.
+    let gone = fixture.topic("gone", 1);
+    writer.begin().unwrap();
+    send(&mut *writer, &topic, 5, "half");
+    send(&mut *writer, &gone, 6, "other half");
+    fixture.log.admin().delete_topic(&gone, PATIENCE).unwrap();
+    assert_eq!(writer.commit(PATIENCE).unwrap_err().next, NextStep::Abort);
+    writer.abort(PATIENCE).unwrap();
+    assert_eq!(fixture.log.admin().watermarks(&at, PATIENCE).unwrap(), (0, 2));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::run_builder::RunBuilder;
-use super::super::{ClientSettings, ConsumerEvent, FetchedBatch, LogConsumer, LogError, TopicPartition};
+use super::super::{ClientSettings, ConsumerEvent, FetchedBatch, GroupMetadata, LogConsumer, LogError, TopicPartition};
 use super::Inner;
 use super::admin::store_offsets;
 use super::catalog::Partition;
@@ -40,11 +40,13 @@ struct Reading {
     position: i64,
     /// Decoded and not delivered: the batch and its next row.
     ahead: Option<(FetchedBatch, usize)>,
+    /// The end that was told last.
+    told_end: Option<i64>,
 }
 
 impl Reading {
     fn at(position: i64) -> Self {
-        Self { position, ahead: None }
+        Self { position, ahead: None, told_end: None }
     }
 }
 
@@ -53,6 +55,8 @@ pub(super) struct EmbeddedConsumer {
     member: Option<(String, u64)>,
     group: Option<String>,
     reset: Reset,
+    /// Whether ends are told.
+    ends: bool,
     readings: BTreeMap<TopicPartition, Reading>,
     paused: BTreeSet<TopicPartition>,
     /// Told as revoked or lost: nothing more is delivered from them.
@@ -81,6 +85,7 @@ impl EmbeddedConsumer {
             member,
             group,
             reset,
+            ends: settings.get("enable.partition.eof").is_some_and(|value| value == "true"),
             readings: BTreeMap::new(),
             paused: BTreeSet::new(),
             revoked: BTreeSet::new(),
@@ -136,7 +141,13 @@ impl EmbeddedConsumer {
             if reading.ahead.is_none() {
                 reading.load(inner, reset, &at, &partition, Some(records))?;
             }
-            let Some(batch) = reading.take(records, bytes) else { continue };
+            let Some(batch) = reading.take(records, bytes) else {
+                if self.ends && reading.position >= partition.next() && reading.told_end != Some(reading.position) {
+                    reading.told_end = Some(reading.position);
+                    events.push(ConsumerEvent::End(at, reading.position));
+                }
+                continue;
+            };
             records -= batch.records.len();
             bytes = bytes.saturating_sub(batch.records.bytes());
             events.push(ConsumerEvent::Batch(Box::new(batch)));
@@ -376,6 +387,13 @@ impl LogConsumer for EmbeddedConsumer {
             .iter()
             .filter_map(|(at, reading)| Some((at.clone(), (catalog.partition(at)?.next() - reading.next()).max(0))))
             .collect()
+    }
+
+    fn group_metadata(&mut self) -> Result<GroupMetadata, LogError> {
+        match &self.member {
+            Some((group, member)) => Ok(super::transactions::membership(group, *member)),
+            None => Err(LogError::fatal("reading the group membership: this reader is in no group")),
+        }
     }
 
     fn close(self: Box<Self>, _timeout: Duration) -> Result<(), LogError> {

@@ -22,7 +22,7 @@ pub(super) const PAGE_BYTES: u64 = 16384;
 /// Read connections kept open.
 const POOLED: usize = 4;
 /// What this version writes into `user_version`.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS cluster (id TEXT NOT NULL);
@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS deleted_partitions (id INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS batches (
     id INTEGER PRIMARY KEY, partition INTEGER NOT NULL, base_offset INTEGER NOT NULL, last_offset INTEGER NOT NULL,
     max_timestamp INTEGER NOT NULL, bytes INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS producers (id TEXT PRIMARY KEY, epoch INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS batches_by_offset ON batches (partition, last_offset);
 CREATE TABLE IF NOT EXISTS group_offsets (
     consumer_group TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL, next_offset INTEGER NOT NULL,

@@ -7,6 +7,7 @@
 //! | `outbox`, `writer` | records on their way, and the one thread that commits them together |
 //! | `catalog` | topics and how far partitions reach, in memory |
 //! | `producer`, `consumer`, `admin` | the traits |
+//! | `transactions` | records and offsets that become visible together |
 //! | `groups` | who of a group reads what |
 //! | `partitioner`, `topic_settings`, `retention`, `compaction` | what a broker does |
 //!
@@ -32,6 +33,7 @@ mod producer;
 mod record_batch;
 mod retention;
 mod topic_settings;
+mod transactions;
 mod varint;
 mod writer;
 
@@ -53,8 +55,12 @@ use self::consumer::EmbeddedConsumer;
 use self::database::{Database, from_sqlite};
 use self::groups::{Groups, Joining, Wanted};
 use self::producer::EmbeddedProducer;
+use self::transactions::EmbeddedTransactions;
 use self::writer::Writer;
-use super::{ClientSettings, Log, LogAdmin, LogConsumer, LogError, LogProducer, Subscription, TopicPartition};
+use super::{
+    ClientSettings, Log, LogAdmin, LogConsumer, LogError, LogProducer, Subscription, TopicPartition,
+    TransactionalProducer,
+};
 
 /// How often other processes' commits are looked for.
 pub const WATCH: Duration = Duration::from_millis(100);
@@ -285,6 +291,18 @@ impl Log for EmbeddedLog {
 
     fn producer(&self, settings: &ClientSettings) -> Result<Box<dyn LogProducer>, LogError> {
         Ok(Box::new(EmbeddedProducer::new(self.inner.clone(), settings)))
+    }
+
+    fn transactional_producer(
+        &self,
+        transactional_id: &str,
+        settings: &ClientSettings,
+    ) -> Result<Box<dyn TransactionalProducer>, LogError> {
+        Ok(Box::new(EmbeddedTransactions::new(self.inner.clone(), transactional_id, settings)))
+    }
+
+    fn fence_producers(&self, transactional_ids: &[String], _timeout: Duration) -> Result<(), LogError> {
+        transactional_ids.iter().try_for_each(|id| transactions::fence(&self.inner, id).map(drop))
     }
 
     fn consumer(

@@ -96,6 +96,20 @@ impl Outbox {
         std::mem::take(&mut state.closed)
     }
 
+    /// Of a transaction: everything there is, in order, told as delivered: it waits for the commit.
+    pub(super) fn stage(&self) -> Vec<Parcel> {
+        let mut state = self.lock();
+        state.close_all();
+        let mut parcels = std::mem::take(&mut state.closed);
+        for parcel in &mut parcels {
+            state.bytes -= parcel.batch.bytes.len() - HEADER;
+            for (slot, rows) in std::mem::take(&mut parcel.rows) {
+                state.deliveries.report_rows(slot, rows, None);
+            }
+        }
+        parcels
+    }
+
     /// The writer's side: the parcels were stored, or (all of them) not.
     pub(super) fn report(&self, parcels: Vec<Parcel>, error: Option<&LogError>) {
         let mut state = self.lock();

@@ -16,7 +16,7 @@ use arrow_array::{Array, BinaryArray, ListArray, StringArray, StructArray};
 use super::super::{ClientSettings, Completion, LogError, LogProducer, LogRecords};
 use super::Inner;
 use super::catalog::Topic;
-use super::outbox::{Outbox, State};
+use super::outbox::{Outbox, Parcel, State};
 use super::partitioner::{self, Sticky};
 use super::record_batch::{Record, record_size};
 
@@ -28,6 +28,8 @@ pub(super) struct EmbeddedProducer {
     outbox: Arc<Outbox>,
     max_request: usize,
     sticky: Sticky,
+    /// What was sent waits for a commit instead of being written at once.
+    transactional: bool,
 }
 
 impl EmbeddedProducer {
@@ -38,7 +40,18 @@ impl EmbeddedProducer {
             outbox: Arc::new(Outbox::new(number("buffer.memory", 32 << 20))),
             max_request: number("max.request.size", 1 << 20),
             sticky: Sticky::default(),
+            transactional: false,
         }
+    }
+
+    /// A producer whose records stay in memory until they are taken with [`Self::stage`].
+    pub(super) fn staging(inner: Arc<Inner>, settings: &ClientSettings) -> Self {
+        Self { outbox: Arc::new(Outbox::new(usize::MAX)), transactional: true, ..Self::new(inner, settings) }
+    }
+
+    /// What was sent since the last call.
+    pub(super) fn stage(&self) -> Vec<Parcel> {
+        self.outbox.stage()
     }
 
     /// Encodes rows from `row` on until the chunk or the room is used up; the next row.
@@ -106,7 +119,7 @@ impl LogProducer for EmbeddedProducer {
                 return Err(error.clone());
             }
             row = self.encode(&mut state, &rows, row, slot);
-            if state.announce() {
+            if !self.transactional && state.announce() {
                 self.inner.writer.append(&outbox);
             }
             if row >= records.len() {

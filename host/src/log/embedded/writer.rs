@@ -39,6 +39,12 @@ enum Job {
         change: Change,
         reply: mpsc::Sender<Result<(), LogError>>,
     },
+    /// Records that become visible with a change, or not at all.
+    Transaction {
+        parcels: Vec<Parcel>,
+        change: Change,
+        reply: Reply,
+    },
     /// Deletion and compaction now.
     Clean(mpsc::Sender<()>),
 }
@@ -102,6 +108,18 @@ impl Writer {
         result_out.recv().map_err(|_| gone())
     }
 
+    /// Stores records together with a change, or neither, and waits until that is committed.
+    pub(super) fn transaction(
+        &self,
+        parcels: Vec<Parcel>,
+        change: impl FnOnce(&Connection) -> Result<(), LogError> + Send + 'static,
+    ) -> Result<(), LogError> {
+        let (reply, done) = mpsc::channel();
+        let change: Change = Box::new(move |connection| change(connection).map(|()| false));
+        self.push(Job::Transaction { parcels, change, reply });
+        done.recv().map_err(|_| LogError::fatal("the embedded log's writing thread has ended"))?
+    }
+
     /// Deletes and compacts what is due, and waits for it.
     pub(super) fn clean(&self) -> Result<(), LogError> {
         let (reply, done) = mpsc::channel();
@@ -141,6 +159,7 @@ struct Done {
     replies: Vec<(Reply, Result<(), LogError>)>,
     cleaners: Vec<mpsc::Sender<()>>,
     topics: bool,
+    written: usize,
 }
 
 impl Work {
@@ -240,14 +259,18 @@ impl Work {
                     done.parcels.push((outbox, parcels));
                 }
                 Job::Clean(reply) => done.cleaners.push(reply),
+                Job::Transaction { mut parcels, change, reply } => {
+                    let outcome = result.clone().and_then(|()| self.whole(&mut parcels, change, &mut bytes, done));
+                    if self.connection.is_autocommit() && result.is_ok() {
+                        result = outcome.clone().and(Err(rolled_back()));
+                    }
+                    done.replies.push((reply, outcome));
+                }
                 Job::Change { change, reply } => {
                     let outcome = result.clone().and_then(|()| self.change(change));
                     if self.connection.is_autocommit() && result.is_ok() {
                         // SQLite rolled all of it back, as it may on a full disk.
-                        result = outcome
-                            .clone()
-                            .map(drop)
-                            .and(Err(LogError::retriable("the transaction was rolled back by SQLite")));
+                        result = outcome.clone().map(drop).and(Err(rolled_back()));
                     }
                     done.topics |= outcome.as_ref().is_ok_and(|topics| *topics);
                     done.replies.push((reply, outcome.map(drop)));
@@ -258,7 +281,7 @@ impl Work {
     }
 
     /// Stores one batch at the end of its partition.
-    fn append(&mut self, parcel: &mut Parcel, done: &mut Done) -> Result<(), LogError> {
+    fn append(&self, parcel: &mut Parcel, done: &mut Done) -> Result<(), LogError> {
         let operation = "writing to the embedded log";
         let sqlite = |error: rusqlite::Error| from_sqlite(&error, operation);
         let batch = &mut parcel.batch;
@@ -290,18 +313,46 @@ impl Work {
                 insert.execute((parcel.partition.id, next - count, next - 1, batch.max_timestamp, length, &batch.bytes[..]))
             })
             .map_err(sqlite)?;
-        self.retention.wrote(batch.bytes.len());
+        done.written += batch.bytes.len();
         done.heads.push((parcel.partition.clone(), next));
         Ok(())
     }
 
+    /// Runs a change and stores records; what fails undoes all of it, and nothing else.
+    fn whole(
+        &self,
+        parcels: &mut [Parcel],
+        change: Change,
+        bytes: &mut usize,
+        done: &mut Done,
+    ) -> Result<(), LogError> {
+        let before = done.heads.len();
+        let outcome = self.undoing(|| {
+            change(&self.connection)?;
+            for parcel in parcels {
+                *bytes += parcel.batch.bytes.len();
+                self.append(parcel, done)?;
+                parcel.refused.take().map_or(Ok(()), Err)?;
+            }
+            Ok(())
+        });
+        if outcome.is_err() {
+            done.heads.truncate(before);
+        }
+        outcome
+    }
+
     /// Runs a change so that its failure undoes it alone.
     fn change(&self, change: Change) -> Result<bool, LogError> {
+        self.undoing(|| change(&self.connection))
+    }
+
+    fn undoing<T>(&self, work: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
         let run = |sql: &str| {
             self.connection.execute_batch(sql).map_err(|error| from_sqlite(&error, "changing the embedded log"))
         };
         run("SAVEPOINT change")?;
-        let outcome = change(&self.connection);
+        let outcome = work();
         if outcome.is_err() && !self.connection.is_autocommit() {
             run("ROLLBACK TO change")?;
         }
@@ -312,6 +363,7 @@ impl Work {
     }
 
     fn committed(&mut self, done: Done) {
+        self.retention.wrote(done.written);
         for (partition, next) in done.heads {
             partition.reaches(next);
         }
@@ -341,4 +393,8 @@ impl Work {
             let _ = reply.send(outcome.and_then(|()| Err(error.clone())));
         }
     }
+}
+
+fn rolled_back() -> LogError {
+    LogError::retriable("the transaction was rolled back by SQLite")
 }

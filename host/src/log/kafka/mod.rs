@@ -6,6 +6,7 @@
 //! | `batch_calls/` | the calls into librdkafka; the only `unsafe` of the log |
 //! | `producer`, `consumer`, `admin` | the traits; transactions are the producer's |
 //! | `static_members` | taking sink tasks out of their group |
+//! | `fencing` | fencing transactional ids |
 //! | `topic_pattern` | subscription by regular expression |
 //! | `client_log`, `errors` | what librdkafka says, in our words |
 //!
@@ -17,6 +18,7 @@ mod batch_calls;
 mod client_log;
 mod consumer;
 mod errors;
+mod fencing;
 mod producer;
 mod settings;
 mod static_members;
@@ -88,6 +90,10 @@ impl Log for KafkaLog {
         let mut settings = settings.clone();
         settings.insert("transactional.id".into(), transactional_id.into());
         Ok(Box::new(KafkaProducer::new(self.client(ClientKind::Producer, &settings, transactional_id)?)))
+    }
+
+    fn fence_producers(&self, transactional_ids: &[String], timeout: Duration) -> Result<(), LogError> {
+        fencing::fence(&self.settings, transactional_ids, timeout)
     }
 
     fn consumer(
