@@ -13,6 +13,7 @@ pub mod log;
 pub mod plugin;
 pub mod rest;
 pub mod standalone;
+pub mod state;
 pub mod storage;
 pub mod task;
 pub mod telemetry;

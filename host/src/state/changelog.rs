@@ -1,0 +1,61 @@
+//! The changelog: every write of state as a record of a compacted topic.
+//!
+//! `<group.id>-<connector>-changelog`, one partition for each shard. Records are written in the transaction that commits the offsets
+//! of the input they come from. The key is laid out as [`super::key`] says. A null value (a tombstone) removes the entry. Others are:
+//!
+//! | Bytes | |
+//! |---|---|
+//! | 1 | 0: no time; 1: a time follows |
+//! | 0 or 8 | when something is to happen with the entry (a window closes, a key expires): event time in milliseconds, big-endian |
+//! | n | the transform's own bytes, which begin with their own version where they have several |
+
+use super::StateError;
+
+/// No time.
+pub(super) const NEVER: i64 = i64::MAX;
+
+/// Appends the record's value.
+pub(super) fn write_value(due: i64, payload: &[u8], out: &mut Vec<u8>) {
+    if due == NEVER {
+        out.push(0);
+    } else {
+        out.push(1);
+        out.extend_from_slice(&due.to_be_bytes());
+    }
+    out.extend_from_slice(payload);
+}
+
+/// Time ([`NEVER`]: none) and the transform's bytes.
+pub(super) fn read_value(value: &[u8]) -> Result<(i64, &[u8]), StateError> {
+    match value.split_first() {
+        Some((0, payload)) => Ok((NEVER, payload)),
+        Some((1, rest)) if rest.len() >= 8 => {
+            let (due, payload) = rest.split_at(8);
+            Ok((i64::from_be_bytes(due.try_into().expect("eight bytes")), payload))
+        }
+        _ => Err(StateError::damaged("a value that this version cannot read")),
+    }
+}
+
+/// The changelog topic's name.
+pub fn topic(group_id: &str, connector: &str) -> String {
+    format!("{group_id}-{connector}-changelog")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_laid_out_as_documented() {
+        let mut value = Vec::new();
+        write_value(NEVER, b"x", &mut value);
+        assert_eq!(value, b"\0x");
+        assert_eq!(read_value(&value).unwrap(), (NEVER, b"x".as_slice()));
+        value.clear();
+        write_value(-2, b"", &mut value);
+        assert_eq!(value, b"\x01\xff\xff\xff\xff\xff\xff\xff\xfe");
+        assert_eq!(read_value(&value).unwrap(), (-2, b"".as_slice()));
+        assert!(read_value(b"").is_err() && read_value(b"\x01\0").is_err() && read_value(b"\x07").is_err());
+    }
+}

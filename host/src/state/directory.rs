@@ -1,0 +1,90 @@
+//! Where the files are.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::{Shard, StateError};
+
+/// The state files of a worker.
+#[derive(Debug, Clone)]
+pub struct StateDirectory {
+    root: PathBuf,
+}
+
+impl StateDirectory {
+    /// `<data.dir>/state`.
+    pub fn new(data_dir: &Path) -> Self {
+        Self { root: data_dir.join("state") }
+    }
+
+    /// The folder of a connector.
+    pub fn connector(&self, connector: &str) -> PathBuf {
+        self.root.join(file_name(connector))
+    }
+
+    pub(super) fn shard(&self, connector: &str, shard: Shard) -> Result<PathBuf, StateError> {
+        let folder = self.connector(connector);
+        std::fs::create_dir_all(&folder).map_err(|error| {
+            StateError::new(format!(
+                "cannot make the folder {}: {error}; state needs data.dir to be writable",
+                folder.display()
+            ))
+        })?;
+        Ok(folder.join(format!("{shard}.db")))
+    }
+
+    /// Deletes all state of a connector on this worker. Its tasks have to be stopped.
+    pub fn purge(&self, connector: &str) -> Result<(), StateError> {
+        let folder = self.connector(connector);
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(StateError::retriable(format!("cannot delete the state in {}: {error}", folder.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Any text as a file name: letters, digits, `-` and `_` as they are, the rest in percent notation, so that two names stay two. The
+/// dot is escaped, too: neither `..` nor a name that ends in `.db` means something else.
+fn file_name(text: &str) -> String {
+    let mut name = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => name.push(byte as char),
+            // Capitals are escaped as well: some file systems do not tell them apart.
+            _ => _ = write!(name, "%{byte:02x}"),
+        }
+    }
+    // The longest name that file systems take.
+    if name.len() > 200 {
+        use sha2::{Digest, Sha256};
+        let digest = Sha256::digest(text.as_bytes());
+        name.truncate(100);
+        digest.iter().take(16).for_each(|byte| _ = write!(name, "{byte:02x}"));
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_connectors_are_file_names_and_stay_apart() {
+        assert_eq!(file_name("orders-1_x"), "orders-1_x");
+        assert_eq!(file_name("../a B"), "%2e%2e%2fa%20%42");
+        assert_ne!(file_name(&"ä".repeat(255)), file_name(&"ä".repeat(254)));
+        assert!(file_name(&"ä".repeat(255)).len() <= 200);
+    }
+
+    #[test]
+    fn what_is_not_there_is_purged_already() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDirectory::new(directory.path());
+        state.purge("a").unwrap();
+        std::fs::write(state.shard("a", 1).unwrap(), "x").unwrap();
+        state.purge("a").unwrap();
+        assert!(!state.connector("a").exists());
+    }
+}

@@ -1,0 +1,247 @@
+//! The thread that saves committed layers to SQLite, some way behind the commits.
+//!
+//! Waiting a little pays: an entry that is written in many layers, or is gone soon, is written once or never. What waits is bounded by
+//! time and bytes; [`Saver::save`] blocks when SQLite cannot keep up.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::file::{Save, Writer, latest};
+use super::layer::{Positions, ShardChanges};
+use super::{Shard, StateError};
+use crate::task::control::now_ms;
+
+/// Layers are saved at the latest so long after the first of them.
+const DELAY: Duration = Duration::from_secs(2);
+
+enum Job {
+    Open(Shard, Writer, Arc<AtomicU64>),
+    Save {
+        changes: Vec<Arc<ShardChanges>>,
+        positions: Positions,
+    },
+    Close(Shard, SyncSender<()>),
+    Sync(SyncSender<()>),
+    /// Somebody needs the memory.
+    Hurry,
+    /// As if the process died here.
+    #[cfg(test)]
+    Crash,
+}
+
+/// Shared by the thread and whoever waits for it.
+#[derive(Default)]
+struct Progress {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    bytes: usize,
+    error: Option<StateError>,
+}
+
+/// The thread's handle. Dropping it saves what was committed.
+pub struct Saver {
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    progress: Arc<Progress>,
+    max_bytes: usize,
+}
+
+impl Saver {
+    /// Starts the thread. Up to `max_bytes` of changes wait.
+    pub fn start(name: &str, max_bytes: usize) -> Result<Self, StateError> {
+        let (jobs, queue) = channel();
+        let progress = Arc::new(Progress::default());
+        let thread = std::thread::Builder::new()
+            .name(format!("state-{name}"))
+            .spawn({
+                let progress = progress.clone();
+                move || {
+                    Saving { progress, writers: BTreeMap::new(), pending: Pending::default(), eager: max_bytes / 4 }
+                        .run(&queue)
+                }
+            })
+            .map_err(|error| StateError::new(format!("cannot start the thread that saves state: {error}")))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), progress, max_bytes })
+    }
+
+    /// Hands over a shard's file; answers with the number of its last layer that is saved, from now on.
+    pub fn open(&self, shard: Shard, writer: Writer) -> Arc<AtomicU64> {
+        let saved = Arc::new(AtomicU64::new(0));
+        self.send(Job::Open(shard, writer, saved.clone()));
+        saved
+    }
+
+    /// Saves a committed layer, later. Waits for room. The error is of an earlier one.
+    pub fn save(&self, changes: Vec<Arc<ShardChanges>>, positions: Positions) -> Result<(), StateError> {
+        let bytes: usize = changes.iter().map(|changes| changes.bytes()).sum();
+        {
+            let mut waiting = self.lock();
+            while waiting.bytes > self.max_bytes && waiting.error.is_none() {
+                waiting = self.progress.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            }
+            if let Some(error) = &waiting.error {
+                return Err(error.clone());
+            }
+            waiting.bytes += bytes;
+        }
+        self.send(Job::Save { changes, positions });
+        Ok(())
+    }
+
+    /// Saves soon.
+    pub fn hurry(&self) {
+        self.send(Job::Hurry);
+    }
+
+    /// Returns when everything handed over is saved.
+    pub fn sync(&self) -> Result<(), StateError> {
+        let (done, answer) = sync_channel(1);
+        self.send(Job::Sync(done));
+        let answered = answer.recv();
+        match (&self.lock().error, answered) {
+            (Some(error), _) => Err(error.clone()),
+            (None, Err(_)) => Err(StateError::new("the thread that saves state has ended")),
+            (None, Ok(())) => Ok(()),
+        }
+    }
+
+    /// Saves and closes a shard's file.
+    pub fn close(&self, shard: Shard) {
+        let (done, answer) = sync_channel(1);
+        self.send(Job::Close(shard, done));
+        let _ = answer.recv();
+    }
+
+    /// The thread ends without saving what waits.
+    #[cfg(test)]
+    pub fn crash(&self) {
+        self.send(Job::Crash);
+    }
+
+    fn send(&self, job: Job) {
+        // The thread ends only with this handle; if it panicked, `sync` and `save` tell.
+        if let Some(jobs) = &self.jobs
+            && jobs.send(job).is_err()
+        {
+            self.progress.fail(StateError::new("the thread that saves state has ended"));
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.progress.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Saver {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Progress {
+    fn fail(&self, error: StateError) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.error.get_or_insert(error);
+        self.changed.notify_all();
+    }
+}
+
+/// Committed and not saved.
+#[derive(Default)]
+struct Pending {
+    shards: BTreeMap<Shard, (Vec<Arc<ShardChanges>>, Option<i64>)>,
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+struct Saving {
+    progress: Arc<Progress>,
+    writers: BTreeMap<Shard, (Writer, Arc<AtomicU64>)>,
+    pending: Pending,
+    /// Bytes that are worth a save.
+    eager: usize,
+}
+
+impl Saving {
+    fn run(mut self, queue: &Receiver<Job>) {
+        loop {
+            let wait =
+                self.pending.since.map_or(Duration::from_secs(3600), |since| DELAY.saturating_sub(since.elapsed()));
+            match queue.recv_timeout(wait) {
+                Ok(Job::Open(shard, writer, saved)) => _ = self.writers.insert(shard, (writer, saved)),
+                Ok(Job::Save { changes, positions }) => self.add(changes, positions),
+                Ok(Job::Close(shard, done)) => {
+                    self.flush();
+                    if let Some((writer, _)) = self.writers.remove(&shard) {
+                        writer.close();
+                    }
+                    let _ = done.send(());
+                }
+                Ok(Job::Sync(done)) => {
+                    self.flush();
+                    let _ = done.send(());
+                }
+                Ok(Job::Hurry) => self.flush(),
+                #[cfg(test)]
+                Ok(Job::Crash) => return,
+                Err(RecvTimeoutError::Timeout) => self.flush(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.pending.bytes > self.eager {
+                self.flush();
+            }
+        }
+        self.flush();
+        std::mem::take(&mut self.writers).into_values().for_each(|(writer, _)| writer.close());
+    }
+
+    fn add(&mut self, changes: Vec<Arc<ShardChanges>>, positions: Positions) {
+        let pending = &mut self.pending;
+        pending.since.get_or_insert_with(Instant::now);
+        for (shard, next) in positions.changelog {
+            pending.shards.entry(shard).or_default().1 = Some(next);
+        }
+        for changes in changes {
+            pending.bytes += changes.bytes();
+            pending.shards.entry(changes.shard).or_default().0.push(changes);
+        }
+    }
+
+    fn flush(&mut self) {
+        let Pending { shards, bytes, since } = std::mem::take(&mut self.pending);
+        if since.is_none() {
+            return;
+        }
+        for (shard, (changes, next_offset)) in shards {
+            let Some((writer, saved)) = self.writers.get_mut(&shard) else { continue };
+            let rows = latest(changes.iter().map(|changes| (&changes.keys, &changes.values)));
+            match writer.save(&Save { rows: &rows, next_offset, now_ms: now_ms() }) {
+                Ok(()) => {
+                    if let Some(last) = changes.last() {
+                        saved.store(last.number, Ordering::Release);
+                    }
+                }
+                Err(error) => {
+                    // Nothing later may be saved without this: the file has to be a state that was.
+                    self.writers.remove(&shard);
+                    tracing::warn!(shard, "{error}");
+                    self.progress.fail(error);
+                }
+            }
+        }
+        let mut waiting = self.progress.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.bytes = waiting.bytes.saturating_sub(bytes);
+        self.progress.changed.notify_all();
+    }
+}
