@@ -159,53 +159,93 @@ fn everybody_has_to_say_who_they_are_and_may_do_what_their_role_allows() -> Resu
     Ok(())
 }
 
-#[test]
-fn java_keystores_are_read_or_refused_with_what_to_do() -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let keytool = tributary_harness::java::java()?.program.with_file_name("keytool");
-    let make = |kind: &str| -> Result<String> {
-        let path = directory.path().join(kind);
-        let output = std::process::Command::new(&keytool)
-            .args([
-                "-genkeypair",
-                "-alias",
-                "worker",
-                "-keyalg",
-                "EC",
-                "-dname",
-                "CN=localhost",
-                "-ext",
-                "san=dns:localhost",
-            ])
-            .args(["-storetype", kind, "-storepass", "changeit", "-keypass", "changeit", "-keystore"])
-            .arg(&path)
+/// A store of keytool's with a key for localhost, and the certificate of that.
+fn java_store(directory: &std::path::Path, name: &str, key: &str, more: &[&str]) -> Result<(String, String)> {
+    let path = directory.join(name).display().to_string();
+    let with = |args: &[&str]| -> Result<String> {
+        let output = std::process::Command::new(tributary_harness::java::java()?.program.with_file_name("keytool"))
+            .args(args)
+            .args(["-alias", "worker", "-keystore", &path, "-storepass", "changeit", "-J-XX:TieredStopAtLevel=1"])
             .output()?;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        Ok(path.display().to_string())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    let start = |store: &str, password: &str| {
-        let port = ports::free().expect("a port");
-        let options = WorkerOptions::default()
-            .listener(&format!("https://localhost:{port}"))
-            .set("ssl.keystore.location", store)
-            .set("ssl.keystore.password", password);
-        (port, TributaryWorker::start_with("embedded", options))
-    };
-    let pkcs12 = make("PKCS12")?;
-    let (port, worker) = start(&pkcs12, "changeit");
-    let _worker = worker?;
-    let certificate = std::process::Command::new(&keytool)
-        .args(["-exportcert", "-rfc", "-alias", "worker", "-storepass", "changeit", "-keystore", &pkcs12])
-        .output()?;
-    let certificate = String::from_utf8_lossy(&certificate.stdout).into_owned();
-    expect("over TLS", Rest::over_tls(format!("https://localhost:{port}"), &certificate, None)?.get("/"), 200)?;
+    let pair = ["-genkeypair", "-keyalg", key, "-dname", "CN=localhost", "-ext", "san=dns:localhost"];
+    with(&[&pair[..], more].concat())?;
+    let certificate = with(&["-exportcert", "-rfc"])?;
+    Ok((path, certificate))
+}
 
-    let message =
-        |store: &str, password: &str| start(store, password).1.err().map(|error| error.to_string()).unwrap_or_default();
-    let wrong = message(&pkcs12, "other");
-    assert!(wrong.contains("ssl.keystore.password"), "{wrong}");
-    let jks = message(&make("JKS")?, "changeit");
-    assert!(jks.contains("keytool -importkeystore"), "{jks}");
+#[test]
+fn java_keystores_of_all_kinds_serve() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let start = |store: &str, properties: &[(&str, &str)]| {
+        let port = ports::free().expect("a port");
+        let options =
+            WorkerOptions::default().listener(&format!("https://localhost:{port}")).set("ssl.keystore.location", store);
+        let options = properties.iter().fold(options, |options, (key, value)| options.set(key, value));
+        (format!("https://localhost:{port}"), TributaryWorker::start_with("embedded", options))
+    };
+    let password = ("ssl.keystore.password", "changeit");
+    let another = ["-storetype", "JKS", "-keypass", "another"];
+    for (name, key, more, properties) in [
+        ("pkcs12", "EC", &["-storetype", "PKCS12"][..], &[password][..]),
+        ("jks", "EC", &["-storetype", "JKS", "-keypass", "changeit"], &[password]),
+        ("jks.rsa", "RSA", &another, &[password, ("ssl.key.password", "another")]),
+        // What Java 8 wrote: RC2 and triple DES.
+        ("pkcs12.old", "RSA", &["-storetype", "PKCS12", "-J-Dkeystore.pkcs12.legacy"], &[password]),
+    ] {
+        let (store, certificate) = java_store(directory.path(), name, key, more)?;
+        let (url, worker) = start(&store, properties);
+        let _worker = worker.map_err(|error| tributary_harness::Error::new(format!("{name}: {error}")))?;
+        expect(name, Rest::over_tls(&url, &certificate, None)?.get("/"), 200)?;
+    }
+
+    let message = |store: &str, properties: &[(&str, &str)]| {
+        start(store, properties).1.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let wrong = [("ssl.keystore.password", "other")];
+    for (store, properties, told) in [
+        (at("pkcs12"), &wrong[..], "ssl.keystore.password is not the right one"),
+        (at("jks"), &wrong, "ssl.keystore.password is not the right one"),
+        (at("jks.rsa"), &[password], "ssl.key.password"),
+        (at("nowhere"), &[password], "No such file"),
+    ] {
+        let error = message(&store, properties);
+        assert!(error.contains(told) && error.contains(&format!("ssl.keystore.location={store}")), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn clients_are_checked_by_a_java_truststore() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (store, certificate) = java_store(directory.path(), "server", "EC", &["-storetype", "JKS"])?;
+    let authority = Authority::new();
+    let pem = directory.path().join("ca.pem");
+    fs::write(&pem, authority.pem())?;
+    let truststore = directory.path().join("trust.jks");
+    let output = std::process::Command::new(tributary_harness::java::java()?.program.with_file_name("keytool"))
+        .args(["-importcert", "-noprompt", "-alias", "ca", "-storetype", "JKS", "-storepass", "changeit"])
+        .args(["-file".as_ref(), pem.as_os_str(), "-keystore".as_ref(), truststore.as_os_str()])
+        .output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let url = format!("https://localhost:{}", ports::free()?);
+    let options = WorkerOptions::default()
+        .listener(&url)
+        .set("ssl.keystore.location", &store)
+        .set("ssl.keystore.password", "changeit")
+        .set("ssl.truststore.location", &truststore.display().to_string())
+        .set("ssl.truststore.password", "changeit")
+        .set("ssl.client.auth", "required");
+    let _worker = TributaryWorker::start_with("embedded", options)?;
+    let robot = authority.issue_to("robot");
+    let other = Authority::new().issue_to("robot");
+    let client = |pair: Option<(&str, &str)>| Rest::over_tls(&url, &certificate, pair);
+    expect("a certificate", client(Some((&robot.certificate, &robot.key)))?.get("/"), 200)?;
+    assert!(client(Some((&other.certificate, &other.key)))?.get("/").is_err(), "another authority's");
+    assert!(client(None)?.get("/").is_err(), "no certificate");
     Ok(())
 }
 

@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use tokio_rustls::TlsAcceptor;
 use tributary_sdk::Config;
-use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
+use ureq::tls::{RootCerts, TlsConfig};
 
 use crate::tls;
 
@@ -25,33 +22,14 @@ fn lookup(properties: &Config, name: &str) -> Option<String> {
 /// the web's authorities where no truststore is named.
 pub fn towards_peers(properties: &Config) -> Result<TlsConfig, String> {
     let property = |name: &str| lookup(properties, name);
-    let mut tls = TlsConfig::builder();
-    if let Some(store) = tls::KeyStore::from_properties(&property)? {
-        let chain: Vec<_> =
-            store.chain.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
-        let section = match &store.key {
-            PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
-            PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
-            _ => "PRIVATE KEY",
-        };
-        // The client takes keys by PEM alone.
-        let body = BASE64_STANDARD.encode(store.key.secret_der());
-        let pem = format!("-----BEGIN {section}-----\n{body}\n-----END {section}-----\n");
-        let key = PrivateKey::from_pem(pem.as_bytes()).map_err(|error| format!("ssl.keystore: {error}"))?;
-        tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
-    }
-    if let Some(trusted) = tls::trusted_certificates(&property)? {
-        let trusted: Vec<_> = trusted.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
-        tls = tls.root_certs(RootCerts::new_with_certs(&trusted));
-    }
-    Ok(tls.build())
+    tls::outbound(&property, RootCerts::WebPki)
 }
 
 /// What https listeners speak, as the worker's properties say; the error names the property.
 pub fn acceptor(properties: &Config) -> Result<TlsAcceptor, String> {
     let property = |name: &str| lookup(properties, name);
-    let store = tls::KeyStore::from_properties(&property)?.ok_or_else(|| {
-        "an https listener needs a certificate: set listeners.https.ssl.keystore.location (PEM or PKCS12), with ssl.keystore.password".to_owned()
+    let identity = tls::identity(&property)?.ok_or_else(|| {
+        "an https listener needs a certificate: set listeners.https.ssl.keystore.location (PEM, PKCS12 or JKS), with ssl.keystore.password".to_owned()
     })?;
     let provider = tls::provider();
     let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -60,10 +38,10 @@ pub fn acceptor(properties: &Config) -> Result<TlsAcceptor, String> {
     let builder = match property("ssl.client.auth").as_deref().map(str::trim) {
         None | Some("" | "none") => builder.with_no_client_auth(),
         Some(auth @ ("required" | "requested")) => {
-            let roots = tls::trust_roots(&property)?.ok_or_else(|| {
+            let trusted = tls::trusted(&property)?.ok_or_else(|| {
                 format!("ssl.client.auth={auth} needs listeners.https.ssl.truststore.location: the certificates that clients' have to lead to")
             })?;
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(tls::roots(trusted)?), provider);
             let verifier = if auth == "requested" { verifier.allow_unauthenticated() } else { verifier };
             builder.with_client_cert_verifier(verifier.build().map_err(|error| format!("ssl.truststore: {error}"))?)
         }
@@ -74,7 +52,7 @@ pub fn acceptor(properties: &Config) -> Result<TlsAcceptor, String> {
         }
     };
     let mut config = builder
-        .with_single_cert(store.chain, store.key)
+        .with_single_cert(identity.chain, identity.key)
         .map_err(|error| format!("ssl.keystore: the key and the certificate do not fit: {error}"))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))

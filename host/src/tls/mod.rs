@@ -1,18 +1,30 @@
 //! TLS material as Kafka's properties name it: `ssl.keystore.*`, `ssl.key.password`, `ssl.truststore.*`.
 //!
-//! PEM (files, or text in the property itself) and PKCS#12 are read. What cannot be read is an error that names the property,
-//! the file, and how to make one that can.
+//! | File | Noun |
+//! |---|---|
+//! | `stores` | which certificates and keys the properties name: PEM, JKS or PKCS12, inline or from files |
+//! | `jks`, `pkcs12` | Java's two formats of stores |
+//! | `private_key` | keys out of encryption, as the TLS library takes them |
+//! | `outbound` | TLS of HTTP clients |
+//!
+//! One reader for all that speaks TLS here (the REST API and its clients, the data and group clients of Kafka, tokens, schema
+//! registries), so that a store which serves one serves all. What cannot be read is an error that begins with the property and
+//! the file, and says what to do.
 
-mod key_store;
+mod jks;
+mod outbound;
 mod pkcs12;
-mod trust_store;
+mod private_key;
+pub(crate) mod stores;
 
 use std::sync::Arc;
 
+use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 
-pub use key_store::KeyStore;
-pub use trust_store::{trust_roots, trusted_certificates};
+pub use outbound::outbound;
+pub use stores::{Identity, identity, trusted};
 
 /// Finds a property by its name without any prefix (`ssl.keystore.location`).
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -20,6 +32,15 @@ pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// The one implementation of cryptography for TLS in this worker.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Certificates to check others against.
+pub fn roots(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate).map_err(|error| format!("ssl.truststore: a certificate cannot be trusted: {error}"))?;
+    }
+    Ok(roots)
 }
 
 /// The versions that `ssl.enabled.protocols` allows; TLS 1.2 and 1.3 if it is not set.
@@ -47,15 +68,4 @@ pub fn protocol_versions(property: Lookup<'_>) -> Result<Vec<&'static rustls::Su
         ));
     }
     Ok(versions)
-}
-
-/// The type of a store: as the property says, or as its first bytes tell, since Java's JKS type reads PKCS#12 as well.
-fn is_pem(declared: Option<&str>, content: &[u8]) -> bool {
-    declared.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("PEM"))
-        || content.windows(11).any(|window| window == b"-----BEGIN ")
-}
-
-/// Reads a file that a property names.
-fn read(property: &str, path: &str) -> Result<Vec<u8>, String> {
-    std::fs::read(path.trim()).map_err(|error| format!("{property}: cannot read {}: {error}", path.trim()))
 }

@@ -1,27 +1,26 @@
-//! PKCS#12 stores, which Java's keytool writes.
+//! PKCS12 stores, which Java's keytool and OpenSSL write, the ciphers of older Javas included.
 
-use p12_keystore::{KeyStore, Pkcs12ImportPolicy, PrivateKeyChain};
+use p12_keystore::{KeyStore, KeyStoreEntry, Pkcs12ImportPolicy};
+use rustls::pki_types::CertificateDer;
 
-/// The first bytes of Java's own store format.
-const JKS_MAGIC: &[u8] = &[0xFE, 0xED, 0xFE, 0xED];
+use super::private_key;
+use super::stores::Store;
 
-/// Opens a store. `property` and `path` are for the error.
-pub(super) fn open(property: &str, path: &str, content: &[u8], password: Option<&str>) -> Result<KeyStore, String> {
-    if content.starts_with(JKS_MAGIC) {
-        return Err(format!(
-            "{property}: {path} is in Java's JKS format, which is not read here; convert it: keytool -importkeystore -srckeystore {path} \
-             -destkeystore {path}.p12 -deststoretype PKCS12"
-        ));
-    }
-    KeyStore::from_pkcs12(content, password.unwrap_or_default(), Pkcs12ImportPolicy::Relaxed).map_err(|error| {
-        format!(
-            "{property}: {path} is neither PEM nor a PKCS#12 store that its password opens ({error}); check the file and {}",
-            property.replace(".location", ".password")
-        )
-    })
-}
-
-/// The only private key of a store, or the first that has one.
-pub(super) fn private_key(store: &KeyStore) -> Option<&PrivateKeyChain> {
-    store.private_key_chain().map(|(_, chain)| chain)
+/// Opens a store; `property` is that of its password, for the error.
+pub(super) fn read(content: &[u8], password: Option<&str>, property: &str) -> Result<Store, String> {
+    let store = KeyStore::from_pkcs12(content, password.unwrap_or_default(), Pkcs12ImportPolicy::Relaxed)
+        .map_err(|error| format!("it is no PKCS12 store, or {property} is not the right one ({error})"))?;
+    let owned = |certificate: &p12_keystore::Certificate| CertificateDer::from(certificate.as_der().to_vec());
+    let trusted = store.entries().filter_map(|(_, entry)| match entry {
+        KeyStoreEntry::Certificate(certificate) => Some(owned(certificate)),
+        // As Java does, which trusts whom a key of one's own belongs to.
+        KeyStoreEntry::PrivateKeyChain(chain) => chain.certs().first().map(owned),
+        KeyStoreEntry::Secret(_) => None,
+    });
+    let trusted = trusted.collect();
+    let pair = store.private_key_chain().map(|(_, pair)| {
+        let key = private_key::from_pkcs8(pair.key().as_der())?;
+        Ok((pair.certs().iter().map(owned).collect(), key))
+    });
+    Ok(Store { trusted, pair })
 }

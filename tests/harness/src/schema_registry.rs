@@ -121,7 +121,8 @@ fn distribution() -> Result<PathBuf> {
 pub struct Certificates(ScratchDir);
 
 impl Certificates {
-    /// Makes `server.p12`, `client.p12` (keys), `servers.p12`, `clients.p12` (whom the other trusts), and `server.pem`.
+    /// Makes `server.p12`, `client.p12` (keys), `servers.p12`, `clients.p12` (whom the other trusts), each as `.jks`
+    /// too, and `server.pem`.
     pub fn make() -> Result<Self> {
         let made = Self(ScratchDir::new("certificates")?);
         for (name, trusted) in [("server", "servers"), ("client", "clients")] {
@@ -153,6 +154,9 @@ impl Certificates {
                 "-file",
                 &certificate,
             ])?;
+            for store in [name, trusted] {
+                made.as_jks(store)?;
+            }
         }
         Ok(made)
     }
@@ -163,10 +167,23 @@ impl Certificates {
     }
 
     fn keytool(&self, args: &[&str]) -> Result<()> {
+        self.run(args, &["-storetype", "PKCS12", "-storepass", STORE_PASSWORD])
+    }
+
+    /// A copy of `<store>.p12`.
+    fn as_jks(&self, store: &str) -> Result<()> {
+        let (from, to) = (format!("{store}.p12"), format!("{store}.jks"));
+        self.run(
+            &["-importkeystore", "-noprompt", "-srckeystore", &from, "-destkeystore", &to, "-deststoretype", "JKS"],
+            &["-srcstorepass", STORE_PASSWORD, "-deststorepass", STORE_PASSWORD],
+        )
+    }
+
+    fn run(&self, args: &[&str], more: &[&str]) -> Result<()> {
         let java = java()?.program;
         let beside = java.parent().map(|bin| bin.join("keytool")).filter(|tool| tool.is_file());
         let mut tool = Command::new(beside.unwrap_or_else(|| "keytool".into()));
-        run(tool.args(args).args(["-storetype", "PKCS12", "-storepass", STORE_PASSWORD]).current_dir(self.0.path()))
+        run(tool.args(args).args(more).current_dir(self.0.path()))
     }
 }
 

@@ -74,6 +74,9 @@ impl<'a> Encoder<'a> {
         let is_union = matches!(field.data_type(), DataType::Struct(_))
             && (field.metadata().get(SCHEMA_NAME).is_some_and(|name| name == UNION)
                 || field.metadata().get(SCHEMA_PARAMETERS).is_some_and(|all| all.contains(GENERAL_UNION)));
+        // As Java's Struct does, which has no null where there is a default.
+        let default = field.metadata().get(SCHEMA_DEFAULT).filter(|_| !rules.options.ignore_defaults);
+        let default = default.and_then(|default| default_bytes(default, field, schema));
         if let Kind::Union(members) = &schema.kind {
             let null = members.iter().position(|member| matches!(member.kind, Kind::Null));
             let null = null.map(|null| zigzag(null as i64));
@@ -88,17 +91,18 @@ impl<'a> Encoder<'a> {
                     continue;
                 }
                 match Self::new(member, field, array, rules) {
-                    Ok(inner) => return Ok(Self { null: null.or(inner.null), before: zigzag(number as i64), ..inner }),
+                    Ok(inner) => return Ok(Self { null: default.or(null), before: zigzag(number as i64), ..inner }),
                     Err(error) => why = why.or(Some(error)),
                 }
             }
             return Err(why.unwrap_or_else(|| "the schema is null".to_owned()));
         }
-        let null = match field.metadata().get(SCHEMA_DEFAULT) {
-            Some(default) => default_bytes(default, field, schema),
-            None => None,
-        };
-        Ok(Self { nulls: array.nulls(), null, before: Vec::new(), values: values(schema, field, array, rules)? })
+        Ok(Self {
+            nulls: array.nulls(),
+            null: default,
+            before: Vec::new(),
+            values: values(schema, field, array, rules)?,
+        })
     }
 
     /// Appends a row.

@@ -15,6 +15,8 @@ pub struct Options {
     pub generalized: bool,
     /// Names that Avro does not allow are mended.
     pub scrub_names: bool,
+    /// A null stays null in a field that has a default.
+    pub ignore_defaults: bool,
 }
 
 impl Options {
@@ -25,6 +27,7 @@ impl Options {
             enhanced: boolean(config, "enhanced.avro.schema.support", false)?,
             generalized: boolean(config, "generalized.sum.type.support", false)?,
             scrub_names: boolean(config, "scrub.invalid.names", false)?,
+            ignore_defaults: boolean(config, "ignore.default.for.nullables", false)?,
         })
     }
 }
@@ -39,5 +42,6 @@ pub fn own_def() -> ConfigDef {
         .define(flag("enhanced.avro.schema.support", "false", "Whether enums stay enums, and members of unions are named by their full names."))
         .define(flag("generalized.sum.type.support", "false", "Whether enums and unions are marked as org.apache.kafka.connect.data.Enum and Union."))
         .define(flag("scrub.invalid.names", "false", "Whether characters that Avro does not allow in names become _."))
+        .define(flag("ignore.default.for.nullables", "false", "Whether a null stays null in a field that is optional and has a default; otherwise it is written as the default."))
         .define(ConfigKey::optional("schemas.cache.config", Type::Int, "1000", Importance::Low, "Accepted; compiled schemas are bounded by themselves."))
 }

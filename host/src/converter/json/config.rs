@@ -51,6 +51,8 @@ pub struct Options {
     pub replace_null_with_default: bool,
     /// Entries of maps whose keys are not strings are objects with `key` and `value`, not pairs: as `JsonSchemaConverter` has it.
     pub entries_as_objects: bool,
+    /// Structs that stand for several types ([`super::is_union`]) are written as the one that is set.
+    pub unions: bool,
 }
 
 impl Default for Options {
@@ -62,6 +64,7 @@ impl Default for Options {
             numeric_decimals: false,
             replace_null_with_default: true,
             entries_as_objects: false,
+            unions: false,
         }
     }
 }
@@ -86,6 +89,7 @@ impl Options {
             numeric_decimals,
             replace_null_with_default: boolean(config, "replace.null.with.default", true)?,
             entries_as_objects: false,
+            unions: false,
         })
     }
 }

@@ -21,6 +21,7 @@ use tributary_sdk::batch::{SCHEMA_DEFAULT, SCHEMA_NAME, SCHEMA_OPTIONAL};
 use super::config::Options;
 use super::schema::logical;
 use super::syntax::{Items, Kind, Members};
+use super::union::{is_union, member_of};
 use super::{decimal, text};
 use crate::converter::RowFailure;
 
@@ -95,6 +96,8 @@ enum Values {
         fields: Fields,
         members: Vec<Builder>,
         nulls: NullBufferBuilder,
+        /// Values are of one of the members' types.
+        union: bool,
     },
 }
 
@@ -150,7 +153,8 @@ impl Builder {
             }
             DataType::Struct(fields) => {
                 let members = fields.iter().map(|field| Self::new(field, rows, options)).collect::<Result<_, _>>()?;
-                ("STRUCT", Values::Struct { fields: fields.clone(), members, nulls: nulls() })
+                let union = options.unions && is_union(field);
+                ("STRUCT", Values::Struct { fields: fields.clone(), members, nulls: nulls(), union })
             }
             other => return Err(format!("the type {other} cannot be read from JSON")),
         };
@@ -293,7 +297,19 @@ impl Builder {
                 offsets.push(values.len() as i32);
                 nulls.append_non_null();
             }
-            Values::Struct { fields, members, nulls } => {
+            Values::Struct { fields, members, nulls, union: true } => {
+                let chosen = member_of(fields, value)
+                    .ok_or_else(|| format!("Did not find matching oneof field for data {}", shown(value)))?;
+                for (index, member) in members.iter_mut().enumerate() {
+                    if index == chosen {
+                        nested(error, || fields[index].name().clone(), |error| member.append(Some(value), error));
+                    } else {
+                        member.append_nothing();
+                    }
+                }
+                nulls.append_non_null();
+            }
+            Values::Struct { fields, members, nulls, .. } => {
                 let object = Members::of(value).ok_or_else(|| {
                     format!("Structs should be encoded as JSON objects, but found {}", node_type(Kind::of(value)))
                 })?;
@@ -408,7 +424,7 @@ impl Builder {
                 let array = MapArray::try_new(entries, offsets(ends), pairs, nulls.finish(), false);
                 Arc::new(array.map_err(|error| error.to_string())?)
             }
-            Values::Struct { fields, members, mut nulls } => {
+            Values::Struct { fields, members, mut nulls, .. } => {
                 let length = nulls.len();
                 let columns = members.into_iter().map(Self::finish).collect::<Result<Vec<_>, _>>()?;
                 let array = StructArray::try_new_with_length(fields, columns, nulls.finish(), length);

@@ -17,6 +17,7 @@ use tributary_sdk::batch::{EXTENSION_NAME, JSON_EXTENSION, SCHEMA_DEFAULT, SCHEM
 
 use super::config::Options;
 use super::schema::logical;
+use super::union::is_union;
 use super::{decimal, text};
 
 /// Writes the rows of one array.
@@ -48,6 +49,8 @@ enum Values<'a> {
     Entries(&'a OffsetBuffer<i32>, Box<Encoder<'a>>, Box<Encoder<'a>>),
     /// Each with what stands before its value: `{"name":` or `,"name":`.
     Struct(Vec<(String, Encoder<'a>)>),
+    /// The one that is not null.
+    Union(Vec<Encoder<'a>>),
 }
 
 impl<'a> Encoder<'a> {
@@ -98,6 +101,12 @@ impl<'a> Encoder<'a> {
                     }
                 }
             }
+            DataType::Struct(fields) if options.unions && is_union(field) => {
+                let members = fields.iter().zip(array.as_struct().columns());
+                Values::Union(
+                    members.map(|(field, column)| Self::new(field, column, options)).collect::<Result<_, _>>()?,
+                )
+            }
             DataType::Struct(fields) => {
                 let columns = array.as_struct().columns();
                 let member = |(i, (field, column)): (usize, (&'_ std::sync::Arc<Field>, &'a arrow_array::ArrayRef))| {
@@ -114,9 +123,13 @@ impl<'a> Encoder<'a> {
         Ok(Self { nulls: array.nulls(), null: default.map_or("null", String::as_str).to_owned(), values })
     }
 
+    fn is_null(&self, row: usize) -> bool {
+        self.nulls.is_some_and(|nulls| nulls.is_null(row))
+    }
+
     /// Appends a row's JSON.
     pub fn write(&self, row: usize, out: &mut String) -> Result<(), String> {
-        if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
+        if self.is_null(row) {
             out.push_str(&self.null);
             return Ok(());
         }
@@ -190,6 +203,10 @@ impl<'a> Encoder<'a> {
                 }
                 out.push(']');
             }
+            Values::Union(members) => match members.iter().find(|member| !member.is_null(row)) {
+                Some(member) => member.write(row, out)?,
+                None => out.push_str("null"),
+            },
             Values::Struct(members) => {
                 if members.is_empty() {
                     out.push('{');

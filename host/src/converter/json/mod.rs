@@ -12,6 +12,7 @@ mod incoming;
 mod schema;
 pub mod syntax;
 pub mod text;
+mod union;
 
 pub use config::{Options, config_def};
 pub use converter::JsonConverter;
@@ -19,6 +20,7 @@ pub use converter::JsonConverter;
 pub use decode::decode;
 pub use encode::Encoder;
 pub use schema::{connect_type, field_from_json, field_to_json, logical, timestamp_type};
+pub use union::{GENERAL_UNION, ONE_OF, is_union};
 
 #[cfg(test)]
 mod tests;

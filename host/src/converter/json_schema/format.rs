@@ -5,6 +5,7 @@ use arrow_schema::FieldRef;
 use tributary_sdk::{Column, Config, ConfigDef, Form, Result};
 
 use super::options::{self, Options};
+use super::rules::Rules;
 use super::{from_connect, to_connect};
 use crate::converter::RowFailure;
 use crate::converter::json::{Encoder, decode, syntax, text};
@@ -15,9 +16,28 @@ pub struct JsonSchemaFormat {
     options: Options,
 }
 
+/// A schema prepared for reading.
+#[derive(Debug)]
+pub struct Reader {
+    pub(super) field: FieldRef,
+    rules: Option<Rules>,
+}
+
+/// A schema prepared for writing.
+pub struct Writer {
+    rules: Option<Rules>,
+}
+
+impl JsonSchemaFormat {
+    fn rules(&self, registered: &Registered) -> std::result::Result<Option<Rules>, String> {
+        let rules = || Rules::new(&registered.schema.text, &registered.dependencies);
+        self.options.validate.then(rules).transpose()
+    }
+}
+
 impl Format for JsonSchemaFormat {
-    type Reader = FieldRef;
-    type Writer = ();
+    type Reader = Reader;
+    type Writer = Writer;
     const KIND: &'static str = "JSON";
 
     fn new(config: &Config) -> Result<Self> {
@@ -28,11 +48,12 @@ impl Format for JsonSchemaFormat {
         options::own_def()
     }
 
-    fn reader(&self, registered: &Registered, _prefix: &[u8]) -> std::result::Result<FieldRef, String> {
-        to_connect::root_field(&registered.schema.text, &registered.dependencies, &self.options)
+    fn reader(&self, registered: &Registered, _prefix: &[u8]) -> std::result::Result<Reader, String> {
+        let field = to_connect::root_field(&registered.schema.text, &registered.dependencies, &self.options)?;
+        Ok(Reader { field, rules: self.rules(registered)? })
     }
 
-    fn read(&self, field: &FieldRef, rows: &[Option<&[u8]>]) -> std::result::Result<Decoded, String> {
+    fn read(&self, reader: &Reader, rows: &[Option<&[u8]>]) -> std::result::Result<Decoded, String> {
         let mut malformed = Vec::new();
         let mut texts: Vec<Option<&str>> = Vec::with_capacity(rows.len());
         for (row, value) in rows.iter().enumerate() {
@@ -42,7 +63,8 @@ impl Format for JsonSchemaFormat {
             };
             let checked = syntax::check(value)
                 .map_err(|error| error.to_string())
-                .and_then(|range| std::str::from_utf8(&value[range]).map_err(|_| "invalid UTF-8".to_owned()));
+                .and_then(|range| std::str::from_utf8(&value[range]).map_err(|_| "invalid UTF-8".to_owned()))
+                .and_then(|text| reader.rules.as_ref().map_or(Ok(()), |rules| rules.check(text)).map(|()| text));
             texts.push(
                 checked
                     .map_err(|error| {
@@ -52,10 +74,10 @@ impl Format for JsonSchemaFormat {
                     .ok(),
             );
         }
-        let (array, mut failures) = decode(field, &texts, &self.options.json)?;
+        let (array, mut failures) = decode(&reader.field, &texts, &self.options.json)?;
         failures.extend(malformed);
         failures.sort_by_key(|failure| failure.row);
-        Ok(Decoded { field: field.clone(), array, failures })
+        Ok(Decoded { field: reader.field.clone(), array, failures })
     }
 
     fn outgoing(&self, column: &Column) -> std::result::Result<Outgoing, String> {
@@ -67,17 +89,17 @@ impl Format for JsonSchemaFormat {
         Ok(Outgoing { schema: SchemaText::plain(Self::KIND, text), record })
     }
 
-    fn writer(&self, registered: &Registered, column: &Column, strict: bool) -> std::result::Result<(), String> {
+    fn writer(&self, registered: &Registered, column: &Column, strict: bool) -> std::result::Result<Writer, String> {
         // A registered schema has to have a place for every field.
         if let Some(schema) = strict.then(|| serde_json::from_str(&registered.schema.text).ok()).flatten() {
             covered(&schema, column)?;
         }
-        Ok(())
+        Ok(Writer { rules: self.rules(registered)? })
     }
 
     fn write(
         &self,
-        _writer: &(),
+        writer: &Writer,
         column: &Column,
         give: &mut dyn FnMut(usize, std::result::Result<&[u8], String>),
     ) -> std::result::Result<(), String> {
@@ -93,6 +115,7 @@ impl Format for JsonSchemaFormat {
                 }
                 None => encoder.write(row, &mut out),
             };
+            let written = written.and_then(|()| writer.rules.as_ref().map_or(Ok(()), |rules| rules.check(&out)));
             give(
                 row,
                 written.map(|()| out.as_bytes()).map_err(|error| format!("Error serializing JSON message: {error}")),

@@ -8,7 +8,7 @@ use tributary_sdk::batch::{
 
 use super::names::*;
 use super::options::Options;
-use crate::converter::json::{connect_type, logical};
+use crate::converter::json::{connect_type, is_union, logical};
 
 /// The JSON schema of a whole key or value, and its name if it is a struct.
 pub fn root_schema(field: &Field, options: &Options) -> Result<(String, Option<String>), String> {
@@ -25,6 +25,19 @@ fn schema(field: &Field, optional: bool, index: Option<usize>, options: &Options
     let parameters: Map<String, Value> =
         metadata.get(SCHEMA_PARAMETERS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let mut out = Map::new();
+    if let DataType::Struct(fields) = field.data_type()
+        && is_union(field)
+    {
+        let mut members = if optional { vec![json!({"type": "null"})] } else { Vec::new() };
+        for (index, field) in fields.iter().enumerate() {
+            members.push(schema(field, false, Some(index), options)?);
+        }
+        out.insert("oneOf".to_owned(), Value::Array(members));
+        if let Some(index) = index {
+            out.insert(INDEX.to_owned(), index.into());
+        }
+        return Ok(Value::Object(out));
+    }
     let mut put = |key: &str, value: Value| out.insert(key.to_owned(), value);
     match field.data_type() {
         DataType::List(item) => {

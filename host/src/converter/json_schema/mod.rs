@@ -1,11 +1,12 @@
 //! `JsonSchemaConverter`: JSON values with a JSON Schema in a schema registry, in Confluent's mapping.
 //!
 //! Schemas are read by [`to_connect`] and made by [`from_connect`]; values are read and written as `JsonConverter` does it,
-//! without envelopes. Recursive schemas, and unions of other than one type and null, have no columns and are refused.
+//! without envelopes. `oneOf` and `anyOf` of several types are structs with a member each; recursive schemas have no columns and are refused.
 
 mod format;
 mod from_connect;
 mod options;
+mod rules;
 mod to_connect;
 
 pub use format::JsonSchemaFormat;

@@ -17,16 +17,29 @@ pub struct Options {
     pub optional_for_nonrequired: bool,
     /// Enums are marked in the way that all formats share.
     pub generalized: bool,
+    /// A union of one type is that type.
+    pub flatten_singletons: bool,
+    /// Values have to keep all rules of their schema.
+    pub validate: bool,
 }
 
 impl Options {
     /// Of the converter's own config.
     pub fn parse(config: &Config) -> Result<Self> {
+        let json = JsonOptions::parse(config)?;
         Ok(Self {
-            json: JsonOptions { entries_as_objects: true, ..JsonOptions::parse(config)? },
+            json: JsonOptions {
+                entries_as_objects: true,
+                unions: true,
+                replace_null_with_default: json.replace_null_with_default
+                    && !boolean(config, "ignore.default.for.nullables", false)?,
+                ..json
+            },
             additional_properties: boolean(config, "object.additional.properties", true)?,
             optional_for_nonrequired: boolean(config, "use.optional.for.nonrequired", false)?,
             generalized: boolean(config, "generalized.sum.type.support", false)?,
+            flatten_singletons: boolean(config, "flatten.singleton.unions", true)?,
+            validate: boolean(config, "json.fail.invalid.schema", false)?,
         })
     }
 }
@@ -43,7 +56,9 @@ pub fn own_def() -> ConfigDef {
         .define(flag("replace.null.with.default", "true", "Whether a null in a field that has a default becomes the default."))
         .define(flag("object.additional.properties", "true", "Whether the schemas of structs allow members that they do not name."))
         .define(flag("use.optional.for.nonrequired", "false", "Whether a property that a schema does not require is optional."))
-        .define(flag("generalized.sum.type.support", "false", "Whether enums are marked as org.apache.kafka.connect.data.Enum."))
-        .define(flag("json.fail.invalid.schema", "false", "Accepted: values are always written and read by the types of the schema; its further rules (ranges, patterns) are not checked. The transform Validate does that."))
+        .define(flag("generalized.sum.type.support", "false", "Whether enums and unions are marked as org.apache.kafka.connect.data.Enum and Union."))
+        .define(flag("json.fail.invalid.schema", "false", "Whether values have to keep all rules of their schema (ranges, patterns, required members), when they are written and when they are read; otherwise only the types count."))
+        .define(flag("ignore.default.for.nullables", "false", "Whether a null stays null in a field that has a default: as replace.null.with.default=false."))
+        .define(flag("flatten.singleton.unions", "true", "Whether oneOf or anyOf of a single type is that type; otherwise a struct with one member."))
         .define(ConfigKey::optional("schemas.cache.config", Type::Int, "1000", Importance::Low, "Accepted; compiled schemas are bounded by themselves."))
 }

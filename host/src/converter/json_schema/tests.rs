@@ -45,10 +45,11 @@ fn schemas_and_values_go_there_and_back() {
         let outgoing = format.outgoing(&column).unwrap();
         assert_eq!(outgoing.record.as_deref(), Some("shop.Order"));
         let mut out = Vec::new();
-        format.write(&(), &column, &mut |_, bytes| out.push(bytes.unwrap().to_vec())).unwrap();
+        let writer = format.writer(&registered(&outgoing.schema.text, &[]), &column, true).unwrap();
+        format.write(&writer, &column, &mut |_, bytes| out.push(bytes.unwrap().to_vec())).unwrap();
         assert_eq!(out.len(), 1);
         let reader = format.reader(&registered(&outgoing.schema.text, &[]), &[]).unwrap();
-        let found: Value = serde_json::from_str(&field_to_json(&reader).unwrap()).unwrap();
+        let found: Value = serde_json::from_str(&field_to_json(&reader.field).unwrap()).unwrap();
         assert_eq!(found, order());
         let decoded = format.read(&reader, &[Some(&out[0]), None, Some(b"{")]).unwrap();
         assert_eq!(decoded.failures.iter().map(|failure| failure.row).collect::<Vec<_>>(), [2]);
@@ -85,7 +86,7 @@ fn schemas_of_others_are_read_with_their_references() {
         "definitions": {"id": {"type": "integer"}}});
     let other = json!({"type": "array", "items": {"type": "string"}});
     let reader = format.reader(&registered(&schema.to_string(), &[("other.json", other)]), &[]).unwrap();
-    let found: Value = serde_json::from_str(&field_to_json(&reader).unwrap()).unwrap();
+    let found: Value = serde_json::from_str(&field_to_json(&reader.field).unwrap()).unwrap();
     let kinds: Vec<_> =
         found["fields"].as_array().unwrap().iter().map(|f| (f["type"].clone(), f["optional"].clone())).collect();
     assert_eq!(
@@ -107,11 +108,117 @@ fn what_has_no_columns_is_refused() {
     let format = format(&[]);
     for (schema, part) in [
         (json!({"type": "object", "properties": {"n": {"$ref": "#"}}}), "contains itself"),
-        (json!({"oneOf": [{"type": "string"}, {"type": "integer"}]}), "2 alternatives"),
+        (json!({"oneOf": [{"type": "string"}, {}]}), "no type"),
+        (json!({"allOf": [{"maximum": 3}]}), "no part with a type"),
         (json!({"$ref": "gone.json"}), "gone.json"),
         (json!({}), "no type"),
     ] {
         let error = format.reader(&registered(&schema.to_string(), &[]), &[]).expect_err("refused");
         assert!(error.contains(part), "{error}");
     }
+}
+
+/// What a schema becomes, and values that are read by it and written again.
+fn there_and_back(format: &JsonSchemaFormat, schema: &Value, rows: &[&str]) -> (Value, Vec<String>, Value) {
+    let reader = format.reader(&registered(&schema.to_string(), &[]), &[]).unwrap();
+    let values: Vec<_> = rows.iter().map(|row| Some(row.as_bytes())).collect();
+    let decoded = format.read(&reader, &values).unwrap();
+    assert!(decoded.failures.is_empty(), "{:?}", decoded.failures);
+    let column = Column::new(reader.field.clone(), decoded.array);
+    let made: Value = serde_json::from_str(&format.outgoing(&column).unwrap().schema.text).unwrap();
+    let writer = format.writer(&registered(&made.to_string(), &[]), &column, true).unwrap();
+    let mut out = Vec::new();
+    format
+        .write(&writer, &column, &mut |_, bytes| out.push(String::from_utf8(bytes.unwrap().to_vec()).unwrap()))
+        .unwrap();
+    (serde_json::from_str(&field_to_json(&reader.field).unwrap()).unwrap(), out, made)
+}
+
+#[test]
+fn values_of_several_types_are_structs_with_a_member_each() {
+    let schema = json!({"type": "object", "properties": {
+        "v": {"oneOf": [{"type": "null"}, {"type": "string"}, {"type": "integer"}, {"type": "number"},
+            {"type": "object", "title": "A", "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}}},
+            {"type": "object", "title": "B", "properties": {"x": {"type": "integer"}, "z": {"type": "integer"}}}]},
+        "w": {"type": ["boolean", "string", "null"]}}});
+    let rows = [
+        r#"{"v":"text","w":true}"#,
+        r#"{"v":7,"w":"x"}"#,
+        r#"{"v":7.5,"w":null}"#,
+        r#"{"v":{"x":1,"z":2},"w":null}"#,
+        r#"{"v":{"y":1,"x":2},"w":null}"#,
+        r#"{"v":null,"w":null}"#,
+    ];
+    let plain = format(&[]);
+    let (connect, out, made) = there_and_back(&plain, &schema, &rows);
+    let v = &connect["fields"][0];
+    assert_eq!((&v["name"], &v["optional"]), (&json!("io.confluent.connect.json.OneOf"), &json!(true)));
+    let names: Vec<_> = v["fields"].as_array().unwrap().iter().map(|field| field["field"].as_str().unwrap()).collect();
+    let expected: Vec<_> = (0..5).map(|i| format!("io.confluent.connect.json.OneOf.field.{i}")).collect();
+    assert_eq!(names, expected);
+    assert_eq!(out[3], r#"{"v":{"x":1,"z":2},"w":null}"#);
+    assert_eq!(out[4], r#"{"v":{"x":2,"y":1},"w":null}"#);
+    assert_eq!([&out[..3], &out[5..]].concat(), [&rows[..3], &rows[5..]].concat());
+    let alternatives = made["properties"]["v"]["oneOf"].as_array().unwrap();
+    assert_eq!(alternatives[0], json!({"type": "null"}));
+    assert_eq!(alternatives[1], json!({"type": "string", "connect.index": 0}));
+    assert_eq!(alternatives.len(), 6);
+    // What this converter writes it reads the same way.
+    assert_eq!(there_and_back(&plain, &made, &[rows[1]]).0, connect);
+
+    let general = format(&[("generalized.sum.type.support", "true")]);
+    let (connect, out, _) = there_and_back(&general, &schema, &rows[..2]);
+    assert_eq!(out, rows[..2]);
+    let v = &connect["fields"][0];
+    assert_eq!(v["name"], "connect_union_0");
+    assert_eq!(v["parameters"], json!({"org.apache.kafka.connect.data.Union": "connect_union_0"}));
+    assert_eq!(v["fields"][1]["field"], "connect_union_field_1");
+
+    let reader = plain.reader(&registered(&schema.to_string(), &[]), &[]).unwrap();
+    let failures = plain.read(&reader, &[Some(br#"{"v":[1]}"#)]).unwrap().failures;
+    assert!(failures[0].message.contains("Did not find matching oneof field"), "{failures:?}");
+}
+
+#[test]
+fn all_of_is_one_struct_with_the_members_of_all() {
+    let schema = json!({"$defs": {"base": {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}},
+        "allOf": [{"$ref": "#/$defs/base"}, {"type": "object", "properties": {"name": {"type": "string"}}},
+            {"properties": {"kind": {"allOf": [{"type": "string"}, {"enum": ["A", "B"]}]}}}]});
+    let required = format(&[("use.optional.for.nonrequired", "true")]);
+    let (connect, out, _) = there_and_back(&required, &schema, &[r#"{"id":1,"kind":"B"}"#]);
+    let fields: Vec<_> = connect["fields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|field| (field["field"].as_str().unwrap(), field["type"].as_str().unwrap(), field["optional"] == true))
+        .collect();
+    assert_eq!(fields, [("id", "int64", false), ("name", "string", true), ("kind", "string", true)]);
+    assert_eq!(out, [r#"{"id":1,"name":null,"kind":"B"}"#]);
+}
+
+#[test]
+fn rules_beyond_types_count_where_they_are_asked_for() {
+    let schema =
+        json!({"type": "object", "properties": {"n": {"type": "integer", "maximum": 9}, "o": {"$ref": "other.json"}}});
+    let registered = registered(&schema.to_string(), &[("other.json", json!({"type": "string", "minLength": 2}))]);
+    let rows = [Some(&br#"{"n":9,"o":"ab"}"#[..]), None, Some(br#"{"n":10,"o":"ab"}"#), Some(br#"{"n":1,"o":"a"}"#)];
+    let failures = |pairs: &[(&str, &str)]| {
+        let format = format(pairs);
+        let reader = format.reader(&registered, &[]).unwrap();
+        let failures = format.read(&reader, &rows).unwrap().failures;
+        let column = Column::new(
+            reader.field.clone(),
+            decode(&reader.field, &[Some(r#"{"n":10,"o":"ab"}"#)], &JsonOptions::default()).unwrap().0,
+        );
+        let writer = format.writer(&registered, &column, true).unwrap();
+        let mut written = Vec::new();
+        format.write(&writer, &column, &mut |_, bytes| written.extend(bytes.err())).unwrap();
+        (failures, written)
+    };
+    assert_eq!(failures(&[]), (Vec::new(), Vec::new()));
+    let (read, written) = failures(&[("json.fail.invalid.schema", "true")]);
+    assert_eq!(read.iter().map(|failure| failure.row).collect::<Vec<_>>(), [2, 3]);
+    assert!(read[0].message.contains("at /n: 10 is greater than the maximum of 9"), "{read:?}");
+    assert!(read[1].message.contains("at /o"), "{read:?}");
+    assert!(written[0].contains("/n"), "{written:?}");
 }

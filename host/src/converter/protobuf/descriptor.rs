@@ -116,6 +116,11 @@ const WELL_KNOWN: &[(&str, &str)] = &[
     ("google/protobuf/descriptor.proto", "syntax = \"proto2\"; package google.protobuf;"),
 ];
 
+/// The text of a file that needs no reference.
+pub fn well_known(path: &str) -> Option<&'static str> {
+    WELL_KNOWN.iter().find(|(known, _)| *known == path).map(|(_, text)| *text)
+}
+
 /// Messages of a schema, by their place: what a value's index list counts through.
 pub struct Schema {
     files: HashMap<String, Type>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, new_empty_array};
+use arrow_array::{Array, ArrayRef, new_empty_array};
 use arrow_schema::{DataType, FieldRef};
 use tributary_sdk::batch::SCHEMA_NAME;
 use tributary_sdk::{Column, Config, ConfigDef, Form, Result};
@@ -12,7 +12,7 @@ use super::decode::{self, MessageNode};
 use super::descriptor::{Message, Schema};
 use super::encode::{Encoder, Rules};
 use super::options::{self, Options};
-use super::{from_connect, to_connect, wire};
+use super::{from_connect, raw, to_connect, wire};
 use crate::converter::schema_registry::{Decoded, Format, Outgoing, Registered, SchemaText};
 
 /// `io.confluent.connect.protobuf.ProtobufConverter`.
@@ -31,6 +31,14 @@ pub struct Writer {
     message: Arc<Message>,
     prefix: Vec<u8>,
     rules: Rules,
+}
+
+impl ProtobufFormat {
+    /// The message for the plain values of a column, if they are put into one.
+    fn raw(&self, column: &Column) -> Option<&'static str> {
+        let plain = self.options.wrapper_for_raw && raw::is_raw(column.field());
+        raw::message_of(column.field().data_type()).filter(|_| plain)
+    }
 }
 
 impl Format for ProtobufFormat {
@@ -60,6 +68,10 @@ impl Format for ProtobufFormat {
     }
 
     fn read(&self, reader: &Reader, rows: &[Option<&[u8]>]) -> std::result::Result<Decoded, String> {
+        if !matches!(reader.field.data_type(), DataType::Struct(_)) && raw::is_raw(&reader.field) {
+            let (array, failures) = decode::decode(&reader.node, &raw::message_field(&reader.field), rows)?;
+            return Ok(Decoded { field: reader.field.clone(), array: raw::out_of_message(&array)?, failures });
+        }
         let (array, failures) = decode::decode(&reader.node, &reader.field, rows)?;
         Ok(Decoded { field: reader.field.clone(), array, failures })
     }
@@ -76,15 +88,18 @@ impl Format for ProtobufFormat {
     }
 
     fn writer(&self, registered: &Registered, column: &Column, strict: bool) -> std::result::Result<Writer, String> {
-        if !matches!(column.field().data_type(), DataType::Struct(_)) {
+        let wrapper = self.raw(column);
+        if wrapper.is_none() && !matches!(column.field().data_type(), DataType::Struct(_)) {
             return Err("a Protobuf value has to be a struct".to_owned());
         }
         let schema = Schema::parse(&registered.schema.text, &registered.dependencies)?;
-        let place = schema.place_of(column.field().metadata().get(SCHEMA_NAME).map_or("", String::as_str))?;
+        let name = wrapper.unwrap_or_else(|| column.field().metadata().get(SCHEMA_NAME).map_or("", String::as_str));
+        let place = schema.place_of(name)?;
         let message = schema.message_at(&place)?;
         let rules = Rules { options: self.options, strict };
         // Whether they fit is seen without any row.
         let none = new_empty_array(column.field().data_type());
+        let none: ArrayRef = if wrapper.is_some() { Arc::new(raw::in_message(&none)) } else { none };
         Encoder::new(&message, none.as_struct(), rules)?;
         let mut prefix = Vec::new();
         wire::put_indexes(&mut prefix, &place);
@@ -97,7 +112,9 @@ impl Format for ProtobufFormat {
         column: &Column,
         give: &mut dyn FnMut(usize, std::result::Result<&[u8], String>),
     ) -> std::result::Result<(), String> {
-        let structs = column.array().as_struct_opt().ok_or("a Protobuf value has to be a struct")?;
+        let wrapped = self.raw(column).map(|_| raw::in_message(column.array()));
+        let structs = wrapped.as_ref().or_else(|| column.array().as_struct_opt());
+        let structs = structs.ok_or("a Protobuf value has to be a struct")?;
         let encoder = Encoder::new(&writer.message, structs, writer.rules)?;
         let mut out = Vec::with_capacity(256);
         for row in (0..column.len()).filter(|&row| column.array().is_valid(row)) {

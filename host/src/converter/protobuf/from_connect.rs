@@ -6,12 +6,20 @@ use arrow_schema::{DataType, Field, Fields, TimeUnit};
 use serde_json::{Map, Value};
 use tributary_sdk::batch::{SCHEMA_NAME, SCHEMA_PARAMETERS};
 
+use super::descriptor::well_known;
 use super::names::*;
 use super::options::Options;
+use super::raw;
 use crate::converter::json::logical;
 
 /// The schema of a whole key or value, and the message's full name.
 pub fn root_schema(field: &Field, options: Options) -> Result<(String, String), String> {
+    if let Some(message) = raw::message_of(field.data_type()).filter(|_| options.wrapper_for_raw && raw::is_raw(field))
+    {
+        // The whole file, as Confluent registers it: values name the message by its place in it.
+        let text = well_known(WRAPPERS).ok_or("google/protobuf/wrappers.proto is missing")?;
+        return Ok((text.to_owned(), message.to_owned()));
+    }
     let DataType::Struct(fields) = field.data_type() else {
         return Err(format!(
             "a Protobuf value is a message, so that it has to be a struct, and this is {}; put it into one with the transform HoistField",
@@ -66,6 +74,9 @@ pub fn parameters(field: &Field) -> Map<String, Value> {
 pub fn oneof_of(field: &Field) -> Option<&str> {
     field.metadata().get(SCHEMA_NAME)?.strip_prefix(UNION)
 }
+
+/// Where the wrapper messages are.
+const WRAPPERS: &str = "google/protobuf/wrappers.proto";
 
 struct Writer {
     options: Options,
@@ -176,7 +187,7 @@ impl Writer {
                 match wrapper(&kind).filter(|_| field.is_nullable() && !in_oneof && self.options.wrapper_for_nullables)
                 {
                     Some(wrapper) => {
-                        self.import("google/protobuf/wrappers.proto");
+                        self.import(WRAPPERS);
                         wrapper.to_owned()
                     }
                     None => {

@@ -12,6 +12,7 @@ mod format;
 mod from_connect;
 mod options;
 mod parse;
+mod raw;
 mod to_connect;
 mod wire;
 

@@ -15,6 +15,10 @@ pub struct Options {
     pub optional_for_nullables: bool,
     /// Optional primitives are wrapper messages.
     pub wrapper_for_nullables: bool,
+    /// Keys and values that are wrapper messages are plain values.
+    pub wrapper_for_raw: bool,
+    /// The fields of a oneof are fields of the message's struct.
+    pub flatten_unions: bool,
     /// The struct of a oneof has its number in its name.
     pub index_for_unions: bool,
     /// Names that Protobuf does not allow are mended.
@@ -29,6 +33,8 @@ impl Options {
             int_for_enums: boolean(config, "int.for.enums", false)?,
             optional_for_nullables: boolean(config, "optional.for.nullables", false)?,
             wrapper_for_nullables: boolean(config, "wrapper.for.nullables", false)?,
+            wrapper_for_raw: boolean(config, "wrapper.for.raw.primitives", true)?,
+            flatten_unions: boolean(config, "flatten.unions", false)?,
             index_for_unions: boolean(config, "generate.index.for.unions", true)?,
             scrub_names: boolean(config, "scrub.invalid.names", false)?,
         })
@@ -45,6 +51,8 @@ pub fn own_def() -> ConfigDef {
         .define(flag("int.for.enums", "false", "Whether enums are read as numbers instead of their names."))
         .define(flag("optional.for.nullables", "false", "Whether fields with the word optional are the only primitive ones that are optional, and optional fields get it."))
         .define(flag("wrapper.for.nullables", "false", "Whether messages such as google.protobuf.StringValue are read as optional primitives, and optional primitives are written as such."))
+        .define(flag("wrapper.for.raw.primitives", "true", "Whether keys and values that are plain texts, numbers, booleans or bytes are written as messages such as google.protobuf.StringValue, and such messages are read as plain values."))
+        .define(flag("flatten.unions", "false", "Whether the fields of a oneof are read as optional fields of the message itself, instead of a struct of their own."))
         .define(flag("generate.index.for.unions", "true", "Whether the field of a oneof has _ and the oneof's number behind its name."))
         .define(flag("scrub.invalid.names", "false", "Whether characters that Protobuf does not allow in names become _."))
         .define(ConfigKey::optional("schemas.cache.config", Type::Int, "1000", Importance::Low, "Accepted; compiled schemas are bounded by themselves."))

@@ -168,3 +168,49 @@ fn damaged_values_fail_their_rows_only() {
         assert_eq!(text, r#"{"n":[{"d":1.5}],"s":"x","m":{"k":{"d":0.0}}}"#);
     }
 }
+
+#[test]
+fn plain_values_stand_in_the_messages_that_protobuf_has_for_them() {
+    let format = format(&[]);
+    for (kind, rows, place, bytes) in [
+        ("string", &[r#""a""#, r#""""#][..], 7, &[10, 1, b'a'][..]),
+        ("int64", &["5", "0"], 2, &[8, 5]),
+        ("int8", &["5", "0"], 4, &[8, 5]),
+        ("boolean", &["true", "false"], 6, &[8, 1]),
+        ("bytes", &[r#""AQ==""#, r#""""#], 8, &[10, 1, 1]),
+    ] {
+        let column = column(&json!({"type": kind, "optional": true}), rows);
+        let outgoing = format.outgoing(&column).unwrap();
+        let schema = registered(&outgoing.schema.text, &[]);
+        let out = written(&format, &schema, &column).unwrap();
+        // One index, in zigzag, then the message.
+        assert_eq!(out[0], [&[2, place * 2][..], bytes].concat(), "{kind}");
+        assert_eq!(out[1].len(), 2, "{kind}: a default is not written");
+        let (connect, values) = read(&format, &schema, &out);
+        assert_eq!(
+            (&connect["type"], &connect["optional"]),
+            (&json!(if kind == "int8" { "int32" } else { kind }), &json!(true))
+        );
+        let expected: Vec<Value> = rows.iter().map(|row| serde_json::from_str(row).unwrap()).collect();
+        assert_eq!(values, expected);
+        let reader = format.reader(&schema, &[2, place * 2]).unwrap();
+        let decoded = format.read(&reader, &[None, Some(&out[0][2..]), Some(&[0xff])]).unwrap();
+        assert!(decoded.array.is_null(0) && decoded.array.is_valid(1));
+        assert_eq!(decoded.failures[0].row, 2);
+    }
+    let off = self::format(&[("wrapper.for.raw.primitives", "false")]);
+    let refused = off.outgoing(&column(&json!({"type": "string"}), &[r#""a""#])).err().unwrap();
+    assert!(refused.contains("HoistField"), "{refused}");
+}
+
+#[test]
+fn the_fields_of_a_oneof_may_be_those_of_the_message() {
+    let schema =
+        registered("syntax = \"proto3\"; message M { int32 a = 1; oneof o { string b = 2; int64 c = 3; } }", &[]);
+    let rows = [vec![0, 8, 1, 18, 1, b'x'], vec![0, 24, 0]];
+    let (connect, values) = read(&format(&[("flatten.unions", "true")]), &schema, &rows);
+    assert_eq!(values, [json!({"a": 1, "b": "x", "c": null}), json!({"a": 0, "b": null, "c": 0})]);
+    assert_eq!(connect["fields"][1]["optional"], true);
+    let (_, values) = read(&format(&[]), &schema, &rows);
+    assert_eq!(values[0], json!({"a": 1, "o_0": {"b": "x", "c": null}}));
+}

@@ -58,6 +58,7 @@ pub fn members(message: &Message, options: Options) -> Vec<Member<'_>> {
     for field in &message.fields {
         match field.oneof {
             None => members.push(Member::Field(field)),
+            Some(_) if options.flatten_unions => members.push(Member::Field(field)),
             Some(place) if !seen.contains(&place) => {
                 seen.push(place);
                 let name = &message.oneofs[place];
@@ -73,6 +74,10 @@ pub fn members(message: &Message, options: Options) -> Vec<Member<'_>> {
 
 /// The field of a whole key or value.
 pub fn root_field(message: &Message, options: Options) -> Result<FieldRef, String> {
+    if let Some(inner) = wrapped(message).filter(|_| options.wrapper_for_raw) {
+        let metadata = HashMap::from([(SCHEMA_OPTIONAL.to_owned(), "true".to_owned())]);
+        return Ok(Arc::new(ArrowField::new("", primitive(&inner.kind, options)?, true).with_metadata(metadata)));
+    }
     let (data_type, mut metadata) = message_type(message, &[], options)?;
     metadata.insert(SCHEMA_OPTIONAL.to_owned(), "false".to_owned());
     Ok(Arc::new(ArrowField::new("", data_type, true).with_metadata(metadata)))

@@ -8,6 +8,7 @@ use tributary_sdk::{Config, Error, Result};
 
 use super::subject::SubjectStrategy;
 use crate::converter::config::boolean;
+use crate::group::wire::security::jaas::Jaas;
 
 /// How the registry is reached, and what is registered there.
 #[derive(Clone)]
@@ -157,8 +158,11 @@ fn authorization(config: &Config, in_url: Option<String>) -> Result<Option<Strin
             })
         }
         Some("SASL_INHERIT") => {
-            let jaas = set("sasl.jaas.config").unwrap_or_default();
-            let option = |name: &str| jaas_option(&jaas, name);
+            let jaas = set("sasl.jaas.config").map(|text| Jaas::parse(&text)).transpose();
+            let jaas = jaas.map_err(|reason| {
+                Error::failed(format!("Invalid value for configuration sasl.jaas.config: {reason}"))
+            })?;
+            let option = |name: &str| jaas.as_ref().and_then(|jaas| jaas.option(name));
             match option("username").zip(option("password")) {
                 Some((user, password)) => Ok(basic(format!("{user}:{password}"))),
                 None => Err(Error::failed(
@@ -169,19 +173,6 @@ fn authorization(config: &Config, in_url: Option<String>) -> Result<Option<Strin
         Some(other) => Err(Error::failed(format!(
             "Invalid value {other} for configuration basic.auth.credentials.source: use URL, USER_INFO or SASL_INHERIT"
         ))),
-    }
-}
-
-/// `name="value"` in a JAAS config.
-fn jaas_option(jaas: &str, name: &str) -> Option<String> {
-    let at = jaas.match_indices(name).find(|(at, _)| {
-        let before = jaas[..*at].chars().next_back();
-        before.is_none_or(char::is_whitespace) && jaas[at + name.len()..].trim_start().starts_with('=')
-    })?;
-    let value = jaas[at.0 + name.len()..].trim_start().strip_prefix('=')?.trim_start();
-    match value.chars().next()? {
-        quote @ ('"' | '\'') => value[1..].split(quote).next().map(str::to_owned),
-        _ => value.split([' ', ';', '\n']).next().map(str::to_owned),
     }
 }
 

@@ -198,6 +198,16 @@ mod real {
             ])
             .0,
         );
+        let (stores, key) = (path("servers.jks"), path("client.jks"));
+        good(
+            write(&[
+                (trusted, &stores),
+                ("schema.registry.ssl.truststore.password", password),
+                ("schema.registry.ssl.keystore.location", &key),
+                ("schema.registry.ssl.keystore.password", password),
+            ])
+            .0,
+        );
         let mut config = Config::default();
         for (key, value) in [
             ("schema.registry.url", url.as_str()),

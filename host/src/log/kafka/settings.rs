@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use super::super::{ClientSettings, LogError};
 use crate::group::wire::security::jaas::Jaas;
 use crate::group::wire::security::oauth::Tokens;
-use crate::group::wire::security::stores::{self, Format};
+use crate::tls;
+use crate::tls::stores::{self, Format, certificates_pem};
 
 /// Which client the settings are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,12 +158,8 @@ impl NativeSettings {
                         self.set("ssl.key.password", password);
                     }
                 }
-                Format::Pkcs12 => {
-                    self.set(name, value);
-                    self.set("ssl.keystore.password", all.get("ssl.keystore.password").map_or("", |text| text.trim()));
-                }
-                // Told with its reason by the same function.
-                Format::Jks | Format::Unknown => self.identity(all)?,
+                // What is neither is told with its reason by the same function.
+                Format::Jks | Format::Pkcs12 | Format::Unknown => self.identity(all)?,
             },
             "ssl.keystore.certificate.chain" => self.identity(all)?,
             "ssl.keystore.key" | "ssl.keystore.password" => {}
@@ -190,16 +187,16 @@ impl NativeSettings {
             && !all.contains_key("ssl.truststore.certificates")
         {
             self.set("ssl.ca.location", value);
-        } else if let Some(pem) = stores::trusted(all).map_err(wrong)? {
-            self.set("ssl.ca.pem", &pem);
+        } else if let Some(trusted) = tls::trusted(&|name| all.get(name).cloned()).map_err(wrong)? {
+            self.set("ssl.ca.pem", &certificates_pem(&trusted));
         }
         Ok(())
     }
 
     fn identity(&mut self, all: &ClientSettings) -> Result<(), LogError> {
-        if let Some(identity) = stores::identity(all).map_err(wrong)? {
-            self.set("ssl.certificate.pem", &identity.chain);
-            self.set("ssl.key.pem", &identity.key);
+        if let Some(identity) = tls::identity(&|name| all.get(name).cloned()).map_err(wrong)? {
+            self.set("ssl.certificate.pem", &identity.chain_pem());
+            self.set("ssl.key.pem", &identity.key_pem());
         }
         Ok(())
     }

@@ -2,19 +2,18 @@
 //!
 //! | File | Noun |
 //! |---|---|
-//! | `stores` | certificates and keys: PEM, JKS and PKCS12, inline or from files |
 //! | `tls` | what TLS connections are made with |
 //! | `jaas` | `sasl.jaas.config` |
 //! | `sasl` | the mechanisms, and their dialogue with a broker |
 //! | `scram`, `oauth` | SCRAM's arithmetic; tokens |
 //!
-//! `stores` and `jaas` serve the data clients too, so that one file of properties means the same to all.
+//! `jaas` and `oauth` serve the data clients too, so that one file of properties means the same to all. Certificates and keys are
+//! read by [`crate::tls`].
 
 pub(crate) mod jaas;
 pub(crate) mod oauth;
 mod sasl;
 mod scram;
-pub(crate) mod stores;
 mod tls;
 
 use std::sync::Arc;

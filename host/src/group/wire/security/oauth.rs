@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::jaas::Jaas;
-use super::{stores, text};
+use super::text;
 use crate::log::ClientSettings;
+use crate::tls;
 
 /// The life of a token that does not tell.
 const UNKNOWN_LIFE: Duration = Duration::from_secs(300);
@@ -35,19 +36,9 @@ pub(crate) struct Tokens {
 }
 
 enum Source {
-    Unsecured {
-        claims: serde_json::Map<String, Value>,
-        life: Duration,
-    },
+    Unsecured { claims: serde_json::Map<String, Value>, life: Duration },
     File(String),
-    Endpoint {
-        url: String,
-        id: String,
-        secret: String,
-        scope: Option<String>,
-        trusted: Option<String>,
-        timeout: Duration,
-    },
+    Endpoint { url: String, id: String, secret: String, scope: Option<String>, tls: TlsConfig, timeout: Duration },
 }
 
 impl std::fmt::Debug for Tokens {
@@ -87,7 +78,7 @@ impl Tokens {
                     id: id.ok_or_else(|| wanted("clientId"))?,
                     secret: secret.ok_or_else(|| wanted("clientSecret"))?,
                     scope: option(&["scope"], &["sasl.oauthbearer.scope"]),
-                    trusted: stores::trusted(settings)?,
+                    tls: endpoint_tls(settings)?,
                     timeout: Duration::from_secs(10),
                 }
             }
@@ -153,27 +144,12 @@ impl Tokens {
                     .map_err(|error| format!("sasl.oauthbearer.token.endpoint.url=file:{path}: {error}"))?;
                 Ok(token(value.trim().to_owned(), None, now))
             }
-            Source::Endpoint { url, id, secret, scope, trusted, timeout } => {
+            Source::Endpoint { url, id, secret, scope, tls, timeout } => {
                 let failed = |reason: String| format!("the token endpoint {url}: {reason}");
-                let mut certificates = Vec::new();
-                match trusted {
-                    Some(pem) => {
-                        for item in ureq::tls::parse_pem(pem.as_bytes()) {
-                            if let Ok(ureq::tls::PemItem::Certificate(certificate)) = item {
-                                certificates.push(certificate);
-                            }
-                        }
-                    }
-                    None => {
-                        let system = rustls_native_certs::load_native_certs().certs;
-                        certificates.extend(system.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned()));
-                    }
-                }
-                let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates)).build();
                 let agent: ureq::Agent = ureq::Agent::config_builder()
                     .timeout_global(Some(*timeout))
                     .http_status_as_error(false)
-                    .tls_config(tls)
+                    .tls_config(tls.clone())
                     .build()
                     .into();
                 let mut form = "grant_type=client_credentials".to_owned();
@@ -211,6 +187,15 @@ impl Tokens {
             }
         }
     }
+}
+
+/// The system's certificates are trusted where no setting names others.
+fn endpoint_tls(settings: &ClientSettings) -> Result<TlsConfig, String> {
+    let system = rustls_native_certs::load_native_certs().certs;
+    let system: Vec<_> = system.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned()).collect();
+    // The client's own certificate is for brokers.
+    let trust = |name: &str| settings.get(name).filter(|_| !name.contains("key")).cloned();
+    tls::outbound(&trust, RootCerts::new_with_certs(&system))
 }
 
 /// A token with what its claims tell; they are not verified, that is the broker's part.

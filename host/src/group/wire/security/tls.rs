@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{WireError, refused, stores, text};
+use super::{WireError, refused};
 use crate::group::wire::WireErrorKind;
 use crate::log::ClientSettings;
+use crate::tls::{self, Lookup};
 
 /// Trust, the client's own certificate, versions.
 pub(in crate::group::wire) struct Tls(TlsConnector);
@@ -28,8 +27,9 @@ impl std::fmt::Debug for Tls {
 impl Tls {
     pub(super) fn new(settings: &ClientSettings) -> Result<Self, WireError> {
         let wrong = |reason: String| WireError::new(WireErrorKind::Setting, format!("client setting {reason}"));
-        let provider = Arc::new(ring::default_provider());
-        let roots = Arc::new(roots(settings).map_err(wrong)?);
+        let property = |name: &str| settings.get(name).cloned();
+        let provider = tls::provider();
+        let roots = Arc::new(roots(&property).map_err(wrong)?);
         let chain = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
             .build()
             .map_err(|error| wrong(format!("ssl.truststore.*: {error}")))?;
@@ -38,18 +38,15 @@ impl Tls {
             .is_some_and(|name| matches!(name.trim().to_ascii_lowercase().as_str(), "" | "none"));
         let verifier = Arc::new(Verifier { chain, named });
         let config = ClientConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&versions(settings).map_err(wrong)?)
+            .with_protocol_versions(&tls::protocol_versions(&property).map_err(wrong)?)
             .map_err(|error| wrong(format!("ssl.enabled.protocols: {error}")))?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        let config = match stores::identity(settings).map_err(wrong)? {
+        let config = match tls::identity(&property).map_err(wrong)? {
             None => config.with_no_client_auth(),
-            Some(identity) => {
-                let unreadable = |error: &dyn std::fmt::Display| wrong(format!("ssl.keystore.*: {error}"));
-                let chain = certificates(&identity.chain).map_err(|error| unreadable(&error))?;
-                let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).map_err(|error| unreadable(&error))?;
-                config.with_client_auth_cert(chain, key).map_err(|error| unreadable(&error))?
-            }
+            Some(identity) => config
+                .with_client_auth_cert(identity.chain, identity.key)
+                .map_err(|error| wrong(format!("ssl.keystore.*: {error}")))?,
         };
         Ok(Self(TlsConnector::from(Arc::new(config))))
     }
@@ -89,48 +86,16 @@ fn advice(error: &rustls::Error) -> &'static str {
     }
 }
 
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let found = found.map_err(|error| error.to_string())?;
-    if found.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(found) }
-}
-
-fn roots(settings: &ClientSettings) -> Result<RootCertStore, String> {
+fn roots(property: Lookup<'_>) -> Result<RootCertStore, String> {
+    if let Some(trusted) = tls::trusted(property)? {
+        return tls::roots(trusted);
+    }
     let mut roots = RootCertStore::empty();
-    match stores::trusted(settings)? {
-        Some(pem) => {
-            for certificate in certificates(&pem).map_err(|reason| format!("ssl.truststore.*: {reason}"))? {
-                roots.add(certificate).map_err(|error| format!("ssl.truststore.*: {error}"))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err(
-                    "ssl.truststore.location: it is not set, and this system has no certificates of its own".to_owned()
-                );
-            }
-        }
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("ssl.truststore.location: it is not set, and this system has no certificates of its own".to_owned());
     }
     Ok(roots)
-}
-
-fn versions(settings: &ClientSettings) -> Result<Vec<&'static rustls::SupportedProtocolVersion>, String> {
-    let Some(wanted) = text(settings, "ssl.enabled.protocols") else { return Ok(rustls::ALL_VERSIONS.to_vec()) };
-    let mut versions = Vec::new();
-    for name in wanted.split(',').map(str::trim) {
-        match name {
-            "TLSv1.3" => versions.push(&rustls::version::TLS13),
-            "TLSv1.2" => versions.push(&rustls::version::TLS12),
-            // Broken, and switched off in Java too.
-            _ => tracing::debug!("ssl.enabled.protocols: {name} is left out"),
-        }
-    }
-    if versions.is_empty() {
-        Err("ssl.enabled.protocols: TLSv1.2 or TLSv1.3 has to be in it".to_owned())
-    } else {
-        Ok(versions)
-    }
 }
 
 /// Checks the chain, and the name if that is wanted.
