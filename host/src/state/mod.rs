@@ -32,6 +32,8 @@ mod store;
 mod task_state;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use directory::StateDirectory;

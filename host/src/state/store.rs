@@ -245,6 +245,14 @@ impl Store {
         Ok(())
     }
 
+    /// Whether [`Self::due`] may have something.
+    pub fn has_due(&mut self, space: &Space, up_to: i64) -> bool {
+        let Some(space) = self.spaces.iter().find(|known| *known.prefix == *space.prefix()) else {
+            return self.cold.any;
+        };
+        space.due.first().is_some_and(|(due, _)| *due <= up_to) || (self.cold.any && space.cold_from <= up_to)
+    }
+
     /// Some entries of a space whose time is not later than `up_to`, by time and key; none when there are no more. They are told of
     /// once: each has to be set again, with another time, or deleted.
     pub fn due(&mut self, space: &Space, up_to: i64) -> Result<Vec<Due>> {
@@ -357,7 +365,8 @@ impl Store {
 
     /// Everything leaves memory; what was not saved is lost.
     pub(super) fn clear(&mut self) {
-        for slot in self.slots.iter().filter(|slot| slot.flags & (USED | DELETED) == USED) {
+        // A deletion that is dropped leaves its entry in SQLite.
+        for slot in self.slots.iter().filter(|slot| slot.flags & USED != 0) {
             let key = &slot.data[..slot.key_len as usize];
             self.cold.add(&self.hasher, key, self.spaces[slot.space as usize].scanned);
         }

@@ -238,7 +238,7 @@ impl TaskState {
 
     /// As if the process died here.
     #[cfg(test)]
-    pub(super) fn crash(&self) {
+    pub(crate) fn crash(&self) {
         self.saver.crash();
     }
 

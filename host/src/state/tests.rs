@@ -3,62 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::{Array, BinaryArray};
 use proptest::prelude::*;
 
 use super::changelog::read_value;
+use super::testing::MemoryLog;
 use super::*;
 
 type Entries = BTreeMap<Vec<u8>, (Vec<u8>, i64)>;
 type Writes = BTreeMap<Vec<u8>, Option<(Vec<u8>, i64)>>;
-
-/// A changelog in memory: committed records with their offsets.
-#[derive(Default)]
-struct MemoryLog {
-    records: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    first: i64,
-    read: usize,
-    page: usize,
-}
-
-impl MemoryLog {
-    fn append(&mut self, layer: &Layer) -> Positions {
-        for changes in &layer.changes {
-            for row in 0..changes.keys.len() {
-                let value = changes.values.is_valid(row).then(|| changes.values.value(row).to_vec());
-                self.records.push((changes.keys.value(row).to_vec(), value));
-            }
-        }
-        let changelog = match layer.is_empty() {
-            true => BTreeMap::new(),
-            false => BTreeMap::from([(0, self.records.len() as i64)]),
-        };
-        Positions { inputs: Vec::new(), changelog }
-    }
-}
-
-impl ChangelogReader for MemoryLog {
-    fn bounds(&mut self) -> Result<(i64, i64), StateError> {
-        self.read = usize::MAX;
-        Ok((self.first, self.records.len() as i64))
-    }
-    fn read(&mut self, from: i64) -> Result<Option<ChangelogRecords>, StateError> {
-        if self.read == usize::MAX {
-            self.read = from as usize;
-        }
-        let to = (self.read + self.page.max(1)).min(self.records.len());
-        if self.read >= to {
-            return Ok(None);
-        }
-        let records = &self.records[self.read..to];
-        self.read = to;
-        Ok(Some(ChangelogRecords {
-            keys: BinaryArray::from_iter_values(records.iter().map(|(key, _)| key)),
-            values: records.iter().map(|(_, value)| value.as_deref()).collect(),
-            next_offset: to as i64,
-        }))
-    }
-}
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -262,7 +214,7 @@ fn run(ops: Vec<Op>, budget: usize, page: usize) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
     fn state_is_what_a_map_with_layers_would_be(
         ops in prop::collection::vec(op(), 1..120),

@@ -1,6 +1,9 @@
 //! The chain: `transforms=a,b` with their predicates, applied to batches.
 //!
-//! Built-in transforms that stand together share one division of the batch into parts; a plugin's transform gets batches.
+//! Built-in transforms that stand together share one division of the batch into parts; a plugin's transform gets batches, and so does
+//! one that keeps state, which works on the store of the batch's shard.
+
+use std::sync::Arc;
 
 use tributary_sdk::{Batch, Config, Error, Result};
 
@@ -10,7 +13,10 @@ use super::plugin_step;
 use super::predicate::Predicate;
 use super::registry;
 use super::single_message::SingleMessage;
+use super::stateful::{Emitted, Moment, Stateful};
 use crate::plugin::TransformHandle;
+use crate::state::{Shard, Store, TaskState};
+use crate::task::control::now_ms;
 
 /// Finds a plugin's transform by class name; the error says that there is none.
 pub type Resolve<'r> = dyn FnMut(&str) -> Result<Box<dyn TransformHandle>> + 'r;
@@ -18,7 +24,12 @@ pub type Resolve<'r> = dyn FnMut(&str) -> Result<Box<dyn TransformHandle>> + 'r;
 /// The transforms of one task. One instance a task, called from one thread.
 pub struct TransformChain {
     steps: Vec<Step>,
+    state: Option<Arc<TaskState>>,
+    clock: Clock,
 }
+
+/// Tells the time in milliseconds since the epoch; tests have their own.
+pub type Clock = Box<dyn Fn() -> i64 + Send>;
 
 struct Step {
     alias: String,
@@ -35,6 +46,7 @@ struct Condition {
 enum Action {
     BuiltIn(Box<dyn SingleMessage>),
     Plugin(Box<dyn TransformHandle>),
+    Stateful(Box<dyn Stateful>),
 }
 
 /// What became of a batch.
@@ -48,6 +60,8 @@ pub struct Applied {
     pub failures: Vec<ChainFailure>,
     /// Records that a transform dropped on purpose.
     pub dropped: usize,
+    /// Records that came too late for a stateful transform, whatever became of them.
+    pub late: u64,
 }
 
 /// A record that a transform refused.
@@ -73,7 +87,31 @@ impl TransformChain {
             }
             steps.push(Step::build(config, alias, resolve)?);
         }
-        Ok(Self { steps })
+        Ok(Self { steps, state: None, clock: Box::new(now_ms) })
+    }
+
+    /// Whether a step keeps state: the task has to run the loop that commits it with the offsets, and give it with [`Self::set_state`].
+    pub fn is_stateful(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.action, Action::Stateful(_)))
+    }
+
+    /// Memory that the stateful steps together may have for their state.
+    pub fn state_bytes(&self) -> usize {
+        let bytes = |step: &Step| match &step.action {
+            Action::Stateful(stateful) => stateful.max_bytes(),
+            _ => 0,
+        };
+        self.steps.iter().map(bytes).sum()
+    }
+
+    /// Where the stateful steps keep their state. The shard of a batch has to be open when it is applied.
+    pub fn set_state(&mut self, state: Arc<TaskState>) {
+        self.state = Some(state);
+    }
+
+    /// Another clock than the system's.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
     }
 
     /// Whether there is nothing to do.
@@ -89,30 +127,94 @@ impl TransformChain {
             return Ok(applied);
         }
         let rows = (0..batch.len() as u32).collect();
-        let mut merged = vec![Merged { batch, rows }];
-        let mut steps = &mut self.steps[..];
+        self.run(0, vec![Merged { batch, rows }], &mut applied)?;
+        applied.failures.sort_by_key(|failure| failure.row);
+        Ok(applied)
+    }
+
+    /// Time has passed without records of a shard: emits what is due. `reading`: the shard's input is being read, so that silence means
+    /// that there was nothing; not while the task is paused or pushed back. Rows in the answer mean nothing.
+    pub fn advance(&mut self, shard: Shard, reading: bool) -> Result<Applied> {
+        let at = Moment { now_ms: (self.clock)(), reading };
+        self.emit(shard, |stateful, store, emitted| stateful.advance(store, shard, at, emitted))
+    }
+
+    /// A transaction is about to be sealed: emits what is emitted once a commit. Rows in the answer mean nothing.
+    pub fn before_commit(&mut self, shard: Shard) -> Result<Applied> {
+        self.emit(shard, |stateful, store, emitted| stateful.before_commit(store, shard, emitted))
+    }
+
+    /// A shard was closed, or the state of open transactions discarded.
+    pub fn forget(&mut self, shard: Shard) {
+        for step in &mut self.steps {
+            if let Action::Stateful(stateful) = &mut step.action {
+                stateful.forget(shard);
+            }
+        }
+    }
+
+    /// Lets each stateful step emit, and sends that through the steps behind it.
+    fn emit(
+        &mut self,
+        shard: Shard,
+        mut of: impl FnMut(&mut dyn Stateful, &mut Store, &mut Emitted) -> Result<()>,
+    ) -> Result<Applied> {
+        let mut applied = Applied::default();
+        for at in 0..self.steps.len() {
+            let Action::Stateful(stateful) = &mut self.steps[at].action else { continue };
+            let mut emitted = Emitted::default();
+            with_store(self.state.as_deref(), shard, |store| of(&mut **stateful, store, &mut emitted))?;
+            let next = self.steps[at].take(emitted, &mut applied);
+            self.run(at + 1, next, &mut applied)?;
+        }
+        Ok(applied)
+    }
+
+    /// Sends batches through the steps from one on.
+    fn run(&mut self, from: usize, mut merged: Vec<Merged>, applied: &mut Applied) -> Result<()> {
+        let at = Moment { now_ms: (self.clock)(), reading: true };
+        let mut steps = &mut self.steps[from..];
         while let Some((first, _)) = steps.split_first() {
             let together = match first.action {
-                Action::Plugin(_) => 1,
+                Action::Plugin(_) | Action::Stateful(_) => 1,
                 Action::BuiltIn(_) => {
-                    steps.iter().position(|step| matches!(step.action, Action::Plugin(_))).unwrap_or(steps.len())
+                    steps.iter().position(|step| !matches!(step.action, Action::BuiltIn(_))).unwrap_or(steps.len())
                 }
             };
             let (now, later) = steps.split_at_mut(together);
             let mut next = Vec::with_capacity(merged.len());
             for input in merged {
                 match now {
-                    [Step { action: Action::Plugin(_), .. }] => now[0].apply_plugin(input, &mut next, &mut applied)?,
-                    _ => apply_built_in(now, input, &mut next, &mut applied),
+                    [Step { action: Action::Plugin(_), .. }] => now[0].apply_plugin(input, &mut next, applied)?,
+                    [Step { action: Action::Stateful(_), .. }] => {
+                        now[0].apply_stateful(self.state.as_deref(), at, input, &mut next, applied)?;
+                    }
+                    _ => apply_built_in(now, input, &mut next, applied),
                 }
             }
             merged = next;
             steps = later;
         }
-        (applied.batches, applied.rows) = merged.into_iter().map(|merged| (merged.batch, merged.rows)).unzip();
-        applied.failures.sort_by_key(|failure| failure.row);
-        Ok(applied)
+        for Merged { batch, rows } in merged {
+            applied.batches.push(batch);
+            applied.rows.push(rows);
+        }
+        Ok(())
     }
+}
+
+/// Works on the store of a shard.
+fn with_store(state: Option<&TaskState>, shard: Shard, work: impl FnOnce(&mut Store) -> Result<()>) -> Result<()> {
+    let state = state.ok_or_else(|| {
+        Error::failed("the task has no state for its stateful transforms; this is a bug of the worker")
+    })?;
+    // The steps' errors are the SDK's, the store's own are not.
+    let mut result = Ok(());
+    state.with(shard, |store| {
+        result = work(store);
+        Ok(())
+    })?;
+    result
 }
 
 impl Step {
@@ -131,12 +233,16 @@ impl Step {
         };
         own.0.remove("negate");
         own.0.remove("type");
-        let (class, action) = match registry::transform(name, &own) {
-            Some(built) => {
+        let (class, action) = match (registry::transform(name, &own), registry::stateful(name, alias, &own)) {
+            (Some(built), _) => {
                 let (class, transform) = built.map_err(within)?;
                 (class.to_owned(), Action::BuiltIn(transform))
             }
-            None => {
+            (None, Some(built)) => {
+                let (class, transform) = built.map_err(within)?;
+                (class.to_owned(), Action::Stateful(transform))
+            }
+            (None, None) => {
                 let mut handle = resolve(name).map_err(|error| {
                     Error::failed(format!("Invalid value {name} for configuration {type_key}: {error}"))
                 })?;
@@ -151,8 +257,8 @@ impl Step {
         ChainFailure { row: row as usize, alias: self.alias.clone(), class: self.class.clone(), message }
     }
 
-    fn apply_plugin(&mut self, input: Merged, next: &mut Vec<Merged>, applied: &mut Applied) -> Result<()> {
-        // Consecutive rows that the predicate answers alike, so that the order is kept.
+    /// Consecutive rows that the predicate answers alike, so that the order is kept, and whether the step is for them.
+    fn runs(&self, input: &Merged) -> Vec<(bool, Merged)> {
         let runs = match &self.condition {
             None => vec![(true, 0, input.rows.len())],
             Some(condition) => {
@@ -168,8 +274,55 @@ impl Step {
                 runs
             }
         };
-        for (answer, from, length) in runs {
-            let run = Merged { batch: input.batch.slice(from, length), rows: input.rows[from..from + length].to_vec() };
+        let run = |(answer, from, length): (bool, usize, usize)| {
+            let rows = input.rows[from..from + length].to_vec();
+            (answer, Merged { batch: input.batch.slice(from, length), rows })
+        };
+        runs.into_iter().map(run).collect()
+    }
+
+    fn apply_stateful(
+        &mut self,
+        state: Option<&TaskState>,
+        at: Moment,
+        input: Merged,
+        next: &mut Vec<Merged>,
+        applied: &mut Applied,
+    ) -> Result<()> {
+        for (answer, run) in self.runs(&input) {
+            if !answer {
+                next.push(run);
+                continue;
+            }
+            let Some(shard) = run.batch.partition else {
+                return Err(Error::failed(format!(
+                    "transform {} ({}) keeps state for each input partition, and this record has none",
+                    self.alias, self.class
+                )));
+            };
+            let Action::Stateful(stateful) = &mut self.action else { unreachable!("called for stateful ones only") };
+            let mut emitted = Emitted::default();
+            with_store(state, shard, |store| stateful.apply(store, shard, run, at, &mut emitted))?;
+            next.extend(self.take(emitted, applied));
+        }
+        Ok(())
+    }
+
+    /// What goes on of what a stateful step emitted; the rest is noted.
+    fn take(&self, emitted: Emitted, applied: &mut Applied) -> Vec<Merged> {
+        let Emitted { next, routed, refused, dropped, late } = emitted;
+        applied.dropped += dropped;
+        applied.late += late;
+        applied.failures.extend(refused.into_iter().map(|(row, message)| self.failure(row, message)));
+        for Merged { batch, rows } in routed {
+            applied.batches.push(batch);
+            applied.rows.push(rows);
+        }
+        next
+    }
+
+    fn apply_plugin(&mut self, input: Merged, next: &mut Vec<Merged>, applied: &mut Applied) -> Result<()> {
+        for (answer, run) in self.runs(&input) {
             if !answer {
                 next.push(run);
                 continue;

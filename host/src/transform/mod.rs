@@ -20,9 +20,10 @@ pub mod predicate;
 pub mod registry;
 mod replacement;
 mod single_message;
+pub mod stateful;
 mod structs;
 
-pub use chain::{Applied, ChainFailure, Resolve, TransformChain};
+pub use chain::{Applied, ChainFailure, Clock, Resolve, TransformChain};
 pub use date_format::DateFormat;
 pub use registry::class_infos;
 

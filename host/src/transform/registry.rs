@@ -1,6 +1,6 @@
 //! The built-in transforms and predicates by class name.
 
-use tributary_sdk::{Config, ConfigDef, Result};
+use tributary_sdk::{Config, ConfigDef, Error, Result};
 
 use super::config::Settings;
 use super::part::Target;
@@ -10,6 +10,7 @@ use super::single_message::{
     InsertField, InsertHeader, Map, MaskField, ParseJson, RegexReplace, RegexRouter, ReplaceField, SetSchemaMetadata,
     SingleMessage, Split, TimestampConverter, TimestampRouter, Validate, ValueToKey,
 };
+use super::stateful::{Aggregate, Deduplicate, Stateful};
 use crate::converter::{ClassInfo, ClassKind};
 
 /// One class as users name it: `InsertField$Value` and `InsertField$Key` are two.
@@ -21,6 +22,7 @@ struct Class {
 enum Make {
     Transform(Target, fn(Target, &Settings<'_>) -> Result<Box<dyn SingleMessage>>),
     Predicate(fn(&Settings<'_>) -> Result<Box<dyn Predicate>>),
+    Stateful(fn(&str, &Settings<'_>) -> Result<Box<dyn Stateful>>),
 }
 
 macro_rules! transform {
@@ -59,6 +61,20 @@ macro_rules! predicate {
                 config_def: $config_def,
             },
             make: Make::Predicate(<$class>::build),
+        }
+    };
+}
+
+macro_rules! stateful {
+    ($name:literal, $class:ty) => {
+        Class {
+            info: ClassInfo {
+                class: concat!("tributary.transforms.", $name),
+                aliases: &[$name],
+                kind: ClassKind::Transformation,
+                config_def: <$class>::config_def,
+            },
+            make: Make::Stateful(<$class>::build),
         }
     };
 }
@@ -105,8 +121,10 @@ static PREDICATES: [Class; 3] = [
     predicate!("TopicNameMatches", TopicNameMatches::config_def, TopicNameMatches),
 ];
 
+static STATEFUL: [Class; 2] = [stateful!("Aggregate", Aggregate), stateful!("Deduplicate", Deduplicate)];
+
 fn classes() -> impl Iterator<Item = &'static Class> {
-    KEY_AND_VALUE.iter().flatten().chain(&PLAIN).chain(&PREDICATES)
+    KEY_AND_VALUE.iter().flatten().chain(&PLAIN).chain(&STATEFUL).chain(&PREDICATES)
 }
 
 /// Every built-in transform and predicate.
@@ -124,6 +142,24 @@ pub fn transform(name: &str, config: &Config) -> Option<Result<(&'static str, Bo
     let Make::Transform(target, make) = &class.make else { return None };
     let settings = Settings::new((class.info.config_def)(), config);
     Some(settings.and_then(|settings| Ok((class.info.class, make(*target, &settings)?))))
+}
+
+/// The transform with state that `name` means, with its full class name; `None`: not a built-in one. Its state is known by `alias`.
+pub fn stateful(name: &str, alias: &str, config: &Config) -> Option<Result<(&'static str, Box<dyn Stateful>)>> {
+    let class = find(name, ClassKind::Transformation)?;
+    let Make::Stateful(make) = &class.make else { return None };
+    let settings = Settings::new((class.info.config_def)(), config);
+    Some(settings.and_then(|settings| {
+        if alias.len() > 255 {
+            return Err(Error::failed("the alias is longer than 255 bytes"));
+        }
+        Ok((class.info.class, make(alias, &settings)?))
+    }))
+}
+
+/// Whether a class keeps state.
+pub fn is_stateful(name: &str) -> bool {
+    find(name, ClassKind::Transformation).is_some_and(|class| matches!(class.make, Make::Stateful(_)))
 }
 
 /// The predicate that `name` means; `None`: not a built-in one.

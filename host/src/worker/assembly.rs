@@ -162,7 +162,14 @@ impl Assembly<'_> {
             let retrying = RetryingTransform { inner, class: name.to_owned(), errors: errors.clone() };
             Ok(Box::new(retrying) as Box<dyn TransformHandle>)
         };
-        checked(TransformChain::build(config, &mut resolve))
+        let chain = checked(TransformChain::build(config, &mut resolve))?;
+        // Validation says so, too; a config may come from elsewhere.
+        if chain.is_stateful() {
+            return Err(TaskError::new(
+                "transforms that keep state cannot be used in this connector yet: its tasks do not commit state together with offsets",
+            ));
+        }
+        Ok(chain)
     }
 
     fn converters(&self, config: &Config) -> Result<Converters, TaskError> {

@@ -77,6 +77,11 @@ impl<'a> Checked<'a> {
         self.value(name).is_some_and(|value| value.errors.is_empty())
     }
 
+    /// Whether a key with this prefix has errors.
+    pub fn has_errors_below(&mut self, prefix: &str) -> bool {
+        self.values().any(|value| value.name.starts_with(prefix) && !value.errors.is_empty())
+    }
+
     /// Adds an error to a key, which is shown for it if it was not before.
     pub fn error(&mut self, key: &str, message: impl Into<String>) {
         let message = message.into();

@@ -7,6 +7,7 @@ use super::classes::{Unusable, class_names, find, find_version, interface, versi
 use super::custom;
 use super::infos::ConfigValueInfo;
 use crate::herder::{PluginCatalog, PluginKind};
+use crate::transform::registry;
 
 /// `transforms.<alias>.*` and `predicates.<alias>.*`.
 pub(super) fn transforms_and_predicates(checked: &mut Checked<'_>, plugins: &dyn PluginCatalog) {
@@ -111,7 +112,32 @@ impl Alias<'_> {
         if let Some(plugin) = usable {
             self.add_keys(checked, &prefix, &plugin.class, &plugin.config_def);
             self.unknown_predicate(checked, &prefix);
+            self.stateful(checked, &prefix, &plugin.class);
         }
+    }
+
+    /// What single keys of a transform with state do not tell, and where there can be none.
+    fn stateful(&self, checked: &mut Checked<'_>, prefix: &str, class: &str) {
+        if self.kind != PluginKind::Transformation || !registry::is_stateful(class) {
+            return;
+        }
+        let type_key = format!("{prefix}type");
+        // Missing and ill-typed values have been told.
+        if !checked.has_errors_below(prefix) {
+            let mut own = checked.config.with_prefix(prefix);
+            ["type", "plugin.version", "predicate", "negate"].iter().for_each(|key| _ = own.0.remove(*key));
+            if let Some(Err(error)) = registry::stateful(class, self.alias, &own) {
+                checked.error(&type_key, error.to_string());
+            }
+        }
+        checked.error(
+            &type_key,
+            format!(
+                "{class} keeps state, which has to be committed together with the offsets; this connector's tasks cannot do that yet: \
+                 remove the transform {}",
+                self.alias
+            ),
+        );
     }
 
     /// The class's own keys under the prefix, and those that every transform has; Kafka sorts and numbers them anew.

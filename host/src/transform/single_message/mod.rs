@@ -20,7 +20,7 @@ mod mask_field;
 mod new_record_columns;
 mod new_record_state;
 mod parse_json;
-mod records;
+pub(super) mod records;
 mod regex_replace;
 mod regex_router;
 mod replace_field;

@@ -7,7 +7,7 @@ use crate::transform::headers::{Header, Headers};
 use crate::transform::part::{Opened, Part, Place, Side, Target};
 
 /// Opens what expressions read: keys, values, and the documents among them, each once.
-pub(super) fn open<'e>(part: &mut Part<'_>, expressions: impl Iterator<Item = &'e Expression>) {
+pub(in crate::transform) fn open<'e>(part: &mut Part<'_>, expressions: impl Iterator<Item = &'e Expression>) {
     let (mut keys, mut values) = (None, None);
     for expression in expressions {
         keys = keys.max(expression.needs(Variable::Key).map(|need| !need.fields.is_empty()));
@@ -25,7 +25,7 @@ pub(super) fn open<'e>(part: &mut Part<'_>, expressions: impl Iterator<Item = &'
 }
 
 /// The rows of a part that is [`open`].
-pub(super) struct Records<'p, 'a> {
+pub(in crate::transform) struct Records<'p, 'a> {
     part: &'p Part<'a>,
     headers: Option<ListArray>,
     origin: crate::transform::part::Origin<'a>,
@@ -48,7 +48,7 @@ impl<'p, 'a> Records<'p, 'a> {
 }
 
 /// One of them.
-pub(super) struct RowRecord<'r> {
+pub(in crate::transform) struct RowRecord<'r> {
     part: &'r Part<'r>,
     headers: Headers<'r>,
     origin: &'r crate::transform::part::Origin<'r>,
