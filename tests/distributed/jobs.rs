@@ -181,4 +181,13 @@ impl Owners {
         }
         Ok(())
     }
+
+    /// How often each task came to run that had run before.
+    pub fn starts_since(&self, before: &Self) -> BTreeMap<String, usize> {
+        let starts = |(task, reports): (&String, &Vec<Report>)| {
+            let known = before.0.get(task).map_or(0, Vec::len);
+            (task.clone(), reports[known..].iter().filter(|report| report.state == "RUNNING").count())
+        };
+        self.0.iter().map(starts).collect()
+    }
 }

@@ -151,7 +151,23 @@ fn workers_that_come_and_go_in_order_share_the_work() -> Result<()> {
     assert_eq!(workers.owners(1)?, workers.owners(2)?);
     let statuses = workers.rest(2).get("/connectors?expand=status")?.ok()?;
     assert!(!statuses.to_string().contains("UNASSIGNED"), "{statuses}");
+    rebalances_are_counted(&workers, 2)?;
     workers.get_mut(1).stop()?;
     workers.wait_balanced(2, 12, &[2])?;
     workers.get_mut(2).stop()
+}
+
+fn rebalances_are_counted(workers: &Workers, number: usize) -> Result<()> {
+    let answer = workers.rest(number).get("/metrics")?;
+    let text = answer.body.as_str().unwrap_or_default();
+    let value = |name: &str| -> Result<f64> {
+        let name = format!("kafka_connect_connect_worker_rebalance_metrics_{name} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&name)).ok_or_else(|| Error::new(text.to_owned()))?;
+        line.parse().map_err(|_| Error::new(line.to_owned()))
+    };
+    assert!(value("completed_rebalances_total")? >= 2.0 && value("epoch")? >= 2.0, "{text}");
+    let (average, longest) = (value("rebalance_avg_time_ms")?, value("rebalance_max_time_ms")?);
+    assert!(0.0 < average && average <= longest && longest < 60_000.0, "{text}");
+    assert!(value("time_since_last_rebalance_ms")? < 600_000.0 && value("rebalancing")? <= 1.0, "{text}");
+    Ok(())
 }

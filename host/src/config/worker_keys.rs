@@ -19,6 +19,7 @@ const OPEN_PREFIXES: &[&str] = &[
     "offset.storage.",
     "status.storage.",
     "worker.labels",
+    "worker.restart.max.delay.ms",
 ];
 
 /// Settings that the worker passes on to every Kafka client.

@@ -4,26 +4,18 @@
 //! each member is given and has to stop comes out. Cooperative: what moves is revoked in one round and given to its new
 //! owner in the next, when the old one has reported that it stopped.
 //!
-//! The part of a lost worker is held back for a while if `scheduled.rebalance.max.delay.ms` says so; without that key only
-//! where the same worker (by URL) has been coming back lately: after its second loss in ten minutes for one second, then
-//! two, four, up to thirty. A worker that announced its leave is never waited for, and one that came back has its part at
-//! once. The memory is the leader's alone: a new leader waits for nobody.
+//! What an absent worker had may be kept for it for a while, and goes back to it: see [`super::absences`]. What a leader
+//! remembers of who was given what is its own; a new leader believes what members say they own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::absences::Absences;
 use super::balance::{Moves, Unit, UnitGroup, balance};
-use super::protocol::MemberMetadata;
+use super::protocol::{Absence, MemberMetadata};
+use super::types::{Resource, resources};
 use super::{Assignment, ClusterSnapshot, ConnectorShape};
 use crate::worker::TaskId;
-
-/// How long losses of a worker count towards its being waited for.
-const FLAPPING: u64 = 600 * SECOND;
-const LONGEST_WAIT: u64 = 30 * SECOND;
-const SECOND: u64 = 1_000_000_000;
-
-/// A connector (`None`) or one of its tasks.
-type Resource = (String, Option<u32>);
 
 /// What a round gives and takes.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,8 +28,10 @@ pub(super) struct Decision {
     pub(super) unplaced: Assignment,
     /// Another round is needed at once.
     pub(super) unsettled: bool,
-    /// Until when a lost worker's part is held back, on the caller's clock.
-    pub(super) held_until: Option<u64>,
+    /// Until when an absent worker's part is kept for it, on the caller's clock.
+    pub(super) kept_until: Option<u64>,
+    /// Who is absent, for the members to remember.
+    pub(super) absences: Vec<Absence>,
 }
 
 /// One member's part of it.
@@ -56,12 +50,7 @@ pub(super) struct Assignor {
     owners: BTreeMap<Resource, Owner>,
     /// Where what was revoked is to go: member ids.
     targets: BTreeMap<Resource, String>,
-    /// Workers that are waited for, by URL.
-    lost: BTreeMap<String, Lost>,
-    /// When workers were lost, by URL.
-    losses: BTreeMap<String, Vec<u64>>,
-    /// URLs of workers that have announced their leave.
-    leaving: BTreeSet<String>,
+    absences: Absences,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -72,15 +61,9 @@ struct Owner {
     generation: i32,
 }
 
-#[derive(Debug)]
-struct Lost {
-    until: u64,
-    part: BTreeSet<Resource>,
-}
-
 impl Assignor {
     pub(super) fn new(delay: Option<Duration>) -> Self {
-        Self { delay, ..Self::default() }
+        Self { delay, absences: Absences::new(delay), ..Self::default() }
     }
 
     /// Another member leads: what this one remembers grows old.
@@ -96,24 +79,30 @@ impl Assignor {
         members: &BTreeMap<String, MemberMetadata>,
         snapshot: &ClusterSnapshot,
     ) -> Decision {
+        if self.owners.is_empty() {
+            members.values().flat_map(|member| &member.absences).for_each(|told| self.absences.learn(now, told));
+        }
         let claims = self.claims(members);
         let again = self.not_followed(members, &claims);
         let since: BTreeMap<Resource, Owner> = self.owners.clone();
         let overtaken = self.owners.is_empty() && some_word_is_old(members);
-        let former = self.lose(now, members, &claims, snapshot);
-        let mut held: BTreeSet<Resource> = self.lost.values().flat_map(|lost| lost.part.iter().cloned()).collect();
+        self.miss(now, members, &claims);
+        let here: BTreeSet<&String> =
+            members.values().filter(|member| !member.leaving).map(|member| &member.url).collect();
+        let free = |resource: &&Resource| !claims.contains_key(*resource) && !again.contains_key(*resource);
+        let mut kept: BTreeSet<Resource> = self.absences.kept(now, &here).filter(free).cloned().collect();
         if overtaken {
-            held.extend(configured(snapshot).filter(|resource| !claims.contains_key(resource)));
+            kept.extend(configured(snapshot).filter(|resource| free(&resource)));
         }
         let targets = std::mem::take(&mut self.targets);
         let mut round = Round {
             members: members.iter().collect(),
             snapshot,
-            moves: if held.is_empty() { Moves::Free } else { Moves::Forced },
+            moves: if kept.is_empty() { Moves::Free } else { Moves::Forced },
             claims,
             again,
-            held,
-            former,
+            kept,
+            homes: self.absences.homes(),
             targets,
             new_targets: BTreeMap::new(),
             decision: Decision::default(),
@@ -134,14 +123,17 @@ impl Assignor {
             })
             .collect();
         decision.unsettled |= overtaken;
-        decision.held_until = self.lost.values().map(|lost| lost.until).min();
+        let running = |resource: &Resource| decision.owners.contains_key(resource);
+        self.absences.settle(now, &here, running, |resource| is_configured(snapshot, resource));
+        decision.kept_until = self.absences.kept_until(now, &here, running);
+        decision.absences = self.absences.told(now);
         decision
     }
 
-    /// Who owns what. Where several claim the same (it should not be), the one that was given it last, or else the first, keeps it.
+    /// Who owns what; a member that leaves has stopped all that it had. Where several claim the same (it should not be), the one that was given it last, or else the first, keeps it.
     fn claims(&self, members: &BTreeMap<String, MemberMetadata>) -> BTreeMap<Resource, String> {
         let mut claims = BTreeMap::new();
-        for (id, member) in members {
+        for (id, member) in members.iter().filter(|(_, member)| !member.leaving) {
             for resource in resources(&member.owned) {
                 let rightful = self.owners.get(&resource).is_some_and(|owner| owner.member == *id);
                 if rightful || !claims.contains_key(&resource) {
@@ -167,53 +159,26 @@ impl Assignor {
         self.owners.iter().filter_map(silent).collect()
     }
 
-    /// Notices who is gone and who is back. Returns the URLs of the former owners of what is to be given out now.
-    fn lose(
-        &mut self,
-        now: u64,
-        members: &BTreeMap<String, MemberMetadata>,
-        claims: &BTreeMap<Resource, String>,
-        snapshot: &ClusterSnapshot,
-    ) -> BTreeMap<Resource, String> {
-        let urls =
-            |leaving: bool| members.values().filter(move |member| member.leaving == leaving).map(|member| &member.url);
-        let here: BTreeSet<&String> = urls(false).collect();
-        self.leaving.extend(urls(true).cloned());
-        self.leaving.retain(|url| !here.contains(url));
-        self.losses.retain(|_, times| {
-            times.retain(|time| now.saturating_sub(*time) < FLAPPING);
-            !times.is_empty()
-        });
-
+    /// Notices who is gone, and who says that it goes.
+    fn miss(&mut self, now: u64, members: &BTreeMap<String, MemberMetadata>, claims: &BTreeMap<Resource, String>) {
         let mut gone: BTreeMap<String, BTreeSet<Resource>> = BTreeMap::new();
+        let mut leaving: BTreeMap<String, BTreeSet<Resource>> = BTreeMap::new();
         for (resource, owner) in std::mem::take(&mut self.owners) {
-            if !members.contains_key(&owner.member) {
-                gone.entry(owner.url).or_default().insert(resource);
-            }
+            match members.get(&owner.member) {
+                Some(member) if member.leaving => leaving.entry(owner.member).or_default().insert(resource),
+                Some(_) => continue,
+                None => gone.entry(owner.url).or_default().insert(resource),
+            };
         }
-        let mut former = BTreeMap::new();
         for (url, part) in gone {
-            if !self.leaving.contains(&url) {
-                let times = self.losses.entry(url.clone()).or_default();
-                times.push(now);
-                let wait = self
-                    .delay
-                    .map_or_else(|| adaptive(times.len()), |delay| u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX));
-                let lost =
-                    self.lost.entry(url).or_insert(Lost { until: now.saturating_add(wait), part: BTreeSet::new() });
-                lost.part.extend(part);
-            } else {
-                former.extend(part.into_iter().map(|resource| (resource, url.clone())));
-            }
+            self.absences.lost(now, &url, part);
         }
-        self.lost.retain(|url, lost| {
-            lost.part.retain(|resource| is_configured(snapshot, resource) && !claims.contains_key(resource));
-            if here.contains(url) || now >= lost.until {
-                former.extend(std::mem::take(&mut lost.part).into_iter().map(|resource| (resource, url.clone())));
-            }
-            !lost.part.is_empty()
-        });
-        former
+        for (id, member) in members.iter().filter(|(_, member)| member.leaving) {
+            let mut part = leaving.remove(id).unwrap_or_default();
+            part.extend(resources(&member.owned));
+            part.retain(|resource| !claims.contains_key(resource));
+            self.absences.leaves(now, &member.url, member.back_within, part);
+        }
     }
 }
 
@@ -232,14 +197,6 @@ fn configured(snapshot: &ClusterSnapshot) -> impl Iterator<Item = Resource> + '_
     })
 }
 
-/// How long a worker is waited for that was lost `losses` times lately.
-fn adaptive(losses: usize) -> u64 {
-    match losses {
-        0 | 1 => 0,
-        more => (SECOND << (more - 2).min(5)).min(LONGEST_WAIT),
-    }
-}
-
 /// One round under way.
 struct Round<'a> {
     members: Vec<(&'a String, &'a MemberMetadata)>,
@@ -248,8 +205,10 @@ struct Round<'a> {
     claims: BTreeMap<Resource, String>,
     /// Is given once more to whom it was given before.
     again: BTreeMap<Resource, String>,
-    held: BTreeSet<Resource>,
-    former: BTreeMap<Resource, String>,
+    /// For workers that are not here.
+    kept: BTreeSet<Resource>,
+    /// URLs of those who had it before they went.
+    homes: BTreeMap<&'a Resource, &'a String>,
     targets: BTreeMap<Resource, String>,
     new_targets: BTreeMap<Resource, String>,
     decision: Decision,
@@ -274,16 +233,16 @@ impl Round<'_> {
             groups.push(UnitGroup { allowed, weight: if tasks { weight(shape) } else { 1.0 } });
             for number in numbers {
                 let resource = (name.clone(), number);
-                if self.held.contains(&resource) {
+                if self.kept.contains(&resource) {
                     continue;
                 }
                 let owner = self.claims.get(&resource).or_else(|| self.again.get(&resource));
                 let target = self.targets.get(&resource).and_then(|id| index.get(id).copied());
-                let former = || self.former.get(&resource).and_then(|url| by_url.get(url).copied());
+                let home = || self.homes.get(&resource).and_then(|url| by_url.get(url).copied());
                 units.push(Unit {
                     group: groups.len() - 1,
                     current: owner.and_then(|id| index.get(id).copied()),
-                    hint: target.or_else(former),
+                    hint: target.or_else(home),
                 });
                 resources.push(resource);
             }
@@ -331,11 +290,6 @@ impl Round<'_> {
             }
         }
     }
-}
-
-fn resources(assignment: &Assignment) -> impl Iterator<Item = Resource> + '_ {
-    let connectors = assignment.connectors.iter().map(|name| (name.clone(), None));
-    connectors.chain(assignment.tasks.iter().map(|task| (task.connector.clone(), Some(task.task))))
 }
 
 fn add(assignment: &mut Assignment, (connector, task): &Resource) {

@@ -228,13 +228,13 @@ fn a_lost_worker_is_waited_for_as_the_key_says() {
     group.settle();
     let lost = group.members.remove("b").unwrap();
     let decision = group.round();
-    assert_eq!(decision.held_until, Some(group.now + 300_000_000_000));
+    assert_eq!(decision.kept_until, Some(group.now + 300_000_000_000));
     assert_eq!(group.members["a"].owned.len(), 5, "nothing was taken over");
     // It comes back as another member: it has what it had.
     group.join("b2", &[]);
     group.members.get_mut("b2").unwrap().url = "http://b".to_owned();
     let decision = group.round();
-    assert_eq!(decision.held_until, None);
+    assert_eq!(decision.kept_until, None);
     assert_eq!(group.members["b2"].owned, lost.owned);
     // Lost again, and not back in time.
     group.members.remove("b2");
@@ -254,9 +254,18 @@ fn by_default_only_workers_that_come_and_go_are_waited_for() {
         group.settle();
         group.members.remove(&format!("b{number}"));
         let decision = group.round();
-        let until = decision.held_until.map_or(0, |until| (until - group.now) / 1_000_000_000);
+        let until = decision.kept_until.map_or(0, |until| (until - group.now) / 1_000_000_000);
         assert_eq!(until, waited, "loss {number}");
     }
+}
+
+/// A member says that it leaves, is gone in the next round, and says how long its restart takes.
+fn leave(group: &mut Group, id: &str, back_within: Duration) -> Decision {
+    let leaving = group.members.get_mut(id).unwrap();
+    (leaving.leaving, leaving.back_within) = (true, back_within);
+    group.round();
+    group.members.remove(id);
+    group.round()
 }
 
 #[test]
@@ -268,10 +277,57 @@ fn who_says_good_bye_is_not_waited_for() {
     group.settle();
     let leaving = group.members.get_mut("b").unwrap();
     leaving.leaving = true;
-    leaving.owned = Assignment::default();
     let decision = group.round();
-    assert_eq!(decision.held_until, None);
-    assert_eq!(group.members["a"].owned.len(), 10);
+    assert_eq!(decision.kept_until, None);
+    assert_eq!(group.members["a"].owned.len(), 10, "in the very round in which it says so");
     group.members.remove("b");
     assert_eq!(group.settle(), 0);
+}
+
+#[test]
+fn who_says_that_it_will_be_back_soon_finds_its_part_even_under_another_leader() {
+    let wait = Duration::from_secs(2);
+    let mut group = Group::new(None, &[4, 1, 1, 2]);
+    for member in ["a", "b", "c"] {
+        group.join(member, &[]);
+    }
+    group.settle();
+    let before = group.members["b"].owned.clone();
+    let decision = leave(&mut group, "b", wait);
+    assert!(decision.kept_until.is_some_and(|until| until <= group.now + 2_000_000_000));
+    let told = decision.absences;
+    assert_eq!((told[0].url.as_str(), &told[0].part), ("http://b", &before));
+    // The leader is another one, which knows only what members were told.
+    group.assignor.forget();
+    for member in group.members.values_mut() {
+        member.absences = told.clone();
+    }
+    let (stopped, decision) = (group.stopped, group.round());
+    assert!(decision.kept_until.is_some(), "it goes on waiting");
+    group.join("b2", &[]);
+    group.members.get_mut("b2").unwrap().url = "http://b".to_owned();
+    group.settle();
+    assert_eq!(group.members["b2"].owned, before);
+    assert_eq!(group.stopped, stopped, "nothing else moved");
+}
+
+#[test]
+fn who_comes_back_late_gets_back_what_it_had_and_nothing_else_moves() {
+    let mut group = Group::new(None, &[4, 1, 1, 2, 1, 1, 1]);
+    for member in ["a", "b", "c"] {
+        group.join(member, &[]);
+    }
+    group.settle();
+    let before = group.members["b"].owned.clone();
+    leave(&mut group, "b", Duration::from_secs(2));
+    group.now += 3_000_000_000;
+    group.settle();
+    let (everything, stopped) = (group.counts(Assignment::len).iter().sum::<usize>(), group.stopped);
+    assert_eq!(everything, 18);
+    group.join("b", &[]);
+    group.settle();
+    let back = &group.members["b"].owned;
+    assert!(back.connectors.is_subset(&before.connectors) && back.tasks.is_subset(&before.tasks), "{back:?}");
+    assert_eq!(group.stopped - stopped, back.len());
+    group.is_dealt_out();
 }

@@ -21,7 +21,7 @@ pub(super) struct Unit {
     pub(super) group: usize,
     /// Where it runs.
     pub(super) current: Option<usize>,
-    /// Where it should run if that is as good as elsewhere.
+    /// Where it should run if that is as good as elsewhere, and where it should be moved to if something is.
     pub(super) hint: Option<usize>,
 }
 
@@ -156,9 +156,10 @@ impl<'a> Plan<'a> {
             for _ in 0..units.len() {
                 let Some(unit) = self.uneven(group, &units) else { break };
                 let Some(from) = self.target[unit] else { break };
+                let hint = self.units[unit].hint;
                 let least = self.allowed(group).min_by(|&a, &b| {
-                    let order = self.counts[group][a].cmp(&self.counts[group][b]);
-                    order.then(self.loads[a].total_cmp(&self.loads[b]))
+                    let key = |member: usize| (self.counts[group][member], hint != Some(member));
+                    key(a).cmp(&key(b)).then(self.loads[a].total_cmp(&self.loads[b]))
                 });
                 let Some(to) = least else { break };
                 self.shift(unit, from, to);
@@ -177,10 +178,11 @@ impl<'a> Plan<'a> {
         candidates.max_by(|&a, &b| {
             let key = |unit: usize| {
                 let member = self.target[unit].unwrap_or_default();
-                (counts[member], self.running_at(unit).is_none(), self.loads[member])
+                let home = self.units[unit].hint.is_some_and(|hint| counts[hint] == least);
+                ((counts[member], self.running_at(unit).is_none(), home), self.loads[member])
             };
             let (a, b) = (key(a), key(b));
-            (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2))
+            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
         })
     }
 
@@ -210,7 +212,7 @@ impl<'a> Plan<'a> {
         None
     }
 
-    /// The unit whose move evens out the most, preferring those that run nowhere.
+    /// The unit whose move evens out the most, preferring those that run nowhere, and then those that are at home there.
     fn unit_between(&self, from: usize, to: usize) -> Option<usize> {
         let difference = self.loads[from] - self.loads[to];
         let fits = |unit: &&usize| {
@@ -224,7 +226,8 @@ impl<'a> Plan<'a> {
         };
         let key = |unit: usize| {
             let weight = self.groups[self.units[unit].group].weight;
-            (self.running_at(unit).is_some(), (difference / 2.0 - weight).abs())
+            let away = self.units[unit].hint != Some(to);
+            ((self.running_at(unit).is_some(), away), (difference / 2.0 - weight).abs())
         };
         let best = self.by_member[from].iter().filter(fits).min_by(|&&a, &&b| {
             let (a, b) = (key(a), key(b));

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
-use super::membership::{Action, Input, MemberSettings, Membership};
+use super::membership::{Action, Input, MemberSettings, Membership, RestartTime};
 use super::requests::Requests;
 use super::wire::{Cluster, Connection, CoordinatorKind, WireError};
 use super::{Assignment, Group, GroupAssignment, GroupCallbacks, GroupSettings, GroupState, Lease};
@@ -99,6 +99,7 @@ impl GroupMember {
                 session: settings.session_timeout,
                 heartbeat: settings.heartbeat_interval,
                 delay: settings.lost_worker_delay,
+                restart: RestartTime { told: settings.restart_delay, starting: settings.started.elapsed() },
             }),
             cluster: Cluster::new(settings.wire.clone()),
             former: read_member_file(&settings),

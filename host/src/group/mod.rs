@@ -14,7 +14,8 @@
 //! | `member` | the member: runs the state machine, on a thread of its own |
 //! | `requests` | what the member asks the coordinator, as Kafka's messages |
 //! | `membership` | the member, as a state machine without I/O |
-//! | `assignor`, `balance` | the leader's part: who runs what |
+//! | `assignor`, `balance`, `absences` | the leader's part: who runs what, and what is kept for whom |
+//! | `rebalances` | how often and how long, for metrics |
 //! | `simulation` | tests: seeded schedules of everything that can go wrong |
 //! | `wire` | a small Kafka client |
 //! | `protocol` | Connect's bytes for what members and leader tell each other |
@@ -26,6 +27,7 @@
 //! Fails: while no coordinator can be reached, everything runs on until the lease ends, and is then stopped
 //! ([`GroupCallbacks::lost`]); the member keeps trying and is given work again when it is back.
 
+mod absences;
 mod assignor;
 #[cfg(test)]
 mod assignor_tests;
@@ -35,6 +37,7 @@ mod member;
 mod membership;
 mod port;
 mod protocol;
+mod rebalances;
 mod requests;
 mod settings;
 #[cfg(test)]
@@ -45,5 +48,6 @@ pub mod wire;
 pub use lease::Lease;
 pub use member::GroupMember;
 pub use port::{Group, GroupCallbacks, GroupState};
+pub use rebalances::Rebalances;
 pub use settings::GroupSettings;
 pub use types::{Assignment, ClusterSnapshot, ConnectorShape, GroupAssignment};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Assignment, ClusterSnapshot, GroupAssignment, Lease};
+use super::{Assignment, ClusterSnapshot, GroupAssignment, Lease, Rebalances};
 
 /// What the membership asks of the herder. Calls come one at a time, from one thread, in the order in which things
 /// happened; while one runs the member goes on telling the coordinator that it lives.
@@ -60,6 +60,10 @@ pub struct GroupState {
     pub leader_url: Option<String>,
     /// Whether this member leads, by the last assignment.
     pub leader: bool,
+    /// The protocol that the group has agreed on, `sessioned` or `compatible`; empty before the first join.
+    pub protocol: String,
+    /// How often and how long it was rebalanced.
+    pub rebalances: Rebalances,
     /// `host:port` of the coordinator, when connected to it.
     pub coordinator: Option<String>,
     /// Why the member is not in the group, in words for a person; `None` when all is well.

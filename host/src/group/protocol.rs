@@ -4,11 +4,13 @@
 //! *assignment*: what is new, what is to be stopped, and how long a lost worker is waited for. The formats are those of
 //! Connect's protocols `sessioned` (version 2) and `compatible` (version 1), so tools that know Connect's groups read ours.
 //!
-//! After Connect's fields the metadata goes on with the worker's labels and a flag for one that is about to leave. Connect
-//! reads its own fields only, so the rest does not disturb it.
+//! After Connect's fields the metadata goes on with the worker's labels, whether it is about to leave, and who is absent from
+//! the group; the assignment with who is absent. Connect reads its own fields only, so the rest does not disturb it.
 //!
 //! Fails: bytes that end early or make no sense are a [`Malformed`] that names the field; nothing is allocated by a length
 //! that the bytes do not back.
+
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -45,10 +47,25 @@ pub struct MemberMetadata {
     pub followed: i32,
     /// Its labels.
     pub labels: Vec<String>,
-    /// It is about to leave: it takes nothing.
+    /// It is about to leave: it takes nothing, and has stopped what it owned.
     pub leaving: bool,
+    /// How long it expects to be away, if it leaves to be started again; zero: it is not to be waited for.
+    pub back_within: Duration,
+    /// The absences that the leader told of last.
+    pub absences: Vec<Absence>,
     /// Whether this is a worker of ours, rather than a Java one.
     pub ours: bool,
+}
+
+/// A worker that is not in the group and may come back.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Absence {
+    /// Its REST URL, by which it is known again.
+    pub url: String,
+    /// How long its part is kept for it yet; zero: others may have it, and it is remembered only.
+    pub wait: Duration,
+    /// What it had.
+    pub part: Assignment,
 }
 
 /// What the leader answers a member.
@@ -68,6 +85,8 @@ pub struct MemberAssignment {
     pub revoked: Assignment,
     /// How long a lost worker is waited for, in milliseconds.
     pub delay_ms: i32,
+    /// Who is absent, to be told to the next leader.
+    pub absences: Vec<Absence>,
 }
 
 /// The leader knows less of the config topic than a member: everybody reads on and joins again.
@@ -99,6 +118,8 @@ impl MemberMetadata {
         for label in &self.labels {
             put_string(&mut out, label);
         }
+        out.put_i32(millis(self.back_within));
+        put_absences(&mut out, &self.absences);
         out.freeze()
     }
 
@@ -120,6 +141,8 @@ impl MemberMetadata {
             for _ in 0..rest.i32("the number of labels")? {
                 metadata.labels.push(rest.string("a label")?);
             }
+            metadata.back_within = rest.millis("the time of a restart")?;
+            metadata.absences = rest.absences()?;
         }
         Ok(metadata)
     }
@@ -137,6 +160,10 @@ impl MemberAssignment {
         put_assignment(&mut out, &self.assigned);
         put_assignment(&mut out, &self.revoked);
         out.put_i32(self.delay_ms);
+        if !self.absences.is_empty() {
+            out.put_i16(EXTENSION);
+            put_absences(&mut out, &self.absences);
+        }
         out.freeze()
     }
 
@@ -152,7 +179,9 @@ impl MemberAssignment {
         let assigned = optional("the assigned part")?;
         let revoked = optional("the revoked part")?;
         let delay_ms = if rest.0.is_empty() { 0 } else { rest.i32("the delay")? };
-        Ok(Self { error, leader, leader_url, config_offset, assigned, revoked, delay_ms })
+        let ours = rest.0.len() >= 2 && rest.i16("the extension")? == EXTENSION;
+        let absences = if ours { rest.absences()? } else { Vec::new() };
+        Ok(Self { error, leader, leader_url, config_offset, assigned, revoked, delay_ms, absences })
     }
 }
 
@@ -204,6 +233,19 @@ fn put_assignment(out: &mut BytesMut, assignment: &Assignment) {
     out[count..count + 4].copy_from_slice(&i32::to_be_bytes(connectors));
 }
 
+fn put_absences(out: &mut BytesMut, absences: &[Absence]) {
+    out.put_i32(absences.len() as i32);
+    for absence in absences {
+        put_string(out, &absence.url);
+        out.put_i32(millis(absence.wait));
+        put_assignment(out, &absence.part);
+    }
+}
+
+fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
 /// The rest of the bytes.
 struct Reader<'a>(&'a [u8]);
 
@@ -244,6 +286,20 @@ impl<'a> Reader<'a> {
         Ok(Some(bytes))
     }
 
+    fn millis(&mut self, what: &'static str) -> Result<Duration, Malformed> {
+        Ok(Duration::from_millis(u64::try_from(self.i32(what)?).unwrap_or(0)))
+    }
+
+    fn absences(&mut self) -> Result<Vec<Absence>, Malformed> {
+        let mut absences = Vec::new();
+        for _ in 0..self.i32("the number of absent workers")? {
+            let url = self.string("an absent worker's url")?;
+            let wait = self.millis("the time that is left to an absent worker")?;
+            absences.push(Absence { url, wait, part: self.assignment("what an absent worker had")? });
+        }
+        Ok(absences)
+    }
+
     fn assignment(&mut self, what: &'static str) -> Result<Assignment, Malformed> {
         let mut assignment = Assignment::default();
         for _ in 0..self.i32(what)? {
@@ -281,10 +337,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(owned in assignment(), revoked in assignment(), labels in prop::collection::vec("[a-z=]{0,5}", 0..3), leaving: bool) {
-            let metadata = MemberMetadata { url: "http://w:1/".into(), config_offset: 7, owned: owned.clone(), followed: 3, labels, leaving, ours: true };
+        fn what_is_written_is_read(owned in assignment(), revoked in assignment(), labels in prop::collection::vec("[a-z=]{0,5}", 0..3), leaving: bool, millis in 0u64..100_000) {
+            let wait = Duration::from_millis(millis);
+            let absences = vec![Absence { url: "http://x:1/".into(), wait, part: revoked.clone() }; labels.len()];
+            let metadata = MemberMetadata { url: "http://w:1/".into(), config_offset: 7, owned: owned.clone(), followed: 3, labels, leaving, back_within: wait, absences: absences.clone(), ours: true };
             prop_assert_eq!(MemberMetadata::decode(&metadata.encode(2)).unwrap(), metadata);
-            let answer = MemberAssignment { error: 0, leader: "l-1".into(), leader_url: "u".into(), config_offset: -1, assigned: owned, revoked, delay_ms: 5 };
+            let answer = MemberAssignment { error: 0, leader: "l-1".into(), leader_url: "u".into(), config_offset: -1, assigned: owned, revoked, delay_ms: 5, absences };
             prop_assert_eq!(MemberAssignment::decode(&answer.encode(1)).unwrap(), answer);
         }
 

@@ -1,10 +1,11 @@
 //! What the worker's properties say about the group.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::wire::WireSettings;
 use crate::config::{ConfigError, WorkerConfig};
+use crate::log::ClientSettings;
 
 /// How often a member tells the coordinator that it lives, at most: a rebalance is noticed within this time.
 /// `heartbeat.interval.ms` makes it more often only.
@@ -30,6 +31,10 @@ pub struct GroupSettings {
     pub rebalance_timeout: Duration,
     /// `scheduled.rebalance.max.delay.ms`, if it is set: how long a lost worker is waited for.
     pub lost_worker_delay: Option<Duration>,
+    /// `worker.restart.max.delay.ms`, if it is set: how long this worker is waited for when it has left in order.
+    pub restart_delay: Option<Duration>,
+    /// When this process was started; the time from then on is what a restart takes.
+    pub started: Instant,
     /// Where the member id is kept while the worker is in the group. After a crash the next start takes the former member
     /// out at once, instead of waiting for its session to end. The file must be this worker's alone.
     pub member_file: Option<PathBuf>,
@@ -58,6 +63,7 @@ impl GroupSettings {
         let heartbeat = millis("heartbeat.interval.ms", Some(3_000)).unwrap_or_default();
         let rebalance_timeout = millis("rebalance.timeout.ms", Some(60_000)).unwrap_or_default();
         let lost_worker_delay = millis("scheduled.rebalance.max.delay.ms", None);
+        let restart_delay = millis("worker.restart.max.delay.ms", None);
         if errors.is_empty() && heartbeat >= session_timeout {
             errors.push(format!(
                 "heartbeat.interval.ms={} must be less than session.timeout.ms={}: usually a third of it",
@@ -65,7 +71,7 @@ impl GroupSettings {
                 session_timeout.as_millis()
             ));
         }
-        let wire = match config.cluster_settings().map(|settings| WireSettings::new(&settings)) {
+        let wire = match config.cluster_settings().map(|settings| WireSettings::new(&named(settings, url))) {
             Ok(Ok(wire)) => Some(wire),
             Ok(Err(error)) => {
                 errors.push(error.to_string());
@@ -85,11 +91,19 @@ impl GroupSettings {
                 heartbeat_interval: heartbeat.clamp(Duration::from_millis(1), HEARTBEAT),
                 rebalance_timeout,
                 lost_worker_delay,
+                restart_delay,
+                started: Instant::now(),
                 member_file: Some(config.data_dir.join("group-member")),
             }),
             _ => Err(ConfigError::Invalid(errors)),
         }
     }
+}
+
+/// Tools that list the group's members show their client ids: as Kafka Connect's workers, ours have the address in it.
+fn named(mut settings: ClientSettings, url: &str) -> ClientSettings {
+    settings.entry("client.id".to_owned()).or_insert_with(|| format!("connect-{}", host_and_port(url)));
+    settings
 }
 
 fn host_and_port(url: &str) -> &str {
@@ -116,13 +130,15 @@ mod tests {
         assert_eq!(settings.heartbeat_interval, HEARTBEAT);
         assert_eq!(settings.lost_worker_delay, None);
         assert_eq!(settings.labels, ["worker=host:8083"]);
+        assert_eq!(settings.wire.client_id, "connect-host:8083");
     }
 
     #[test]
     fn keys_are_taken_and_checked() {
-        let given = settings("worker.labels=zone=a, gpu\nscheduled.rebalance.max.delay.ms=300000\nheartbeat.interval.ms=100\nsession.timeout.ms=6000").unwrap();
+        let given = settings("worker.labels=zone=a, gpu\nscheduled.rebalance.max.delay.ms=300000\nworker.restart.max.delay.ms=60000\nheartbeat.interval.ms=100\nsession.timeout.ms=6000").unwrap();
         assert_eq!(given.labels, ["zone=a", "gpu", "worker=host:8083"]);
         assert_eq!(given.lost_worker_delay, Some(Duration::from_secs(300)));
+        assert_eq!(given.restart_delay, Some(Duration::from_secs(60)));
         assert_eq!(given.heartbeat_interval, Duration::from_millis(100));
         let error = settings("heartbeat.interval.ms=20000").unwrap_err();
         assert!(error.contains("less than session.timeout.ms=10000"), "{error}");

@@ -43,6 +43,28 @@ impl std::fmt::Display for Assignment {
     }
 }
 
+/// A connector (`None`) or one of its tasks.
+pub(super) type Resource = (String, Option<u32>);
+
+/// Everything in an assignment.
+pub(super) fn resources(assignment: &Assignment) -> impl Iterator<Item = Resource> + '_ {
+    let connectors = assignment.connectors.iter().map(|name| (name.clone(), None));
+    connectors.chain(assignment.tasks.iter().map(|task| (task.connector.clone(), Some(task.task))))
+}
+
+impl<'a> FromIterator<&'a Resource> for Assignment {
+    fn from_iter<I: IntoIterator<Item = &'a Resource>>(resources: I) -> Self {
+        let mut assignment = Self::default();
+        for (connector, task) in resources {
+            match task {
+                None => assignment.connectors.insert(connector.clone()),
+                Some(task) => assignment.tasks.insert(TaskId { connector: connector.clone(), task: *task }),
+            };
+        }
+        assignment
+    }
+}
+
 /// What is to run in the group, as of an offset of the config topic.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ClusterSnapshot {

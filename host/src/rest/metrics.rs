@@ -84,7 +84,16 @@ fn worker(out: &mut Exposition, api: &Api, connectors: &[Arc<ConnectorView>]) {
     gauge("rebalancing", "1 while a rebalance is under way.", &[], f64::from(u8::from(state.rebalancing)));
     gauge("leader_name", "1, with the leader's URL.", &[("leader_name", &leader)], 1.0);
     gauge("leader", "1 on the leader.", &[], f64::from(u8::from(state.leader)));
-    gauge("connect_protocol", "1, with the protocol.", &[("connect_protocol", "sessioned")], 1.0);
+    gauge("connect_protocol", "1, with the protocol.", &[("connect_protocol", &state.protocol)], 1.0);
+    let millis = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+    let times = &state.rebalances;
+    gauge("rebalance_avg_time_ms", "Mean time of this worker's rebalances.", &[], millis(times.average()));
+    gauge("rebalance_max_time_ms", "Time of the longest one.", &[], millis(times.longest()));
+    // As in Kafka Connect: infinitely long ago before the first.
+    let since = times.since_last().map_or(f64::INFINITY, millis);
+    gauge("time_since_last_rebalance_ms", "Time since the last one ended.", &[], since);
+    let completed = format!("{group}_completed_rebalances_total");
+    out.sample((&completed, Counter, "Rebalances that ended with an assignment."), &[], times.completed as f64);
 }
 
 /// Names that Prometheus' own clients use.

@@ -46,7 +46,10 @@ impl Exposition {
         if !labels.is_empty() {
             family.samples.push('}');
         }
-        let _ = writeln!(family.samples, " {value}");
+        let _ = match value {
+            f64::INFINITY => writeln!(family.samples, " +Inf"),
+            value => writeln!(family.samples, " {value}"),
+        };
     }
 
     /// The whole text.

@@ -196,6 +196,8 @@ pub fn settings(bootstrap: &str, group: &str, url: &str) -> GroupSettings {
         heartbeat_interval: Duration::from_millis(250),
         rebalance_timeout: Duration::from_secs(30),
         lost_worker_delay: None,
+        restart_delay: None,
+        started: std::time::Instant::now(),
         member_file: None,
     }
 }

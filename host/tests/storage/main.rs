@@ -3,6 +3,7 @@
 mod configs;
 mod offsets;
 mod outage;
+mod rights;
 mod statuses;
 mod support;
 mod takeover;

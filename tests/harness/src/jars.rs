@@ -30,6 +30,8 @@ pub enum ClassPath {
     Connect,
     /// The file connectors, which Connect loads from its plugin path.
     FileConnectors,
+    /// Kafka's command-line tools; on top of [`ClassPath::Broker`].
+    Tools,
     /// A client of Connect's REST API, and an interpreter for what it is to do.
     RestClient,
     /// Debezium's core, for its transforms; on top of [`ClassPath::Connect`].
@@ -42,6 +44,7 @@ impl ClassPath {
             Self::Broker => "broker",
             Self::Connect => "connect",
             Self::FileConnectors => "plugin",
+            Self::Tools => "tools",
             Self::RestClient => "client",
             Self::Debezium => "debezium",
         }

@@ -8,6 +8,7 @@
 //! `TRIBUTARY_SEED=n` repeats one schedule, `TRIBUTARY_SCHEDULES=n` runs so many.
 
 mod coordinator;
+mod rolling;
 mod world;
 
 use world::World;
@@ -22,7 +23,12 @@ fn everything_runs_exactly_once_whatever_happens() {
         println!("TRIBUTARY_SEED={seed}");
         return World::new(seed, true).run();
     }
-    let schedules = number("TRIBUTARY_SCHEDULES").unwrap_or(1_000);
+    each_schedule(1_000, |seed| World::new(seed, false).run());
+}
+
+/// Runs so many schedules, or what `TRIBUTARY_SCHEDULES` says.
+fn each_schedule(schedules: u64, schedule: impl Fn(u64) + Sync + std::panic::RefUnwindSafe) {
+    let schedules = number("TRIBUTARY_SCHEDULES").unwrap_or(schedules);
     // Other ones each time, but for a few that are always there.
     let first = u64::from(std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.subsec_nanos()));
     let next = std::sync::atomic::AtomicU64::new(0);
@@ -33,7 +39,7 @@ fn everything_runs_exactly_once_whatever_happens() {
                 return;
             }
             let seed = if number < schedules / 4 { number } else { first + number };
-            let outcome = std::panic::catch_unwind(|| World::new(seed, false).run());
+            let outcome = std::panic::catch_unwind(|| schedule(seed));
             if let Err(panic) = outcome {
                 eprintln!("repeat with TRIBUTARY_SEED={seed}");
                 std::panic::resume_unwind(panic);

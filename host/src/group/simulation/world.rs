@@ -7,27 +7,27 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::super::membership::{Action, Input, MemberSettings, Membership, Refusal};
+use super::super::membership::{Action, Input, MemberSettings, Membership, Refusal, RestartTime};
 use super::super::protocol::PROTOCOLS;
 use super::super::{Assignment, ClusterSnapshot, ConnectorShape};
 use super::coordinator::{Answer, Coordinator, State};
 
-const MS: u64 = 1_000_000;
-const SECOND: u64 = 1_000 * MS;
+pub(super) const MS: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1_000 * MS;
 const SESSION: u64 = 3 * SECOND;
 const REBALANCE: u64 = 8 * SECOND;
 /// For so long things go wrong, and for so long they may take to settle then.
 const TROUBLE: u64 = 25 * SECOND;
 const PEACE: u64 = 40 * SECOND;
 /// In the end nothing may change for so long.
-const QUIET: u64 = 15 * SECOND;
+pub(super) const QUIET: u64 = 15 * SECOND;
 
 /// A worker's process. A restarted worker is another node with the same URL.
-struct Node {
-    url: String,
+pub(super) struct Node {
+    pub(super) url: String,
     machine: Membership,
-    alive: bool,
-    leaving: bool,
+    pub(super) alive: bool,
+    pub(super) leaving: bool,
     paused_until: u64,
     /// What arrived while it was paused.
     inbox: VecDeque<Input>,
@@ -35,7 +35,7 @@ struct Node {
     calls: VecDeque<Call>,
     calling: bool,
     lease_until: u64,
-    running: BTreeSet<(String, Option<u32>)>,
+    pub(super) running: BTreeSet<(String, Option<u32>)>,
     known_config: usize,
     coordinator: u64,
     wake: u64,
@@ -86,8 +86,10 @@ enum Event {
 pub(super) struct World {
     seed: u64,
     verbose: bool,
-    random: StdRng,
-    now: u64,
+    /// Nothing goes wrong by itself.
+    calm: bool,
+    pub(super) random: StdRng,
+    pub(super) now: u64,
     number: u64,
     queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
     events: Vec<Option<Event>>,
@@ -95,16 +97,33 @@ pub(super) struct World {
     /// Counts the brokers that have been coordinator; connections to earlier ones are broken.
     reign: u64,
     up: bool,
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
+    /// How often each connector and task was started.
+    pub(super) starts: BTreeMap<(String, Option<u32>), usize>,
     configs: Vec<ClusterSnapshot>,
     last_change: u64,
 }
 
 impl World {
+    /// Some workers and connectors, and trouble.
     pub(super) fn new(seed: u64, verbose: bool) -> Self {
+        let mut world = Self::empty(seed, verbose, false);
+        for _ in 0..world.random.random_range(0..8) {
+            world.change_config();
+        }
+        for _ in 0..world.random.random_range(1..4) {
+            world.start(None);
+        }
+        world.at(0, Event::Trouble);
+        world
+    }
+
+    /// A coordinator, and nobody yet.
+    pub(super) fn empty(seed: u64, verbose: bool, calm: bool) -> Self {
         let mut world = Self {
             seed,
             verbose,
+            calm,
             random: StdRng::seed_from_u64(seed),
             now: SECOND,
             number: 0,
@@ -114,31 +133,38 @@ impl World {
             reign: 1,
             up: true,
             nodes: Vec::new(),
+            starts: BTreeMap::new(),
             configs: vec![ClusterSnapshot::default()],
             last_change: 0,
         };
-        for _ in 0..world.random.random_range(0..8) {
-            world.change_config();
-        }
-        for _ in 0..world.random.random_range(1..4) {
-            world.start(None);
-        }
         world.at(0, Event::Coordinator);
-        world.at(0, Event::Trouble);
         world
     }
 
     pub(super) fn run(mut self) {
-        while let Some(Reverse((at, _, index))) = self.queue.pop() {
-            if at > SECOND + TROUBLE + PEACE {
-                break;
-            }
+        self.run_until(SECOND + TROUBLE + PEACE);
+        self.judge();
+    }
+
+    pub(super) fn run_until(&mut self, until: u64) {
+        while let Some(&Reverse((at, _, index))) = self.queue.peek()
+            && at <= until
+        {
+            self.queue.pop();
             self.now = at;
             if let Some(event) = self.events[index].take() {
                 self.event(event);
             }
         }
-        self.judge();
+        self.now = until;
+    }
+
+    /// A worker ends in order: everything of it is stopped, and it leaves.
+    pub(super) fn leave(&mut self, node: usize) {
+        self.log(|| format!("leave {node}"));
+        self.nodes[node].leaving = true;
+        self.nodes[node].running.clear();
+        self.input(node, Input::Leave);
     }
 
     fn at(&mut self, after: u64, event: Event) {
@@ -154,7 +180,7 @@ impl World {
     }
 
     fn troubled(&self) -> bool {
-        self.now < SECOND + TROUBLE
+        !self.calm && self.now < SECOND + TROUBLE
     }
 
     fn chance(&mut self, one_in: u32) -> bool {
@@ -168,9 +194,9 @@ impl World {
         self.random.random_range(MS / 10..4 * MS)
     }
 
-    fn start(&mut self, url: Option<String>) {
+    pub(super) fn start(&mut self, url: Option<String>) {
         let url = url.unwrap_or_else(|| format!("http://w{}", self.nodes.len()));
-        let delay = [None, None, Some(0), Some(2 * SECOND)][self.random.random_range(0..4)];
+        let delay = [None, None, Some(0), Some(2 * SECOND)][self.random.random_range(0..4)].filter(|_| !self.calm);
         let machine = Membership::new(MemberSettings {
             group: "g".to_owned(),
             url: url.clone(),
@@ -178,6 +204,7 @@ impl World {
             session: Duration::from_nanos(SESSION),
             heartbeat: Duration::from_millis(500),
             delay: delay.map(Duration::from_nanos),
+            restart: RestartTime { told: None, starting: Duration::from_millis(150) },
         });
         self.nodes.push(Node {
             url,
@@ -199,7 +226,7 @@ impl World {
         self.input(node, Input::Tick);
     }
 
-    fn change_config(&mut self) {
+    pub(super) fn change_config(&mut self) {
         let mut next = self.configs.last().cloned().unwrap_or_default();
         next.config_offset += 1;
         let name = format!("c{}", self.random.random_range(0..12));
@@ -282,10 +309,7 @@ impl World {
                 }
             }
             4 if alive => {
-                self.log(|| format!("leave {node}"));
-                self.nodes[node].leaving = true;
-                self.nodes[node].running.clear();
-                self.input(node, Input::Leave);
+                self.leave(node);
             }
             5 | 6 if alive && self.nodes[node].paused_until <= self.now => {
                 let pause = self.random.random_range(0..2 * SESSION);
@@ -484,6 +508,7 @@ impl World {
                 self.input(node, Input::Snapshot(snapshot));
             }
             Call::Assigned(added) => {
+                self.log(|| format!("  {node} starts {added:?}"));
                 for resource in resources(&added) {
                     self.start_running(node, resource);
                 }
@@ -513,10 +538,31 @@ impl World {
                 );
             }
         }
-        self.nodes[node].running.insert(resource);
+        if self.nodes[node].running.insert(resource.clone()) {
+            *self.starts.entry(resource).or_default() += 1;
+        }
     }
 
-    fn judge(&self) {
+    /// Everything that is to run.
+    pub(super) fn wanted(&self) -> BTreeMap<(String, Option<u32>), usize> {
+        let mut wanted = BTreeMap::new();
+        for (name, shape) in &self.configs[self.configs.len() - 1].connectors {
+            wanted.insert((name.clone(), None), 1);
+            wanted.extend((0..shape.tasks).map(|task| ((name.clone(), Some(task)), 1)));
+        }
+        wanted
+    }
+
+    /// How many workers run each thing.
+    pub(super) fn owners(&self) -> BTreeMap<(String, Option<u32>), usize> {
+        let mut owners = BTreeMap::new();
+        for resource in self.nodes.iter().filter(|node| node.alive).flat_map(|node| &node.running) {
+            *owners.entry(resource.clone()).or_default() += 1;
+        }
+        owners
+    }
+
+    pub(super) fn judge(&self) {
         let seed = self.seed;
         let alive: Vec<&Node> = self.nodes.iter().filter(|node| node.alive).collect();
         let config = &self.configs[self.configs.len() - 1];
@@ -527,19 +573,10 @@ impl World {
         assert!(quiet >= QUIET, "seed {seed}: the last rebalance was {} ms before the end", quiet / MS);
         assert_eq!(self.coordinator.state(), State::Stable, "seed {seed}");
         assert_eq!(self.coordinator.members().len(), alive.len(), "seed {seed}: members");
-        let mut owners: BTreeMap<(String, Option<u32>), usize> = BTreeMap::new();
         for node in &alive {
             assert!(self.now < node.lease_until, "seed {seed}: {} has no lease", node.url);
-            for resource in &node.running {
-                *owners.entry(resource.clone()).or_default() += 1;
-            }
         }
-        let mut wanted = BTreeMap::new();
-        for (name, shape) in &config.connectors {
-            wanted.insert((name.clone(), None), 1);
-            wanted.extend((0..shape.tasks).map(|task| ((name.clone(), Some(task)), 1)));
-        }
-        assert_eq!(owners, wanted, "seed {seed}: owners");
+        assert_eq!(self.owners(), self.wanted(), "seed {seed}: owners");
         let even = |what: &str, count: &dyn Fn(&Node) -> usize| {
             let counts: Vec<usize> = alive.iter().map(|node| count(node)).collect();
             let (least, most) = (counts.iter().min().copied(), counts.iter().max().copied());

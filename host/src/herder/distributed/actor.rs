@@ -25,6 +25,9 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 /// How often it is looked whether somebody has waited long enough, while anybody waits.
 const WAIT_CHECK: Duration = Duration::from_millis(200);
 
+/// How long the group may take to hear that this worker leaves.
+const LEAVE_WITHIN: Duration = Duration::from_secs(4);
+
 /// What the herder works with.
 pub struct DistributedDeps {
     /// The config topic.
@@ -209,7 +212,7 @@ impl Actor {
             Message::ShutDown(reply) => {
                 self.record_end();
                 self.answer_revocations();
-                self.deps.group.leave(Duration::from_secs(1));
+                self.deps.group.leave(LEAVE_WITHIN);
                 return Some(reply);
             }
         }

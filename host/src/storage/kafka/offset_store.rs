@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -46,6 +46,8 @@ struct Inner {
     deciding: Mutex<()>,
     generation: AtomicI32,
     epochs: Mutex<HashMap<TaskId, u64>>,
+    /// Where what is in the journal belongs.
+    destinations: Mutex<HashMap<TaskId, Arc<dyn OffsetStore>>>,
     closing: AtomicBool,
 }
 
@@ -82,6 +84,7 @@ impl KafkaOffsetStore {
             deciding: Mutex::default(),
             generation: AtomicI32::new(-1),
             epochs: Mutex::default(),
+            destinations: Mutex::default(),
             closing: AtomicBool::new(false),
         })))
     }
@@ -156,6 +159,10 @@ impl KafkaOffsetStore {
         self.0.group.close();
     }
 
+    fn destinations(&self) -> MutexGuard<'_, HashMap<TaskId, Arc<dyn OffsetStore>>> {
+        self.0.destinations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_current(&self, task: &TaskId, generation: i32, epoch: u64) -> bool {
         let epochs = self.0.epochs.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.generation.load(Ordering::Acquire) == generation && epochs.get(task) == Some(&epoch)
@@ -208,9 +215,11 @@ impl KafkaOffsetStore {
                     "{dropped} source offsets that could not be committed in time are dropped: the task may have gone on elsewhere"
                 );
             }
-            self.0.group.put(&task.connector, &current)?;
+            let known = self.destinations().get(&task).cloned();
+            known.unwrap_or_else(|| self.0.group.clone()).put(&task.connector, &current)?;
             self.0.journal.remove_task(&task)?;
         }
+        self.destinations().clear();
         self.0.journaled.store(false, Ordering::Release);
         Ok(())
     }
@@ -309,6 +318,7 @@ impl OffsetStore for TaskOffsets {
                     epoch: self.epoch,
                 };
                 inner.journal.add(positions.iter().map(entry).collect())?;
+                self.offsets.destinations().insert(self.task.clone(), self.store.clone());
                 inner.journaled.store(true, Ordering::Release);
                 self.offsets.settle_later();
                 Err(error)

@@ -1,9 +1,14 @@
 //! Several brokers that are one cluster: each of them also a controller.
 
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
 use super::broker::KafkaBroker;
 use super::image::random_id;
 use super::options::{BrokerOptions, Ports};
-use crate::{Result, ports};
+use crate::{Error, Result, ports};
 
 /// A cluster of Kafka 4.3.1 brokers. Internal topics are on all of them.
 #[derive(Debug)]
@@ -55,5 +60,14 @@ impl KafkaCluster {
     pub fn bootstrap(&self) -> String {
         let servers: Vec<String> = self.brokers.iter().map(KafkaBroker::bootstrap).collect();
         servers.join(",")
+    }
+
+    /// Whether every replica of a topic has what its leader has; `None`: not yet.
+    pub fn in_sync(&self, topic: &str) -> Result<Option<()>> {
+        let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", self.bootstrap()).create()?;
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10))?;
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        let lacking = partitions.filter(|partition| partition.isr().len() < partition.replicas().len()).count();
+        if lacking == 0 { Ok(Some(())) } else { Err(Error::new(format!("{lacking} partitions lack a replica"))) }
     }
 }

@@ -14,15 +14,23 @@
 //!   the member stops everything and joins owning nothing.
 //! - An answer to a request that was given up means nothing: requests carry a number.
 
+mod leading;
+mod leaving;
+mod messages;
+mod refusals;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
-use super::assignor::{Assignor, Decision};
-use super::protocol::{CONFIG_MISMATCH, MemberAssignment, MemberMetadata, PROTOCOLS};
-use super::{Assignment, ClusterSnapshot, GroupAssignment, GroupState};
+use self::leading::Led;
+pub(super) use self::leaving::RestartTime;
+pub(super) use self::messages::{Action, Input, JoinAnswer, MemberSettings, Refusal};
+use super::assignor::Assignor;
+use super::protocol::{Absence, CONFIG_MISMATCH, MemberAssignment, MemberMetadata};
+use super::{Assignment, ClusterSnapshot, GroupAssignment, GroupState, Rebalances};
 
 /// For so long after a rebalance heartbeats are quick: a round that revokes is followed by another one.
 const QUICK_TIME: u64 = 1_500 * MILLISECOND;
@@ -31,106 +39,7 @@ const QUICK_HEARTBEAT: Duration = Duration::from_millis(50);
 const SHORT_PAUSE: u64 = 100 * MILLISECOND;
 /// Until a refusal that a person has to mend is tried again.
 const LONG_PAUSE: u64 = 3_000 * MILLISECOND;
-/// How long a leaving member waits for the round in which it tells so.
-const FAREWELL: u64 = 1_000 * MILLISECOND;
 const MILLISECOND: u64 = 1_000_000;
-
-/// Who this member is, and its times.
-#[derive(Debug, Clone)]
-pub(super) struct MemberSettings {
-    pub(super) group: String,
-    pub(super) url: String,
-    pub(super) labels: Vec<String>,
-    pub(super) session: Duration,
-    pub(super) heartbeat: Duration,
-    /// `scheduled.rebalance.max.delay.ms`, if set.
-    pub(super) delay: Option<Duration>,
-}
-
-/// Why a request was not done.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Refusal {
-    /// The coordinator said so.
-    Code(ResponseError),
-    /// No answer: connection lost, or timed out.
-    Away(String),
-}
-
-/// The answer to a join.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct JoinAnswer {
-    pub(super) generation: i32,
-    pub(super) member_id: String,
-    pub(super) leader: String,
-    pub(super) protocol: String,
-    /// For the leader only: member ids and metadata.
-    pub(super) members: Vec<(String, Bytes)>,
-}
-
-/// What happened.
-#[derive(Debug, Clone)]
-pub(super) enum Input {
-    /// There is a connection to the coordinator.
-    CoordinatorFound,
-    /// It broke.
-    CoordinatorLost(String),
-    /// `Action::Join` was answered; with the member id where the coordinator gave one along with a refusal.
-    Joined { call: u64, answer: Result<JoinAnswer, (Refusal, String)> },
-    /// `Action::Sync` was answered.
-    Synced { call: u64, answer: Result<Bytes, Refusal> },
-    /// `Action::Heartbeat` was answered.
-    Heartbeat { call: u64, answer: Result<(), Refusal> },
-    /// `Action::Ask` was answered.
-    Snapshot(ClusterSnapshot),
-    /// `Action::Revoke` is done.
-    Revoked,
-    /// The herder wants a rebalance.
-    Rejoin(String),
-    /// The worker ends.
-    Leave,
-    /// Time has passed.
-    Tick,
-}
-
-/// What is to be done. `Join` and `Sync` replace a request of either that is under way.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Action {
-    FindCoordinator,
-    Join {
-        call: u64,
-        member_id: String,
-        metadata: MemberMetadata,
-        reason: String,
-    },
-    Sync {
-        call: u64,
-        generation: i32,
-        member_id: String,
-        protocol: String,
-        assignments: Vec<(String, Bytes)>,
-    },
-    Heartbeat {
-        call: u64,
-        generation: i32,
-        member_id: String,
-    },
-    /// Leave the group; nothing follows.
-    Leave {
-        member_id: String,
-    },
-    /// Ask the herder for its snapshot, after reading the config topic to this offset.
-    Ask {
-        refresh: Option<i64>,
-    },
-    Assigned(Box<GroupAssignment>),
-    Revoke(Assignment),
-    Lost(String),
-    /// Extend the lease by a session from this moment on.
-    Extend {
-        sent: u64,
-    },
-    EndLease,
-}
 
 #[derive(Debug, Clone, PartialEq)]
 enum Phase {
@@ -173,20 +82,20 @@ pub(super) struct Membership {
     leader_url: Option<String>,
     assignor: Assignor,
     led: Option<Led>,
+    /// Who is absent from the group, as the leader told last, and until when their parts are kept.
+    absences: Vec<(Absence, u64)>,
+    /// When the first input came.
+    born: Option<u64>,
+    /// From then until the first assignment.
+    joining: Duration,
     leaving: bool,
+    /// The leave was told in a join.
+    leave_told: bool,
     leave_by: u64,
+    rebalances: Rebalances,
     problem: Option<String>,
     warned: bool,
     out: Vec<Action>,
-}
-
-/// What the leader knows of the group.
-#[derive(Debug, Default)]
-struct Led {
-    decision: Decision,
-    urls: BTreeMap<String, String>,
-    /// When the group has to be assigned anew, because a lost worker was waited for long enough.
-    again_at: Option<u64>,
 }
 
 impl Membership {
@@ -214,8 +123,13 @@ impl Membership {
             leader: false,
             leader_url: None,
             led: None,
+            absences: Vec::new(),
+            born: None,
+            joining: Duration::ZERO,
             leaving: false,
+            leave_told: false,
             leave_by: u64::MAX,
+            rebalances: Rebalances::default(),
             problem: None,
             warned: false,
             out: vec![Action::FindCoordinator],
@@ -224,6 +138,7 @@ impl Membership {
 
     /// What follows from `input` at `now`, in nanoseconds of a clock that never goes back.
     pub(super) fn handle(&mut self, now: u64, input: Input) -> Vec<Action> {
+        self.born.get_or_insert(now);
         // Before anything else: an answer that comes too late saves nothing.
         if self.active && now >= self.lease_until && !self.leaving {
             self.lose(now, "the group's coordinator has not answered for the session time-out");
@@ -281,17 +196,12 @@ impl Membership {
             rebalancing: !matches!(self.phase, Phase::Stable | Phase::Leaving) || self.rejoin.is_some(),
             leader_url: self.leader_url.clone(),
             leader: self.leader && self.active,
+            protocol: self.protocol.clone(),
+            rebalances: self.rebalances.clone(),
             coordinator: None,
             problem: self.problem.clone(),
             workers: self.led.as_ref().map(|led| led.urls.values().cloned().collect()).unwrap_or_default(),
         }
-    }
-
-    /// On the leader: URLs by what they own.
-    pub(super) fn owners(&self) -> BTreeMap<(String, Option<u32>), String> {
-        let Some(led) = &self.led else { return BTreeMap::new() };
-        let url = |id: &String| led.urls.get(id).cloned().unwrap_or_default();
-        led.decision.owners.iter().map(|(resource, id)| (resource.clone(), url(id))).collect()
     }
 
     fn heartbeats(&self) -> bool {
@@ -308,7 +218,7 @@ impl Membership {
         if self.phase == Phase::Leaving {
             return;
         }
-        if self.leaving && (now >= self.leave_by || !self.coordinator) {
+        if self.has_to_go(now) {
             return self.farewell();
         }
         if let Phase::Joining { sent } | Phase::Syncing { sent } = self.phase
@@ -335,6 +245,7 @@ impl Membership {
             _ => false,
         };
         if wants {
+            self.rebalances.begin(now);
             self.phase = Phase::Asking;
             self.out.push(Action::Ask { refresh: self.refresh.take() });
         }
@@ -361,8 +272,11 @@ impl Membership {
                     followed: self.followed,
                     labels: self.settings.labels.clone(),
                     leaving: self.leaving,
+                    back_within: if self.leaving { self.back_within() } else { Duration::ZERO },
+                    absences: self.absences(now),
                     ours: true,
                 };
+                self.leave_told = self.leaving;
                 let call = self.next_call();
                 self.phase = Phase::Joining { sent: now };
                 self.out.push(Action::Join { call, member_id: self.member_id.clone(), metadata, reason });
@@ -371,6 +285,12 @@ impl Membership {
             Phase::Leading { members } => self.lead(now, members, &snapshot),
             other => self.phase = other,
         }
+    }
+
+    /// Who is absent, as of now.
+    fn absences(&self, now: u64) -> Vec<Absence> {
+        let left = |until: u64| Duration::from_nanos(until.saturating_sub(now));
+        self.absences.iter().map(|(absence, until)| Absence { wait: left(*until), ..absence.clone() }).collect()
     }
 
     fn joined(&mut self, now: u64, answer: Result<JoinAnswer, (Refusal, String)>) {
@@ -395,62 +315,7 @@ impl Membership {
             self.led = None;
             return self.sync(now, Vec::new());
         }
-        let mut members = BTreeMap::new();
-        for (id, metadata) in answer.members {
-            match MemberMetadata::decode(&metadata) {
-                Ok(metadata) => {
-                    members.insert(id, metadata);
-                }
-                Err(error) => {
-                    // Left out, so that it gets nothing; the others go on.
-                    tracing::error!(group = self.settings.group, member = id, "{error}");
-                    self.problem = Some(format!("member {id}: {error}"));
-                }
-            }
-        }
-        if let Some((id, member)) = members.iter().find(|(_, member)| !member.ours)
-            && !std::mem::replace(&mut self.warned, true)
-        {
-            tracing::warn!(
-                group = self.settings.group,
-                member = id,
-                url = member.url,
-                "a member of the group is a worker of another program; give these workers a group.id of their own"
-            );
-        }
-        let latest = members.values().map(|member| member.config_offset).max().unwrap_or(-1);
-        let refresh = (latest > self.snapshot_offset).then_some(latest);
-        self.phase = Phase::Leading { members };
-        self.out.push(Action::Ask { refresh });
-    }
-
-    fn lead(&mut self, now: u64, members: BTreeMap<String, MemberMetadata>, snapshot: &ClusterSnapshot) {
-        let version = PROTOCOLS.iter().find(|(name, _)| *name == self.protocol).map_or(1, |(_, version)| *version);
-        let latest = members.values().map(|member| member.config_offset).max().unwrap_or(-1);
-        let mut common = MemberAssignment {
-            leader: self.member_id.clone(),
-            leader_url: self.settings.url.clone(),
-            config_offset: latest.max(snapshot.config_offset),
-            ..MemberAssignment::default()
-        };
-        let mut decision = if snapshot.config_offset < latest {
-            common.error = CONFIG_MISMATCH;
-            Decision::default()
-        } else {
-            self.assignor.assign(now, self.generation, &members, snapshot)
-        };
-        let delay = decision.held_until.map_or(0, |until| until.saturating_sub(now));
-        common.delay_ms = i32::try_from(delay.div_ceil(MILLISECOND)).unwrap_or(i32::MAX);
-        let mut assignments = Vec::new();
-        for id in members.keys() {
-            let part = decision.members.remove(id).unwrap_or_default();
-            let assignment = MemberAssignment { assigned: part.assigned, revoked: part.revoked, ..common.clone() };
-            assignments.push((id.clone(), assignment.encode(version)));
-        }
-        let urls = members.into_iter().map(|(id, member)| (id, member.url)).collect();
-        let again_at = if decision.unsettled { Some(now) } else { decision.held_until };
-        self.led = Some(Led { decision, urls, again_at });
-        self.sync(now, assignments);
+        self.lead_with(answer.members);
     }
 
     fn sync(&mut self, now: u64, assignments: Vec<(String, Bytes)>) {
@@ -483,8 +348,13 @@ impl Membership {
         self.extend(sent);
         self.quick_until = now + QUICK_TIME;
         self.heartbeat_due = now + nanos(self.settings.heartbeat.min(QUICK_HEARTBEAT));
+        if self.leave_told {
+            return self.leave_is_told(now);
+        }
         if self.leaving {
-            return self.farewell();
+            // The round came between: another one follows.
+            self.phase = Phase::Idle { until: now };
+            return;
         }
         if answer.error == CONFIG_MISMATCH {
             self.refresh = Some(answer.config_offset);
@@ -501,7 +371,16 @@ impl Membership {
         self.owned.remove(&revoking);
         self.owned.add(&added);
         self.followed = self.generation;
+        self.rebalances.complete(now);
+        if self.joining.is_zero() {
+            self.joining = Duration::from_nanos(self.born.map_or(0, |born| now.saturating_sub(born)));
+        }
         self.active = true;
+        let until = |absence: Absence| {
+            let until = now.saturating_add(nanos(absence.wait));
+            (absence, until)
+        };
+        self.absences = answer.absences.into_iter().map(until).collect();
         self.phase = if revoking.is_empty() { Phase::Stable } else { Phase::Revoking };
         self.out.push(Action::Assigned(Box::new(GroupAssignment {
             generation: self.generation,
@@ -547,116 +426,8 @@ impl Membership {
         self.lease_until = self.lease_until.max(sent + nanos(self.settings.session));
         self.out.push(Action::Extend { sent });
     }
-
-    fn refused(&mut self, now: u64, refusal: Refusal, doing: &str) {
-        let code = match refusal {
-            Refusal::Away(reason) => return self.coordinator_lost(now, &reason),
-            Refusal::Code(code) => code,
-        };
-        let joining = matches!(self.phase, Phase::Joining { .. } | Phase::Syncing { .. });
-        let pause = |machine: &mut Self, until: u64| {
-            if joining {
-                machine.phase = Phase::Idle { until };
-            }
-        };
-        match code {
-            ResponseError::NotCoordinator | ResponseError::CoordinatorNotAvailable => {
-                self.coordinator_lost(now, &format!("{code:?}"));
-            }
-            ResponseError::CoordinatorLoadInProgress => pause(self, now + SHORT_PAUSE),
-            ResponseError::RebalanceInProgress | ResponseError::IllegalGeneration => pause(self, now),
-            ResponseError::UnknownMemberId | ResponseError::FencedInstanceId => {
-                self.member_id = String::new();
-                self.followed = -1;
-                let reason = format!("the group's coordinator has removed this worker ({code:?} when {doing})");
-                if self.active {
-                    self.lose(now, &reason);
-                } else {
-                    self.generation = -1;
-                    self.phase = Phase::Idle { until: now };
-                }
-            }
-            code => {
-                let advice = advice(code);
-                let problem = format!("group {}: {doing} was refused: {code}{advice}", self.settings.group);
-                if self.problem.as_ref() != Some(&problem) {
-                    tracing::error!("{problem}");
-                }
-                self.problem = Some(problem);
-                pause(self, now + LONG_PAUSE);
-            }
-        }
-    }
-
-    fn coordinator_lost(&mut self, now: u64, reason: &str) {
-        if !std::mem::replace(&mut self.coordinator, false) {
-            return;
-        }
-        tracing::info!(group = self.settings.group, "the group's coordinator is away: {reason}; looking for it");
-        self.heartbeat_call = None;
-        if matches!(self.phase, Phase::Joining { .. } | Phase::Leading { .. } | Phase::Syncing { .. }) {
-            self.call += 1;
-            self.phase = Phase::Idle { until: now };
-        }
-        self.out.push(Action::FindCoordinator);
-    }
-
-    /// This worker is not in the group any more.
-    fn lose(&mut self, now: u64, reason: &str) {
-        self.owned = Assignment::default();
-        self.active = false;
-        self.generation = -1;
-        self.leader = false;
-        self.led = None;
-        self.leader_url = None;
-        self.assignor.forget();
-        self.lease_until = 0;
-        self.call += 1;
-        self.phase = Phase::Idle { until: now };
-        self.problem = Some(reason.to_owned());
-        self.out.push(Action::EndLease);
-        self.out.push(Action::Lost(reason.to_owned()));
-    }
-
-    fn leave(&mut self, now: u64) {
-        if self.leaving || self.phase == Phase::Leaving {
-            return;
-        }
-        self.leaving = true;
-        self.owned = Assignment::default();
-        self.leave_by = now + FAREWELL;
-        // Who leaves the leadership leaves its memory too, and who was to be waited for with it.
-        if self.phase != Phase::Stable || self.leader || !self.coordinator {
-            return self.farewell();
-        }
-        self.rejoin = Some("leaving".to_owned());
-    }
-
-    fn farewell(&mut self) {
-        if self.phase != Phase::Leaving {
-            self.call += 1;
-            self.phase = Phase::Leaving;
-            self.out.push(Action::Leave { member_id: self.member_id.clone() });
-        }
-    }
 }
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
-}
-
-/// What a person can do about a refusal.
-fn advice(code: ResponseError) -> &'static str {
-    match code {
-        ResponseError::GroupAuthorizationFailed => "; allow the worker's principal READ on the group of group.id",
-        ResponseError::InvalidSessionTimeout => {
-            "; session.timeout.ms has to lie between the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms"
-        }
-        ResponseError::InconsistentGroupProtocol => {
-            "; the group of group.id belongs to another kind of program: choose another group.id"
-        }
-        ResponseError::GroupMaxSizeReached => "; the brokers' group.max.size is reached",
-        ResponseError::InvalidGroupId => "; choose another group.id",
-        _ => "",
-    }
 }
