@@ -37,7 +37,13 @@ impl KafkaAdmin {
         };
         client.serve(Duration::ZERO);
         client.fatal()?;
-        call(client)
+        let outcome = call(client);
+        if outcome.as_ref().is_err_and(lacks_controller) {
+            // librdkafka goes on trying to reach the controller that it has heard of last, thousands of times a second, and does
+            // not ask who it is now. A new client does.
+            *guard = None;
+        }
+        outcome
     }
 
     /// Reads a group's offsets. A broker that does not coordinate the group makes librdkafka tell the client's own group of it, which
@@ -77,6 +83,7 @@ impl KafkaAdmin {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match call(left) {
+                Err(error) if lacks_controller(&error) && deadline > Instant::now() + PAUSE => {}
                 Err(error) if error.code.is_some_and(|code| SETTLING.contains(&code)) && left > PAUSE => {
                     std::thread::sleep(PAUSE);
                     if error.code.is_some_and(|code| OUTDATED.contains(&code)) {
@@ -88,6 +95,16 @@ impl KafkaAdmin {
             }
         }
     }
+}
+
+/// Whether the request waited for a controller that cannot be reached.
+fn lacks_controller(error: &LogError) -> bool {
+    error.code == Some("_TIMED_OUT") && error.message.contains("waiting for controller")
+}
+
+/// How long a question may take that goes to the controller, so that there is time to ask another one.
+fn of_a_try(left: Duration) -> Duration {
+    if left > Duration::from_secs(4) { left / 2 } else { left }
 }
 
 /// Answers of a cluster in which a topic was just made, a leader moves, or a coordinator loads.
@@ -126,7 +143,7 @@ impl LogAdmin for KafkaAdmin {
     }
 
     fn topic_settings(&self, name: &str, timeout: Duration) -> Result<BTreeMap<String, String>, LogError> {
-        self.with(|client| client.topic_settings(name, timeout))
+        self.ask(timeout, |client, left| client.topic_settings(name, of_a_try(left)))
     }
 
     fn watermarks(&self, partition: &TopicPartition, timeout: Duration) -> Result<(i64, i64), LogError> {
@@ -145,7 +162,7 @@ impl LogAdmin for KafkaAdmin {
     }
 
     fn topic_identity(&self, name: &str, timeout: Duration) -> Result<Option<TopicIdentity>, LogError> {
-        self.ask(timeout, |client, left| client.topic_identity(name, left))
+        self.ask(timeout, |client, left| client.topic_identity(name, of_a_try(left)))
     }
 
     /// librdkafka does not ask for the log directories.
