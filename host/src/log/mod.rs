@@ -120,6 +120,9 @@ pub enum ConsumerEvent {
     End(TopicPartition, i64),
 }
 
+/// Ends the waiting of a [`LogConsumer::poll`], now or the next one; from any thread.
+pub type Waker = std::sync::Arc<dyn Fn() + Send + Sync>;
+
 /// A member of a consumer group, or a reader of fixed partitions.
 pub trait LogConsumer: Send {
     /// Waits up to `timeout` for events; `max_records` and `max_bytes` bound what is returned by one call.
@@ -149,6 +152,10 @@ pub trait LogConsumer: Send {
     /// This member's place in its group, for offsets that are committed in a transaction.
     fn group_metadata(&mut self) -> Result<GroupMetadata, LogError> {
         Err(LogError::fatal("committing offsets in a transaction: this log has no transactions"))
+    }
+    /// What ends a `poll` that waits. `None`: this log's consumers have to be polled often by those who wait for something else too.
+    fn waker(&self) -> Option<Waker> {
+        None
     }
     /// Leaves the group (or stays until its session ends, for static members) and frees the client, waiting at most `timeout`.
     fn close(self: Box<Self>, timeout: Duration) -> Result<(), LogError>;

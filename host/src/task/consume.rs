@@ -39,17 +39,21 @@ pub(super) struct Consume {
     pub services: Arc<InstanceServices>,
     pub errors: ErrorHandler,
     pub settings: ConsumeSettings,
+    /// Whether [`TaskControl::wake`] ends the consumer's waiting.
+    pub wakes: bool,
 }
 
 /// How long a full queue is waited for before the partitions are paused, so that the group keeps hearing from this member.
 const PATIENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(100);
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
+/// The same, while nothing comes.
+const IDLE_LAG_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Consume {
     /// Runs until the task stops or the log cannot be read.
     pub fn run(self) -> Result<(), TaskError> {
-        let Self { consumer, converter, queue, commits, control, services, errors, settings } = self;
+        let Self { consumer, converter, queue, commits, control, services, errors, settings, wakes } = self;
         let mut state = Consuming {
             consumer,
             converter,
@@ -59,6 +63,7 @@ impl Consume {
             services: &services,
             errors: &errors,
             settings: &settings,
+            wakes,
             assigned: Vec::new(),
             held_by_connector: Vec::new(),
             topics: UsedTopics::new(settings.topic_used.clone()),
@@ -66,6 +71,7 @@ impl Consume {
             full_since: None,
             paused: false,
             next_lag: Instant::now(),
+            lag_interval: LAG_INTERVAL,
         };
         let result = state.run();
         if let Err(error) = &result {
@@ -93,6 +99,7 @@ struct Consuming<'a> {
     services: &'a InstanceServices,
     errors: &'a ErrorHandler,
     settings: &'a ConsumeSettings,
+    wakes: bool,
     assigned: Vec<TopicPartition>,
     /// Partitions that the connector itself asked to pause.
     held_by_connector: Vec<TopicPartition>,
@@ -103,6 +110,7 @@ struct Consuming<'a> {
     /// Whether all partitions are paused in the consumer.
     paused: bool,
     next_lag: Instant,
+    lag_interval: Duration,
 }
 
 impl Consuming<'_> {
@@ -114,18 +122,31 @@ impl Consuming<'_> {
             if !self.pending.is_empty() && !self.paused {
                 continue;
             }
-            let events = self.consumer.poll(self.settings.max_records, self.settings.max_bytes, POLL)?;
+            let events = self.consumer.poll(self.settings.max_records, self.settings.max_bytes, self.patience())?;
+            if !events.is_empty() {
+                self.lag_interval = LAG_INTERVAL;
+                self.next_lag = self.next_lag.min(Instant::now() + LAG_INTERVAL);
+            }
             for event in events {
                 self.take(event)?;
             }
             if Instant::now() >= self.next_lag {
-                self.next_lag = Instant::now() + LAG_INTERVAL;
+                self.next_lag = Instant::now() + self.lag_interval;
+                self.lag_interval = (self.lag_interval * 2).min(IDLE_LAG_INTERVAL);
                 let lag = self.consumer.lag();
                 self.control.counters.meters.partitions(self.assigned.len(), lag.iter().map(|(_, lag)| *lag));
                 self.control.counters.set_lag((!lag.is_empty()).then(|| lag.iter().map(|(_, lag)| lag).sum()));
             }
         }
         Ok(())
+    }
+
+    /// How long to wait for records: for long where nothing else is to be looked at by itself.
+    fn patience(&self) -> Duration {
+        if !self.wakes || !self.pending.is_empty() || self.commits.is_requested() {
+            return POLL;
+        }
+        self.next_lag.saturating_duration_since(Instant::now()).max(POLL)
     }
 
     /// Moves converted records into the queue, waiting a little for room.
@@ -275,6 +296,7 @@ impl Consuming<'_> {
             Ok(()) => {
                 self.control.counters.committed(begun.elapsed());
                 self.commits.done(epoch);
+                self.control.wake();
             }
             Err(error) => {
                 self.control.counters.meters.committed(begun.elapsed(), false);

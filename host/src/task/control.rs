@@ -11,6 +11,7 @@ use super::error_counters::ErrorCounters;
 use super::lease::Lease;
 use super::meters::Meters;
 use crate::config::Secrets;
+use crate::log::Waker;
 use crate::plugin::handle::Canceller;
 use crate::worker::TaskProgress;
 
@@ -28,6 +29,7 @@ struct Orders {
     stop: bool,
     paused: bool,
     canceller: Option<Canceller>,
+    wakers: Vec<Waker>,
 }
 
 /// Shared by a task's threads and the worker.
@@ -87,7 +89,7 @@ impl TaskControl {
         orders.stop = true;
         let canceller = orders.canceller.clone();
         drop(orders);
-        self.ordered.notify_all();
+        self.wake();
         if let Some(cancel) = canceller {
             cancel();
         }
@@ -102,7 +104,24 @@ impl TaskControl {
     /// Pauses or resumes.
     pub fn set_paused(&self, paused: bool) {
         self.lock().paused = paused;
+        self.wake();
+    }
+
+    /// Calls `waker` whenever a thread of the task that waits for records has something else to look at.
+    pub fn add_waker(&self, waker: Waker) {
+        self.lock().wakers.push(waker);
+    }
+
+    /// The task waits for nothing any more.
+    pub fn clear_wakers(&self) {
+        self.lock().wakers.clear();
+    }
+
+    /// There is something to look at, beside records.
+    pub fn wake(&self) {
+        let wakers = self.lock().wakers.clone();
         self.ordered.notify_all();
+        wakers.iter().for_each(|wake| wake());
     }
 
     /// Whether the task has to come to an end.
@@ -150,6 +169,7 @@ impl TaskControl {
     /// Asks for a commit of offsets soon.
     pub fn request_commit(&self) {
         self.commit_requested.store(true, Ordering::Release);
+        self.wake();
     }
 
     /// Whether a commit was asked for since the last call.

@@ -122,6 +122,11 @@ impl CommitPort {
         self.changed.notify_all();
     }
 
+    /// Whether there are offsets to commit.
+    pub fn is_requested(&self) -> bool {
+        self.lock().requested.is_some()
+    }
+
     /// The offsets to commit now, and the epoch of state that goes with them.
     pub fn take_requested(&self) -> Option<(NextOffsets, u64)> {
         self.lock().requested.take()

@@ -46,6 +46,7 @@ struct State<T> {
     records: usize,
     bytes: usize,
     closed: bool,
+    nudged: bool,
 }
 
 /// The queue. One side pushes, the other pops; either may close it.
@@ -59,7 +60,7 @@ pub struct Queue<T> {
 impl<T: Weight> Queue<T> {
     /// An empty queue.
     pub fn new(bounds: Bounds) -> Self {
-        let state = State { items: VecDeque::new(), records: 0, bytes: 0, closed: false };
+        let state = State { items: VecDeque::new(), records: 0, bytes: 0, closed: false, nudged: false };
         Self { bounds, state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -83,9 +84,17 @@ impl<T: Weight> Queue<T> {
         self.add(self.lock(), item, true);
     }
 
+    /// Ends the waiting of a `pop`, now or the next one: there is something else to look at.
+    pub fn nudge(&self) {
+        self.lock().nudged = true;
+        self.changed.notify_all();
+    }
+
     /// Takes the oldest item, waiting for one at most `timeout`.
     pub fn pop(&self, timeout: Duration) -> Popped<T> {
-        let mut state = self.wait(self.lock(), timeout, |state| state.closed || !state.items.is_empty());
+        let ready = |state: &State<T>| state.closed || state.nudged || !state.items.is_empty();
+        let mut state = self.wait(self.lock(), timeout, ready);
+        state.nudged = false;
         let Some(item) = state.items.pop_front() else {
             return if state.closed { Popped::Closed } else { Popped::TimedOut };
         };
@@ -197,6 +206,20 @@ mod tests {
         assert_eq!(queue.push(Item(2, 2), NOW), Err(Item(2, 2)));
         assert_eq!(queue.pop(NOW), Popped::Item(Item(1, 1)));
         assert_eq!(queue.pop(NOW), Popped::Closed);
+    }
+
+    #[test]
+    fn a_nudge_ends_the_waiting_once() {
+        let queue = Queue::<Item>::new(Bounds::default());
+        queue.nudge();
+        assert_eq!(queue.pop(Duration::from_secs(3600)), Popped::TimedOut);
+        std::thread::scope(|scope| {
+            let pop = scope.spawn(|| queue.pop(Duration::from_secs(3600)));
+            queue.nudge();
+            assert_eq!(pop.join().unwrap(), Popped::TimedOut);
+        });
+        queue.push(Item(1, 1), NOW).unwrap();
+        assert_eq!(queue.pop(NOW), Popped::Item(Item(1, 1)));
     }
 
     #[test]

@@ -143,11 +143,13 @@ impl Services for InstanceServices {
 
     fn pause(&self, partitions: &[TopicPartition]) -> Result<()> {
         self.pauses.add(true, partitions);
+        self.control.wake();
         Ok(())
     }
 
     fn resume(&self, partitions: &[TopicPartition]) -> Result<()> {
         self.pauses.add(false, partitions);
+        self.control.wake();
         Ok(())
     }
 

@@ -70,6 +70,12 @@ impl SinkTask {
             ErrorHandler { policy: self.errors, task: self.name.as_str().into(), control: self.control.clone() };
         let queue = Arc::new(Queue::new(self.bounds));
         let commits = Arc::new(CommitPort::default());
+        // Idle, both threads sleep until there is something to do.
+        let nudged = queue.clone();
+        self.control.add_waker(Arc::new(move || nudged.nudge()));
+        let consumers = self.consumer.waker();
+        let wakes = consumers.is_some();
+        consumers.into_iter().for_each(|waker| self.control.add_waker(waker));
         let consume = Consume {
             consumer: self.consumer,
             converter: self.converter,
@@ -79,6 +85,7 @@ impl SinkTask {
             services: self.services.clone(),
             errors: errors.clone(),
             settings: self.consume,
+            wakes,
         };
         let consuming = std::thread::Builder::new()
             .name(format!("consume-{}", self.name))
@@ -107,6 +114,7 @@ impl SinkTask {
         }
         queue.close();
         commits.finish();
+        self.control.wake();
         let consumed = consuming
             .join()
             .unwrap_or_else(|_| Err(TaskError::new("the consuming thread panicked; this is a bug of the worker")));
@@ -114,6 +122,7 @@ impl SinkTask {
             let stopped = put.close_and_stop();
             result = result.and(stopped);
         }
+        self.control.clear_wakers();
         if let Some(dead_letters) = self.dead_letters {
             dead_letters.close();
         }
@@ -123,6 +132,9 @@ impl SinkTask {
 
 /// How long a commit waits for dead letters to be acknowledged; without them there is none.
 const DEAD_LETTERS_WAIT: Duration = Duration::from_secs(3);
+
+/// How often a task that may not write now looks whether it may again.
+const LEASE_CHECK: Duration = Duration::from_millis(500);
 
 /// The thread that calls the plugin.
 struct PutLoop<'a> {
@@ -151,7 +163,9 @@ impl PutLoop<'_> {
             if self.reported.replace(state) != Some(state) {
                 (self.report)(state);
             }
-            let wait = next_commit.saturating_duration_since(Instant::now()).min(Duration::from_millis(500));
+            // Whatever else there is to do ends the waiting. A commit that is due waits for the lease.
+            let wait = next_commit.saturating_duration_since(Instant::now());
+            let wait = if self.control.may_write() { wait } else { wait.max(LEASE_CHECK) };
             match self.queue.pop(wait) {
                 Popped::Item(item) => self.take(item)?,
                 Popped::TimedOut => {}
@@ -346,6 +360,7 @@ impl PutLoop<'_> {
         let offsets = self.pre_commit(only)?;
         if !offsets.is_empty() {
             self.commits.request(offsets, self.epoch);
+            self.control.wake();
         }
         Ok(())
     }

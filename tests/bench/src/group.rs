@@ -4,9 +4,11 @@
 //! cargo run --release -p tributary-bench -- group
 //! ```
 //!
-//! Idle sink connectors: each has a topic to read in which nothing happens until the end of the measurement.
+//! Idle sink connectors: each has a topic to read in which nothing happens until the end of the measurement. Kafka Connect
+//! runs with `scheduled.rebalance.max.delay.ms=0`, without which it waits five minutes for a worker that has gone; everything
+//! else is as it is by default.
 
-use std::fmt::Write as _;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,26 +19,46 @@ use tributary_harness::{
     WorkerOptions, wait,
 };
 
-/// How long idle workers are watched.
+use crate::contender::Contender;
+use crate::figures::{Figures, Target};
+
+/// How long idle workers settle, and how long they are watched then.
+const SETTLE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(20);
 /// What is waited for at most.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(300);
+/// Clients that make connectors at the same time, where it is not one.
+const CLIENTS: usize = 10;
+/// `session.timeout.ms` as it is by default, in seconds.
+const SESSION: f64 = 10.0;
+
+/// Connectors whose configs have a history.
+const HISTORIES: usize = 100;
 
 /// What to measure.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
     /// Connectors of the pair of workers.
-    #[arg(long, default_value_t = 100)]
-    connectors: usize,
+    #[arg(long, default_value_t = Self::default().connectors)]
+    pub connectors: usize,
     /// Connectors of the worker that has many; 0 leaves that out.
-    #[arg(long, default_value_t = 1000)]
-    many: usize,
-    /// Records in the config topic for the start.
-    #[arg(long, default_value_t = 10_000)]
-    records: usize,
+    #[arg(long, default_value_t = Self::default().many)]
+    pub many: usize,
+    /// Records in the config topic for the start; 0 leaves that out.
+    #[arg(long, default_value_t = Self::default().records)]
+    pub records: usize,
     /// Leaves Kafka Connect out.
     #[arg(long)]
-    alone: bool,
+    pub alone: bool,
+    /// Leaves the pair of workers out.
+    #[arg(long)]
+    pub no_pair: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { connectors: 100, many: 1000, records: 10_000, alone: false, no_pair: false }
+    }
 }
 
 enum Worker {
@@ -47,7 +69,8 @@ enum Worker {
 impl Worker {
     fn prepare(connect: bool, broker: &KafkaBroker, group: &str) -> Result<Self> {
         if connect {
-            let mut options = ConnectOptions::default().set("group.id", group);
+            let mut options =
+                ConnectOptions::default().set("group.id", group).set("scheduled.rebalance.max.delay.ms", "0");
             for store in ["config", "offset", "status"] {
                 options = options.set(&format!("{store}.storage.topic"), &format!("{group}-{store}"));
             }
@@ -102,31 +125,49 @@ impl Worker {
     }
 }
 
-/// The report, as Markdown.
-pub fn run(settings: &Settings) -> Result<String> {
+/// Measures what the settings say.
+pub fn run(settings: &Settings) -> Result<Figures> {
     let broker = KafkaBroker::start_with(BrokerOptions::for_benchmark())?;
     broker.create_topic("idle", 1, &[])?;
-    let mut report = String::from("| workers | measured | |\n|---|---|---|\n");
+    let mut figures = Figures::default();
     for connect in [true, false].into_iter().filter(|connect| !(*connect && settings.alone)) {
-        let name = if connect { "Kafka Connect 4.3.1" } else { "Tributary" };
-        let mut row = |what: &str, value: String| {
-            eprintln!("{name}: {what}: {value}");
-            let _ = writeln!(report, "| {name} | {what} | {value} |");
-        };
-        pair(connect, &broker, settings.connectors, &mut row)?;
-        if !connect {
-            if settings.many > 0 {
-                many(&broker, settings.many, &mut row)?;
-            }
-            start(&broker, settings.records, &mut row)?;
+        if !settings.no_pair {
+            pair(connect, &broker, settings.connectors, &mut figures)?;
         }
     }
-    Ok(report)
+    if settings.many > 0 {
+        many(&broker, settings.many, &mut figures)?;
+    }
+    if settings.records > 0 {
+        start(&broker, settings.records, &mut figures)?;
+    }
+    Ok(figures)
 }
 
-fn create(rest: &Rest, group: &str, number: usize, dir: &std::path::Path) -> Result<()> {
+fn contender(connect: bool) -> Contender {
+    if connect { Contender::Connect } else { Contender::Tributary }
+}
+
+fn name(group: &str, number: usize) -> String {
+    format!("{group}-{number}")
+}
+
+fn create(rest: &Rest, group: &str, number: usize, dir: &Path) -> Result<()> {
     let config = json!({"connector.class": "FileStreamSink", "topics": "idle", "file": dir.join(number.to_string())});
-    rest.put_connector(&format!("{group}-{number}"), &config).map(drop)
+    rest.put_connector(&name(group, number), &config).map(drop)
+}
+
+/// Several clients at the same time, each one connector after the other.
+fn create_all(rest: &Rest, group: &str, count: usize, clients: usize, dir: &Path) -> Result<()> {
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..clients)
+            .map(|client| {
+                let numbers = (client..count).step_by(clients);
+                scope.spawn(move || numbers.map(|number| create(rest, group, number, dir)).collect::<Result<Vec<_>>>())
+            })
+            .collect();
+        clients.into_iter().try_for_each(|client| client.join().map_err(|_| Error::new("a client panicked"))?.map(drop))
+    })
 }
 
 /// Running tasks by worker.
@@ -156,7 +197,7 @@ fn wait_running(rest: &Rest, count: usize, workers: usize) -> Result<()> {
 }
 
 fn idle(workers: &[&Worker]) -> Result<(f64, u64, u64)> {
-    thread::sleep(Duration::from_secs(5));
+    thread::sleep(SETTLE);
     let cpu = || workers.iter().map(|worker| worker.usage().map(|usage| usage.cpu)).sum::<Result<Duration>>();
     let (begun, before) = (Instant::now(), cpu()?);
     thread::sleep(IDLE);
@@ -166,11 +207,12 @@ fn idle(workers: &[&Worker]) -> Result<(f64, u64, u64)> {
 }
 
 fn weight((share, rss, threads): (f64, u64, u64)) -> String {
-    format!("{:.0} MB, {threads} threads, {:.1} % of a core idle", rss as f64 / 1e6, share * 100.0)
+    format!("{:.0} MB, {threads} threads, {:.1} % of a core", rss as f64 / 1e6, share * 100.0)
 }
 
 /// A pair of workers: creating, weight, one more, one less.
-fn pair(connect: bool, broker: &KafkaBroker, count: usize, row: &mut impl FnMut(&str, String)) -> Result<()> {
+fn pair(connect: bool, broker: &KafkaBroker, count: usize, figures: &mut Figures) -> Result<()> {
+    let by = contender(connect);
     let group = if connect { "bench-connect" } else { "bench-tributary" };
     let dir = ScratchDir::new("bench-group")?;
     let mut first = Worker::start(connect, broker, group)?;
@@ -178,105 +220,167 @@ fn pair(connect: bool, broker: &KafkaBroker, count: usize, row: &mut impl FnMut(
     // What the first connector pays for all.
     create(first.rest(), group, count, dir.path())?;
     wait_running(first.rest(), 1, 1)?;
-    first.rest().delete_connector(&format!("{group}-{count}"))?;
-    let begun = Instant::now();
-    for number in 0..count {
-        create(first.rest(), group, number, dir.path())?;
+    first.rest().delete_connector(&name(group, count))?;
+    let mut created = Vec::new();
+    for clients in [CLIENTS, 1] {
+        let begun = Instant::now();
+        create_all(first.rest(), group, count, clients, dir.path())?;
+        let answered = begun.elapsed().as_secs_f64();
+        wait_running(second.rest(), count, 2)?;
+        let running = begun.elapsed().as_secs_f64();
+        created.push(running);
+        let how = if clients == 1 { "one after the other".to_owned() } else { format!("by {clients} clients at once") };
+        let what = format!("{count} connectors created {how}: answered, and all RUNNING");
+        figures.add(by, &what, format!("{answered:.2} s, {running:.2} s"));
+        if clients > 1 {
+            (0..count).try_for_each(|number| first.rest().delete_connector(&name(group, number)).map(drop))?;
+            wait_running(second.rest(), 0, 0)?;
+        }
     }
-    let created = begun.elapsed();
-    wait_running(second.rest(), count, 2)?;
-    row(
-        &format!("{count} connectors created, until all RUNNING"),
-        format!("{:.2} s, {:.2} s", created.as_secs_f64(), begun.elapsed().as_secs_f64()),
-    );
-    row(&format!("{count} idle sink connectors on two workers"), weight(idle(&[&first, &second])?));
+    let idle = idle(&[&first, &second])?;
+    figures.add(by, &format!("{count} idle sink connectors on two workers"), weight(idle));
 
     let mut third = Worker::prepare(connect, broker, group)?;
     let begun = Instant::now();
     third.spawn()?;
     wait_running(first.rest(), count, 3)?;
-    row("one more worker, from its start until balanced", format!("{:.2} s", begun.elapsed().as_secs_f64()));
+    let joined = begun.elapsed().as_secs_f64();
+    figures.add(by, "one more worker, from its start until balanced", format!("{joined:.2} s"));
 
     let begun = Instant::now();
     third.stop()?;
     wait_running(first.rest(), count, 2)?;
-    row("SIGTERM of a worker, until the others run everything", format!("{:.2} s", begun.elapsed().as_secs_f64()));
+    let left = format!("{:.2} s", begun.elapsed().as_secs_f64());
+    figures.add(by, "SIGTERM of a worker, until the others run everything", left);
 
     let begun = Instant::now();
     first.kill()?;
     produce(broker, "idle")?;
     wait_running(second.rest(), count, 1)?;
-    let running = begun.elapsed();
+    let running = begun.elapsed().as_secs_f64();
     let past =
         || (0..count).all(|number| dir.path().join(number.to_string()).metadata().is_ok_and(|file| file.len() > 0));
     wait::until("every sink to have written the record", LIMIT, || Ok(past().then_some(())))?;
-    row(
-        "kill -9 of a worker, until everything is RUNNING, and past a record that came after the kill",
-        format!("{:.2} s, {:.2} s", running.as_secs_f64(), begun.elapsed().as_secs_f64()),
-    );
+    let past = begun.elapsed().as_secs_f64();
+    let what = "kill -9 of a worker, until everything is RUNNING, and past a record that came after the kill";
+    figures.add(by, what, format!("{running:.2} s, {past:.2} s"));
+
+    if !connect {
+        let (all, one) = (created[0], created[1]);
+        figures.targets.extend([
+            Target::below(format!("{count} connectors RUNNING, created one after the other"), 1.5, one, "s"),
+            Target::below(format!("{count} connectors RUNNING, created by {CLIENTS} clients"), 1.5, all, "s"),
+            Target::below(format!("{count} idle connectors on two workers, memory"), 120.0, idle.1 as f64 / 1e6, "MB"),
+            Target::below("one more worker, until balanced", 1.5, joined, "s"),
+            Target::below(
+                "kill -9, until RUNNING and past a record: the session time-out and 1 s",
+                SESSION + 1.0,
+                past,
+                "s",
+            ),
+        ]);
+    }
     Ok(())
 }
 
 /// Many connectors on one worker.
-fn many(broker: &KafkaBroker, count: usize, row: &mut impl FnMut(&str, String)) -> Result<()> {
+fn many(broker: &KafkaBroker, count: usize, figures: &mut Figures) -> Result<()> {
+    let group = "bench-many";
     let dir = ScratchDir::new("bench-many")?;
-    let worker = Worker::start(false, broker, "bench-many")?;
+    let worker = Worker::start(false, broker, group)?;
     let begun = Instant::now();
-    for number in 0..count {
-        create(worker.rest(), "bench-many", number, dir.path())?;
-    }
+    create_all(worker.rest(), group, count, CLIENTS, dir.path())?;
     wait_running(worker.rest(), count, 1)?;
-    row(
-        &format!("{count} connectors on one worker, until all RUNNING"),
-        format!("{:.2} s", begun.elapsed().as_secs_f64()),
+    let created = format!("{:.2} s", begun.elapsed().as_secs_f64());
+    let by = Contender::Tributary;
+    figures.add(
+        by,
+        &format!("{count} connectors on one worker, created by {CLIENTS} clients, until all RUNNING"),
+        created,
     );
-    row(&format!("{count} idle sink connectors on one worker"), weight(idle(&[&worker])?));
-    let mut second = Worker::prepare(false, broker, "bench-many")?;
+    let idle = idle(&[&worker])?;
+    figures.add(by, &format!("{count} idle sink connectors on one worker"), weight(idle));
+    let mut second = Worker::prepare(false, broker, group)?;
     let begun = Instant::now();
     second.spawn()?;
     wait_running(worker.rest(), count, 2)?;
-    row(
+    let joined = begun.elapsed().as_secs_f64();
+    figures.add(
+        by,
         &format!("a second worker for {count} connectors, from its start until balanced"),
-        format!("{:.2} s", begun.elapsed().as_secs_f64()),
+        format!("{joined:.2} s"),
     );
+    figures.targets.extend([
+        Target::below(format!("{count} idle connectors on one worker, memory"), 600.0, idle.1 as f64 / 1e6, "MB"),
+        Target::below(format!("{count} idle connectors on one worker, CPU"), 10.0, idle.0 * 100.0, "% of a core"),
+    ]);
     Ok(())
 }
 
-/// From the start of a worker to the first answer, with a config topic that has a history.
-fn start(broker: &KafkaBroker, records: usize, row: &mut impl FnMut(&str, String)) -> Result<()> {
+/// From the start of a worker to the first answer that knows the connector, with a config topic that has a history.
+fn start(broker: &KafkaBroker, records: usize, figures: &mut Figures) -> Result<()> {
     let group = "bench-start";
+    // Makes the topics.
     let mut worker = Worker::start(false, broker, group)?;
-    // Paused, so that only configs are written; each change is a record.
-    let config = |n: usize| json!({"name": "changing", "config": {"connector.class": "FileStreamSink", "topics": "idle", "file": "/dev/null", "version": n.to_string()}, "initial_state": "PAUSED"});
-    worker.rest().post("/connectors", &config(0))?.ok()?;
-    while broker.record_count(&format!("{group}-config"))? < records as u64 {
-        for n in 0..200 {
-            let mut config = config(n)["config"].clone();
-            config["name"] = "changing".into();
-            worker.rest().put("/connectors/changing/config", &config)?.ok()?;
-        }
-    }
-    for (what, forget) in [("with what it remembers", false), ("with an empty data directory", true)] {
-        worker.stop()?;
+    worker.stop()?;
+    let versions = records / HISTORIES;
+    write_history(broker, &format!("{group}-config"), versions)?;
+    for (what, forget) in [("with an empty data directory", true), ("with what it remembers", false)] {
         if forget && let Worker::Tributary(worker) = &worker {
             std::fs::remove_dir_all(worker.dir().join("data"))?;
         }
         let begun = Instant::now();
         worker.spawn()?;
-        while worker.rest().get("/connectors").and_then(|answer| answer.ok()).is_err() {
+        let knows = |rest: &Rest| {
+            let config =
+                rest.get(&format!("/connectors/changing-{}/config", HISTORIES - 1)).and_then(|answer| answer.ok());
+            config.is_ok_and(|config| config["version"] == (versions - 1).to_string())
+        };
+        while !knows(worker.rest()) {
+            if begun.elapsed() > LIMIT {
+                return Err(Error::new("the worker does not know the last config"));
+            }
             thread::sleep(Duration::from_millis(1));
         }
-        let answered = begun.elapsed();
+        let answered = begun.elapsed().as_secs_f64();
         wait::until("the worker to be in its group", LIMIT, || {
             Ok((worker.rest().get("/health")?.status == 200).then_some(()))
         })?;
-        row(
-            &format!(
-                "start with {records} records in the config topic, {what}, to the first answer, and into the group"
-            ),
-            format!("{:.2} s, {:.2} s", answered.as_secs_f64(), begun.elapsed().as_secs_f64()),
+        let joined = begun.elapsed().as_secs_f64();
+        let about = format!("start with {records} records in the config topic, {what}");
+        let answer = format!("{answered:.2} s, {joined:.2} s");
+        figures.add(
+            Contender::Tributary,
+            &format!("{about}, to the first answer with the newest config, and into the group"),
+            answer,
         );
+        figures.targets.push(Target::below(about, 0.5, answered, "s"));
+        worker.stop()?;
     }
+    Ok(())
+}
+
+/// Configs that changed again and again, in Kafka Connect's own format. They are paused, so that nothing but configs is read.
+fn write_history(broker: &KafkaBroker, topic: &str, versions: usize) -> Result<()> {
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    let producer: BaseProducer = broker.client().create()?;
+    let send = |key: String, value: serde_json::Value| {
+        let value = value.to_string();
+        producer.send(BaseRecord::to(topic).key(&key).payload(&value)).map_err(|(error, _)| error)
+    };
+    for number in 0..HISTORIES {
+        send(format!("target-state-changing-{number}"), json!({"state": "PAUSED", "state.v2": "PAUSED"}))?;
+    }
+    for version in 0..versions {
+        for number in 0..HISTORIES {
+            let config = json!({
+                "name": format!("changing-{number}"), "connector.class": "FileStreamSink", "topics": "idle",
+                "file": "/dev/null", "version": version.to_string(),
+            });
+            send(format!("connector-changing-{number}"), json!({"properties": config}))?;
+        }
+    }
+    producer.flush(Duration::from_secs(60))?;
     Ok(())
 }
 

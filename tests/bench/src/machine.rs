@@ -2,7 +2,7 @@
 
 use std::fs;
 
-/// Processor, cores, memory, kernel and the load that was there before.
+/// Processor, cores, memory, and kernel.
 pub fn describe() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
@@ -13,8 +13,12 @@ pub fn describe() -> String {
     let memory: u64 = field(&read("/proc/meminfo"), "MemTotal").trim_end_matches(" kB").parse().unwrap_or(0);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = read("/proc/sys/kernel/osrelease");
-    let load = read("/proc/loadavg");
-    let load = load.split_whitespace().next().unwrap_or("?");
     let gigabytes = memory >> 20;
-    format!("{model}, {cores} cores, {gigabytes} GiB, Linux {}, load {load} before", kernel.trim())
+    format!("{model}, {cores} cores, {gigabytes} GiB, Linux {}", kernel.trim())
+}
+
+/// How many threads wanted to run, on average over the last minute.
+pub fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace().next().unwrap_or("?").to_owned()
 }

@@ -1,4 +1,4 @@
-//! Measures moving lines between files and Kafka: one command, one table, everything in one run on one broker.
+//! Measures Tributary beside Kafka Connect: one command, one report, everything in one run.
 //!
 //! ```text
 //! cargo run --release -p tributary-bench
@@ -9,8 +9,11 @@
 //! goes, and each result is checked before it counts. A contender that fails shows so in its row; the
 //! others go on, and the exit code is 1.
 
+mod answers;
+mod boundary;
 mod contender;
 mod edit;
+mod figures;
 mod group;
 mod job;
 mod librdkafka;
@@ -35,12 +38,12 @@ use tributary_harness::{BrokerOptions, KafkaBroker, Lines, Result};
 #[derive(Debug, Parser)]
 struct Args {
     /// How many lines of 99 bytes a run moves.
-    #[arg(long, default_value_t = 3_000_000)]
+    #[arg(long, default_value_t = 2_000_000)]
     lines: u64,
     /// How often each contender does each job; the table shows the median.
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// Only rows whose "job/contender" contains one of these: source, sink, json, raw, plain, connect, tributary, start …
+    /// Only rows whose "job/contender" contains one of these: source, sink, json, raw, plain, connect, tributary, start, rest, group, boundary …
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Also writes the table to docs/benchmarks.md.
@@ -55,7 +58,7 @@ enum Command {
     /// Runs one loop in this process, so that its costs are its own; the benchmark calls itself with this.
     #[command(hide = true)]
     Loop(loops::Work),
-    /// Measures groups of workers: creating, idling, joining, leaving, dying.
+    /// Measures groups of workers only: creating, idling, joining, leaving, dying.
     Group(group::Settings),
 }
 
@@ -63,8 +66,8 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.command {
         Some(Command::Loop(work)) => loops::run(work).map(|()| true),
-        Some(Command::Group(settings)) => group::run(settings).map(|report| {
-            println!("{report}");
+        Some(Command::Group(settings)) => group::run(settings).map(|figures| {
+            println!("{}\n{}", figures.table(), figures::targets(&figures.targets));
             true
         }),
         None => benchmark(&args),
@@ -82,16 +85,30 @@ fn main() -> ExitCode {
 /// Whether every contender did its work.
 fn benchmark(args: &Args) -> Result<bool> {
     let plan = plan::Plan::new(&args.only);
-    let machine = machine::describe();
+    let before = machine::load();
+    let lines = Lines::new(args.lines);
+    // Before anything else has filled the broker; it has one of its own.
+    let group = plan.group().then(|| group::run(&group::Settings::default())).transpose()?;
     let broker = KafkaBroker::start_with(BrokerOptions::for_benchmark())?;
     let scratch = ScratchDir::new("bench")?;
     let input = scratch.path().join("input");
-    let lines = Lines::new(args.lines);
     lines.write(&input)?;
 
+    let crossing = plan.boundary().then(boundary::measure).transpose()?;
     let starts = start::measure(&broker, &plan, args.runs)?;
+    let answers = answers::measure(&broker, &plan, args.runs)?;
     let results = measure::run(&broker, &plan, &lines, &input, args.runs)?;
-    let report = table::render(&machine, &lines, &starts, &results);
+    let machine = format!("{}, load {before} before and {} after", machine::describe(), machine::load());
+    let report = table::Report {
+        machine: &machine,
+        lines: &lines,
+        starts: &starts,
+        outcomes: &results,
+        answers: &answers,
+        group: group.as_ref(),
+        crossing,
+    };
+    let report = table::render(&report);
     println!("{report}");
     if args.write {
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/benchmarks.md");
@@ -99,5 +116,6 @@ fn benchmark(args: &Args) -> Result<bool> {
         std::fs::write(&file, report)?;
         eprintln!("written to {}", file.display());
     }
-    Ok(results.iter().all(|result| result.failure.is_none()) && starts.iter().all(|start| start.failure.is_none()))
+    let failures = results.iter().map(|result| &result.failure).chain(starts.iter().map(|start| &start.failure));
+    Ok(failures.chain(answers.iter().map(|answers| &answers.failure)).all(Option::is_none))
 }

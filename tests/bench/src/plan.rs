@@ -28,6 +28,21 @@ impl Plan {
         self.wants(&format!("start/{}", contender.key()))
     }
 
+    /// Whether a worker's REST API is to be measured.
+    pub fn rest(&self, contender: Contender) -> bool {
+        self.wants(&format!("rest/{}", contender.key()))
+    }
+
+    /// Whether the boundary to plugins is to be measured.
+    pub fn boundary(&self) -> bool {
+        self.wants("boundary/")
+    }
+
+    /// Whether groups of workers are to be measured.
+    pub fn group(&self) -> bool {
+        self.wants("group/")
+    }
+
     fn wants(&self, key: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|word| key.contains(word))
     }

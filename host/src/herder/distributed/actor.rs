@@ -244,6 +244,10 @@ impl Actor {
         if self.writes.claim_due.is_some_and(|due| due <= now) {
             self.claim();
         }
+        if self.writes.write_due.is_some_and(|due| due <= now) {
+            self.writes.write_due = None;
+            self.write_all();
+        }
         if self.next_sample <= now {
             self.next_sample = now + SAMPLE_EVERY;
             self.sample(now);
@@ -259,6 +263,7 @@ impl Actor {
             self.rejoin_due,
             self.key_due,
             self.writes.claim_due,
+            self.writes.write_due,
             (!self.waiting.is_empty() || !self.resting.is_empty()).then(|| now + WAIT_CHECK),
             // An idle worker sleeps; rates are only looked at while there is something to look at.
             running.then_some(self.next_sample),

@@ -14,6 +14,8 @@ use crate::storage::{ConfigWrite, StorageErrorKind};
 
 /// How long reading the config topic to its end may take after it was claimed.
 const REFRESH_WITHIN: Duration = Duration::from_secs(30);
+/// How long task configs wait for others to be written with: for the next request of a client that has just had its answer.
+const GATHER: Duration = Duration::from_millis(4);
 /// When claiming is tried again.
 const CLAIM_AGAIN: Duration = Duration::from_millis(500);
 
@@ -53,6 +55,8 @@ struct Write {
 pub(super) struct Writes {
     pub claim: Claim,
     pub claim_due: Option<Instant>,
+    /// When what waits for others is written without them.
+    pub write_due: Option<Instant>,
     /// Connectors with a write under way, and what waits for it.
     turns: HashMap<String, Turns>,
     /// For the next batch.
@@ -78,6 +82,20 @@ impl Actor {
     }
 
     fn write_next(&mut self) {
+        if self.writes.next.is_empty() {
+            return;
+        }
+        // No user waits for the answer.
+        let patient = |write: &Write| write.writes.iter().all(|write| matches!(write, ConfigWrite::Tasks(..)));
+        if self.writes.next.iter().all(patient) {
+            self.writes.write_due.get_or_insert_with(|| Instant::now() + GATHER);
+        } else {
+            self.write_all();
+        }
+    }
+
+    /// Writes all that waits for it, unless something is being written.
+    pub fn write_all(&mut self) {
         if self.writes.under_way.is_some() || self.writes.next.is_empty() {
             return;
         }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::super::run_builder::RunBuilder;
-use super::super::{ConsumerEvent, GroupMetadata, LogConsumer, LogError, TopicPartition};
+use super::super::{ConsumerEvent, GroupMetadata, LogConsumer, LogError, TopicPartition, Waker};
 use super::batch_calls::{Client, Message, Messages, Rebalance};
 use super::errors;
 use super::topic_pattern::TopicPattern;
@@ -157,7 +157,7 @@ impl LogConsumer for KafkaConsumer {
             }
             let mut events = self.fetch(limits, wait);
             events.append(&mut self.rebalances()?);
-            if !events.is_empty() || Instant::now() >= deadline {
+            if !events.is_empty() || self.client.take_woken() || Instant::now() >= deadline {
                 if events.is_empty() {
                     self.client.fatal()?;
                     if let Some(error) = self.failed.take() {
@@ -247,6 +247,11 @@ impl LogConsumer for KafkaConsumer {
 
     fn group_metadata(&mut self) -> Result<GroupMetadata, LogError> {
         self.client.group_metadata().map(GroupMetadata)
+    }
+
+    fn waker(&self) -> Option<Waker> {
+        let waker = self.client.waker();
+        Some(std::sync::Arc::new(move || waker.wake()))
     }
 
     fn close(mut self: Box<Self>, timeout: Duration) -> Result<(), LogError> {

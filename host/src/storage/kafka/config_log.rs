@@ -94,8 +94,13 @@ impl ConfigLog for KafkaConfigLog {
             self.writer.write(&self.topic.topic().name, rows)?.map(|(_, offset)| offset)
         };
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+        let written = Instant::now();
         match offset {
-            Some(offset) => self.topic.wait_for(0, offset, left),
+            Some(offset) => {
+                let seen = self.topic.wait_for(0, offset, left);
+                tracing::debug!(topic = self.topic.topic().name, offset, took = ?written.elapsed(), "read back");
+                seen
+            }
             // The log does not tell where it was written.
             None => self.topic.read_to_end(left),
         }

@@ -1,5 +1,10 @@
 //! The leader's writes to the config topic: in transactions, so that whoever led before can write no more.
+//!
+//! Two producers take turns. After a commit the broker is busy for some milliseconds with the markers of the transaction, and
+//! refuses the next one of the same id; librdkafka then waits 20 ms, which is longer than the write itself. The first id is
+//! Kafka Connect's own. Where the second is not permitted, the first does it all.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +30,8 @@ pub(super) struct LeaderWriter {
 
 #[derive(Default)]
 struct Leading {
-    producer: Option<Box<dyn TransactionalProducer>>,
+    /// In the order of their turns; none: this worker does not lead.
+    producers: VecDeque<Box<dyn TransactionalProducer>>,
     token: u64,
 }
 
@@ -41,26 +47,50 @@ impl LeaderWriter {
     pub(super) fn claim(&self) -> Result<(), StorageError> {
         let mut leading = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         retire(&mut leading);
-        let mut producer = self.log.transactional_producer(&self.id, &self.settings).map_err(classified)?;
+        let second = format!("{}-2", self.id);
+        let (first, second) = std::thread::scope(|scope| {
+            let second = scope.spawn(|| self.producer(&second));
+            (self.producer(&self.id), second.join())
+        });
+        let first = first?;
+        match second {
+            Ok(Ok(second)) => leading.producers.extend([first, second]),
+            Ok(Err(error)) if error.kind == StorageErrorKind::Misconfigured => {
+                tracing::info!("changes of configs take some milliseconds longer: {error}");
+                leading.producers.push_back(first);
+            }
+            Ok(Err(error)) => {
+                let _ = first.close_transactional(Duration::from_secs(1));
+                return Err(error);
+            }
+            Err(_) => {
+                let _ = first.close_transactional(Duration::from_secs(1));
+                return Err(StorageError::other("the thread that claims the config topic panicked"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A producer that has fenced those before it with the same id.
+    fn producer(&self, id: &str) -> Result<Box<dyn TransactionalProducer>, StorageError> {
+        let mut producer = self.log.transactional_producer(id, &self.settings).map_err(classified)?;
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match producer.init(left.max(PAUSE)) {
-                Ok(()) => break,
+                Ok(()) => return Ok(producer),
                 Err(error) if error.next == NextStep::Retry && left > PAUSE => std::thread::sleep(PAUSE),
                 Err(error) => {
                     let _ = producer.close_transactional(Duration::from_secs(1));
-                    return Err(self.refused(error));
+                    return Err(self.refused(id, error));
                 }
             }
         }
-        leading.producer = Some(producer);
-        Ok(())
     }
 
     /// Whether this worker has claimed the topic and has not been found fenced since.
     pub(super) fn leads(&self) -> bool {
-        self.producer.lock().unwrap_or_else(PoisonError::into_inner).producer.is_some()
+        !self.producer.lock().unwrap_or_else(PoisonError::into_inner).producers.is_empty()
     }
 
     /// Writes all rows or none; the offset of the last one.
@@ -68,13 +98,15 @@ impl LeaderWriter {
         let mut leading = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         leading.token += 1;
         let token = leading.token;
-        let Some(producer) = &mut leading.producer else { return Err(self.not_leading()) };
-        match self.transaction(&mut **producer, rows, token) {
+        let Some(producer) = leading.producers.front_mut() else { return Err(self.not_leading()) };
+        let written = self.transaction(&mut **producer, rows, token);
+        leading.producers.rotate_left(1);
+        match written {
             Ok(offset) => Ok(offset),
             Err(error) => {
                 // What came of it is not known to this client; the next claim finishes it.
                 retire(&mut leading);
-                Err(self.refused(error))
+                Err(self.refused(&self.id, error))
             }
         }
     }
@@ -92,6 +124,7 @@ impl LeaderWriter {
     ) -> Result<Option<i64>, TransactionError> {
         let deadline = Instant::now() + TIMEOUT;
         let records = records(rows);
+        let begun = Instant::now();
         producer.begin()?;
         let mut sent = 0;
         while sent < records.len() {
@@ -114,6 +147,7 @@ impl LeaderWriter {
                 Err(error) => return Err(error),
             }
         }
+        tracing::debug!(topic = self.topic, rows = rows.len(), took = ?begun.elapsed(), "written");
         let completions = producer.as_producer().poll(Duration::ZERO)?;
         let last = completions.into_iter().filter(|completion| completion.token == token).find_map(|c| c.last);
         Ok(last.map(|(_, offset)| offset))
@@ -136,9 +170,9 @@ impl LeaderWriter {
         )
     }
 
-    fn refused(&self, error: TransactionError) -> StorageError {
+    fn refused(&self, id: &str, error: TransactionError) -> StorageError {
         let TransactionError { error, next } = error;
-        let (id, topic) = (&self.id, &self.topic);
+        let topic = &self.topic;
         match (next, error.code) {
             (NextStep::Fenced, _) => StorageError::new(
                 StorageErrorKind::Fenced,
@@ -172,9 +206,9 @@ impl LeaderWriter {
 
 /// Closes on librdkafka's own closing thread, waiting for little.
 fn retire(leading: &mut Leading) {
-    if let Some(producer) = leading.producer.take()
-        && let Err(error) = producer.close_transactional(Duration::from_secs(1))
-    {
-        tracing::debug!("{error}");
+    for producer in leading.producers.drain(..) {
+        if let Err(error) = producer.close_transactional(Duration::from_secs(1)) {
+            tracing::debug!("{error}");
+        }
     }
 }

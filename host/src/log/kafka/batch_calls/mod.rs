@@ -21,7 +21,8 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use rdkafka_sys as sys;
@@ -45,11 +46,44 @@ pub(super) enum Rebalance {
     Lost(Vec<TopicPartition>),
 }
 
+/// Ends a consumer's waiting, from any thread; does nothing once the client is gone.
+#[derive(Default)]
+pub(super) struct QueueWaker {
+    /// A reference of its own to the consumer's queue.
+    queue: Mutex<Option<NonNull<sys::rd_kafka_queue_t>>>,
+    woken: AtomicBool,
+}
+
+// SAFETY: the queue is only used under the lock, by a call that librdkafka allows from any thread.
+unsafe impl Send for QueueWaker {}
+// SAFETY: as above.
+unsafe impl Sync for QueueWaker {}
+
+impl QueueWaker {
+    /// Wakes the consumer, or keeps its next call from waiting.
+    pub(super) fn wake(&self) {
+        self.woken.store(true, Ordering::Release);
+        if let Some(queue) = *self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+            // SAFETY: the reference is live until it is taken out, under this lock.
+            unsafe { sys::rd_kafka_queue_yield(queue.as_ptr()) }
+        }
+    }
+
+    fn close(&self) {
+        if let Some(queue) = self.queue.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // SAFETY: owned, and not used again.
+            unsafe { sys::rd_kafka_queue_destroy(queue.as_ptr()) }
+        }
+    }
+}
+
 /// What the callbacks write to. Lives as long as the native client.
 struct Shared {
     log: ClientLog,
     /// For OAUTHBEARER.
     tokens: Option<Tokens>,
+    /// For consumers.
+    waker: Arc<QueueWaker>,
     /// Touched by the owning thread only, never while it is inside a call that runs callbacks.
     state: UnsafeCell<State>,
 }
@@ -275,7 +309,12 @@ impl Client {
     pub(super) fn new(kind: ClientKind, mut settings: NativeSettings, name: &str) -> Result<Self, LogError> {
         let brokers = settings.values.get("bootstrap.servers").cloned().unwrap_or_default();
         let log = ClientLog::new(name, brokers);
-        let shared = Box::new(Shared { log, tokens: settings.tokens.take(), state: UnsafeCell::default() });
+        let shared = Box::new(Shared {
+            log,
+            tokens: settings.tokens.take(),
+            waker: Arc::default(),
+            state: UnsafeCell::default(),
+        });
         // SAFETY: `conf` is owned until `rd_kafka_new` succeeds and is destroyed on every other path; the opaque
         // outlives the client, since `Native` frees it after `rd_kafka_destroy` has returned.
         let rk = unsafe {
@@ -348,6 +387,8 @@ impl Client {
                 sys::rd_kafka_poll_set_consumer(rk.as_ptr());
                 native.shared.state.get_mut().consumer_queue =
                     NonNull::new(sys::rd_kafka_queue_get_consumer(rk.as_ptr()));
+                *native.shared.waker.queue.lock().unwrap_or_else(PoisonError::into_inner) =
+                    NonNull::new(sys::rd_kafka_queue_get_consumer(rk.as_ptr()));
             }
         }
         Ok(Self { native: Some(native) })
@@ -379,6 +420,16 @@ impl Client {
     /// Rebalances announced since the last call.
     pub(super) fn take_rebalances(&mut self) -> Vec<Rebalance> {
         std::mem::take(&mut self.state().rebalances)
+    }
+
+    /// What ends this consumer's waiting.
+    pub(super) fn waker(&self) -> Arc<QueueWaker> {
+        self.native().shared.waker.clone()
+    }
+
+    /// Whether it was woken since the last call.
+    pub(super) fn take_woken(&self) -> bool {
+        self.native().shared.waker.woken.swap(false, Ordering::AcqRel)
     }
 
     /// An error after which this client does nothing more.
@@ -461,6 +512,7 @@ impl Drop for Client {
 impl Native {
     fn destroy(mut self) {
         let rk = self.rk.as_ptr();
+        self.shared.waker.close();
         self.shared.state.get_mut().closing = true;
         // SAFETY: nothing else uses the handle; topics and the queue are released before it, and `shared` (with the
         // buffers that queued messages point into) is freed after it, when this function returns.
