@@ -19,7 +19,9 @@ use crate::workers::Worker;
 /// Clients that ask at the same time.
 pub const CLIENTS: usize = 16;
 /// How long they ask in one run.
-pub const RUN: Duration = Duration::from_secs(5);
+const RUN: Duration = Duration::from_secs(5);
+/// How long they ask before it counts: a JVM takes its time to become quick.
+const WARM_UP: Duration = Duration::from_secs(15);
 /// A worker that answers nobody for so long is given up.
 const STUCK: Duration = Duration::from_secs(20);
 const CONNECTOR: &str = "asked-about";
@@ -56,7 +58,7 @@ pub fn measure(broker: &KafkaBroker, plan: &Plan, runs: usize) -> Result<Vec<Ans
     // Run 0 warms up and is not counted.
     for run in 0..=runs {
         for (worker, answers) in workers.iter_mut().filter(|(_, answers)| answers.failure.is_none()) {
-            match ask(worker) {
+            match ask(worker, if run == 0 { WARM_UP } else { RUN }) {
                 Ok(sample) => {
                     eprintln!("run {run} rest/{}: {:.0} answers/s", answers.contender.key(), sample.rate);
                     if run > 0 {
@@ -98,7 +100,7 @@ struct Sample {
 }
 
 /// One run.
-fn ask(worker: &Worker) -> Result<Sample> {
+fn ask(worker: &Worker, time: Duration) -> Result<Sample> {
     let address = worker.rest().base().trim_start_matches("http://").to_owned();
     let request = format!("GET /connectors/{CONNECTOR}/status HTTP/1.1\r\nHost: {address}\r\nAccept: */*\r\n\r\n");
     let mut poll = Poll::new()?;
@@ -111,7 +113,7 @@ fn ask(worker: &Worker) -> Result<Sample> {
     }
     let mut took: Vec<u32> = Vec::with_capacity(1 << 20);
     let mut events = Events::with_capacity(CLIENTS);
-    while begun.elapsed() < RUN {
+    while begun.elapsed() < time {
         poll.poll(&mut events, Some(STUCK))?;
         if events.is_empty() {
             return Err(Error::new(format!("no answer within {} s", STUCK.as_secs())));
