@@ -12,6 +12,7 @@ pub mod herder;
 pub mod log;
 pub mod plugin;
 pub mod rest;
+mod serving;
 pub mod standalone;
 pub mod state;
 pub mod storage;

@@ -7,33 +7,24 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
-
-use tokio::sync::watch;
 
 use crate::catalog;
 use crate::config::validation::Validator;
 use crate::config::{Bootstrap, ConnectorFile, Scheme, WorkerConfig};
 use crate::herder::{Herder, HerderDeps, HerderSettings, PluginCatalog, Standalone, TaskRunner};
-use crate::log::{Log, open_log};
-use crate::rest::{self, Api, ApiSettings, Authenticator, RestServer};
+use crate::log::open_log;
+use crate::rest::{Api, ApiSettings};
+use crate::serving::{Bound, Serving, learn_cluster_id, signalled};
 use crate::storage::sqlite::SqliteStore;
 use crate::task::Lease;
 use crate::telemetry;
 use crate::worker::{Environment, StoredOffsets, Worker};
 
-/// How long requests under way may take to finish when the worker ends.
-pub(crate) const REST_GRACE: Duration = Duration::from_secs(3);
-/// How often the cluster id is asked for until it is known.
-const CLUSTER_ID_RETRY: Duration = Duration::from_secs(5);
-
 /// A running worker.
 pub struct StandaloneWorker {
     herder: Herder,
     herder_thread: JoinHandle<()>,
-    runtime: tokio::runtime::Runtime,
-    serving: tokio::task::JoinHandle<()>,
-    end: watch::Sender<bool>,
+    serving: Serving,
     addresses: Vec<SocketAddr>,
     url: String,
     runner: Arc<dyn TaskRunner>,
@@ -43,13 +34,7 @@ pub struct StandaloneWorker {
 impl StandaloneWorker {
     /// Starts a worker. The error says what to do.
     pub fn start(config: WorkerConfig) -> Result<Self, String> {
-        let authenticator = Arc::new(Authenticator::open(&config.authentication)?);
-        let rest = RestServer::bind(&config.listeners, || rest::tls_acceptor(&config.properties))
-            .and_then(|rest| rest.with_settings(&config))
-            .map_err(|error| error.to_string())?;
-        let addresses = rest.addresses();
-        let port = addresses.first().map_or(0, SocketAddr::port);
-        let worker_id = config.worker_id(port);
+        let Bound { rest, authenticator, addresses, worker_id } = Bound::open(&config)?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -101,31 +86,18 @@ impl StandaloneWorker {
             cluster_id,
             offsets: Arc::new(StoredOffsets::new(environment)),
             cluster: None,
-            settings: ApiSettings {
-                worker_id,
-                max_body: config.rest_max_body,
-                request_timeout: config.rest_request_timeout,
-                topic_tracking: config.topic_tracking,
-                topic_tracking_reset: config.topic_tracking_reset,
-            },
+            settings: ApiSettings::new(&config, worker_id),
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .max_blocking_threads(16)
-            .thread_name("rest")
-            .enable_all()
-            .build()
-            .map_err(|error| format!("cannot start the REST threads: {error}"))?;
-        let (end, ending) = watch::channel(false);
-        let serving = runtime.spawn(rest.serve(api, ending, REST_GRACE));
+        let serving = Serving::start(rest, api, 16)?;
         let scheme = match config.listeners[0].scheme {
             Scheme::Http => "http",
             Scheme::Https => "https",
         };
         let host = &config.listeners[0].host;
         let host = if matches!(host.as_str(), "" | "*" | "0.0.0.0" | "::") { "localhost" } else { host };
+        let port = addresses.first().map_or(0, SocketAddr::port);
         let url = format!("{scheme}://{host}:{port}");
-        Ok(Self { herder, herder_thread, runtime, serving, end, addresses, url, runner, validator })
+        Ok(Self { herder, herder_thread, serving, addresses, url, runner, validator })
     }
 
     /// The addresses that the REST API listens on.
@@ -158,60 +130,22 @@ impl StandaloneWorker {
         for warning in &infos.warnings {
             tracing::warn!("connector {name}: {}", warning.message);
         }
-        let put = self.runtime.block_on(self.herder.put_file(&name, config, initial_state));
+        let put = self.serving.block_on(self.herder.put_file(&name, config, initial_state));
         put.map(|_| ()).map_err(|error| format!("connector {name}: {error}"))
     }
 
     /// Waits for SIGTERM or SIGINT.
     pub fn wait_for_signal(&self) {
-        self.runtime.block_on(signalled());
+        self.serving.block_on(signalled());
     }
 
     /// Stops everything gracefully.
     pub fn shutdown(self) {
-        self.runtime.block_on(self.herder.shutdown());
+        self.serving.block_on(self.herder.shutdown());
         if self.herder_thread.join().is_err() {
             tracing::error!("the herder's thread panicked; this is a bug of the worker");
         }
-        self.end.send_replace(true);
-        if self.runtime.block_on(self.serving).is_err() {
-            tracing::error!("the REST server panicked; this is a bug of the worker");
-        }
-        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        self.serving.stop();
         tracing::info!("stopped");
-    }
-}
-
-/// Waits for SIGTERM or SIGINT.
-pub(crate) async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("cannot listen for signals; stop the worker with kill -9, which loses nothing");
-        return std::future::pending().await;
-    };
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    };
-    tracing::info!("stopping on {name}");
-}
-
-/// Asks for the cluster id on a thread of its own: the worker starts, and answers, while the cluster is away.
-pub(crate) fn learn_cluster_id(log: Arc<dyn Log>, cluster_id: Arc<OnceLock<String>>) {
-    let ask = move || {
-        loop {
-            match log.cluster_id(Duration::from_secs(10)) {
-                Ok(id) => {
-                    let _ = cluster_id.set(id);
-                    return;
-                }
-                Err(error) => tracing::warn!("the cluster does not answer yet: {error}"),
-            }
-            std::thread::sleep(CLUSTER_ID_RETRY);
-        }
-    };
-    if let Err(error) = std::thread::Builder::new().name("cluster-id".to_owned()).spawn(ask) {
-        tracing::error!("cannot start a thread: {error}");
     }
 }

@@ -1,6 +1,7 @@
 //! Workers of one group, as processes, on a real broker: what users ask of any of them, and what may happen to them.
 
 mod between;
+mod cluster;
 mod example;
 mod failures;
 mod interruptions;

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use self::inter_worker::InterWorker;
 use self::late_group::LateGroup;
@@ -25,8 +25,8 @@ use crate::group::{Group, GroupMember, GroupSettings};
 use crate::herder::distributed::{Distributed, DistributedDeps, DistributedSettings, Input, Membership, Threads};
 use crate::herder::{Herder, PluginCatalog, TaskRunner};
 use crate::log::open_log;
-use crate::rest::{self, Api, ApiSettings, Authenticator, Cluster, PeerClient, RestServer};
-use crate::standalone::{REST_GRACE, learn_cluster_id, signalled};
+use crate::rest::{self, Api, ApiSettings, Cluster, PeerClient};
+use crate::serving::{Bound, Serving, learn_cluster_id, signalled};
 use crate::storage::kafka::{KafkaStorage, Listeners, StorageSettings};
 use crate::storage::sqlite::SqliteStore;
 use crate::storage::{ConfigChange, ConfigLog};
@@ -48,9 +48,7 @@ pub struct DistributedWorker {
     herder: Herder,
     herder_thread: JoinHandle<()>,
     storage: Arc<KafkaStorage>,
-    runtime: tokio::runtime::Runtime,
-    serving: tokio::task::JoinHandle<()>,
-    end: watch::Sender<bool>,
+    serving: Serving,
     ending: Arc<AtomicBool>,
     failed: oneshot::Receiver<String>,
     addresses: Vec<SocketAddr>,
@@ -69,13 +67,7 @@ impl DistributedWorker {
         let listed = |errors: Vec<String>| errors.join("\n");
         let topics = StorageSettings::new(&config.properties).map_err(listed)?;
         let inter_worker = InterWorker::new(&config.properties).map_err(listed)?;
-        let authenticator = Arc::new(Authenticator::open(&config.authentication)?);
-        let rest = RestServer::bind(&config.listeners, || rest::tls_acceptor(&config.properties))
-            .and_then(|rest| rest.with_settings(&config))
-            .map_err(|error| error.to_string())?;
-        let addresses = rest.addresses();
-        let port = addresses.first().map_or(0, SocketAddr::port);
-        let worker_id = config.worker_id(port);
+        let Bound { rest, authenticator, addresses, worker_id } = Bound::open(&config)?;
         let url = format!("{}://{worker_id}/", advertised_scheme(&config));
         let member = GroupSettings::new(&config, &url).map_err(|error| error.to_string())?;
         for warning in config.warnings.iter().chain(&topics.warnings) {
@@ -186,25 +178,11 @@ impl DistributedWorker {
                 },
                 health: Arc::new(move || group.health()),
             }),
-            settings: ApiSettings {
-                worker_id,
-                max_body: config.rest_max_body,
-                request_timeout: config.rest_request_timeout,
-                topic_tracking: config.topic_tracking,
-                topic_tracking_reset: config.topic_tracking_reset,
-            },
+            settings: ApiSettings::new(&config, worker_id),
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            // A request that is forwarded takes one while it waits.
-            .max_blocking_threads(64)
-            .thread_name("rest")
-            .enable_all()
-            .build()
-            .map_err(|error| format!("cannot start the REST threads: {error}"))?;
-        let (end, ended) = watch::channel(false);
-        let serving = runtime.spawn(rest.serve(api, ended, REST_GRACE));
-        Ok(Self { herder, herder_thread, storage, runtime, serving, end, ending, failed, addresses, url })
+        // A request that is forwarded takes a thread while it waits.
+        let serving = Serving::start(rest, api, 64)?;
+        Ok(Self { herder, herder_thread, storage, serving, ending, failed, addresses, url })
     }
 
     /// The addresses that the REST API listens on.
@@ -225,7 +203,7 @@ impl DistributedWorker {
     /// Waits for SIGTERM or SIGINT. An error is the reason why the worker cannot go on.
     pub fn wait_for_signal(&mut self) -> Result<(), String> {
         let failed = &mut self.failed;
-        self.runtime.block_on(async {
+        self.serving.block_on(async {
             let signalled = signalled();
             tokio::pin!(signalled);
             tokio::select! {
@@ -242,16 +220,12 @@ impl DistributedWorker {
     /// Stops everything gracefully.
     pub fn shutdown(self) {
         self.ending.store(true, Ordering::Release);
-        self.runtime.block_on(self.herder.shutdown());
+        self.serving.block_on(self.herder.shutdown());
         if self.herder_thread.join().is_err() {
             tracing::error!("the herder's thread panicked; this is a bug of the worker");
         }
         self.storage.close(CLOSE_WITHIN);
-        self.end.send_replace(true);
-        if self.runtime.block_on(self.serving).is_err() {
-            tracing::error!("the REST server panicked; this is a bug of the worker");
-        }
-        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        self.serving.stop();
         tracing::info!("stopped");
     }
 }

@@ -17,6 +17,7 @@ mod observation;
 mod plugins_port;
 mod restart_policy;
 mod standalone;
+mod stopping;
 mod task_configs;
 mod view;
 mod worker_port;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::cluster::Cluster;
 use super::errors::ApiError;
 use super::security::Authenticator;
+use crate::config::WorkerConfig;
 use crate::config::validation::Validator;
 use crate::herder::{ConnectorView, Herder, PluginCatalog, TaskRunner};
 use crate::telemetry::Loggers;
@@ -25,6 +26,19 @@ pub struct ApiSettings {
     pub topic_tracking: bool,
     /// Whether that record may be reset.
     pub topic_tracking_reset: bool,
+}
+
+impl ApiSettings {
+    /// As the worker's properties have them.
+    pub fn new(config: &WorkerConfig, worker_id: String) -> Self {
+        Self {
+            worker_id,
+            max_body: config.rest_max_body,
+            request_timeout: config.rest_request_timeout,
+            topic_tracking: config.topic_tracking,
+            topic_tracking_reset: config.topic_tracking_reset,
+        }
+    }
 }
 
 /// What the handlers work with.

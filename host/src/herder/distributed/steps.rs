@@ -10,6 +10,7 @@ use super::input::Input;
 use crate::herder::PluginKind;
 use crate::herder::consumer_group::consumer_group;
 use crate::herder::message::Message;
+use crate::herder::stopping::Stopping;
 use crate::herder::task_configs::max_tasks;
 use crate::storage::ConfigWrite;
 use crate::worker::{ConnectorSpec, State, TaskId, TaskSpec};
@@ -85,21 +86,8 @@ impl Actor {
     fn stop(&mut self, name: &str, tasks: Vec<u32>, connector_too: bool) {
         let Some(entry) = self.entries.get(name) else { return };
         let (leaving, group) = leaving(entry, &tasks);
-        let (runner, messages, connector) = (self.deps.runner.clone(), self.messages.clone(), name.to_owned());
-        let work = move || {
-            let ids: Vec<TaskId> = tasks.iter().map(|&task| (connector.as_str(), task).into()).collect();
-            if !ids.is_empty() {
-                runner.stop_tasks(&ids);
-            }
-            if !leaving.is_empty() {
-                runner.leave_group(&group, &leaving);
-            }
-            if connector_too {
-                runner.stop_connector(&connector);
-            }
-            // The herder ends only after the worker; then nobody is interested.
-            let _ = messages.send(Message::Stopped { connector, tasks, connector_too });
-        };
+        let stopping = Stopping { connector: name.to_owned(), tasks, connector_too, leaving, group };
+        let work = stopping.work(self.deps.runner.clone(), self.messages.clone());
         if !self.deps.jobs.run("herder-stop", Box::new(work))
             && let Some(entry) = self.entries.get_mut(name)
         {

@@ -4,7 +4,7 @@ use super::Actor;
 use crate::herder::PluginKind;
 use crate::herder::consumer_group::consumer_group;
 use crate::herder::entry::{Entry, Step, Waiter};
-use crate::herder::message::Message;
+use crate::herder::stopping::Stopping;
 use crate::worker::{ConnectorSpec, State, TaskId, TaskSpec};
 
 impl Actor {
@@ -52,28 +52,15 @@ impl Actor {
         self.publish(name);
     }
 
-    /// Stops on a thread of its own; [`Message::Stopped`] follows.
+    /// Stops on a thread of its own; [`Message::Stopped`](crate::herder::message::Message::Stopped) follows.
     fn stop(&mut self, name: &str, tasks: Vec<u32>, connector_too: bool) {
         let Some(entry) = self.entries.get(name) else { return };
         let gone = entry.removed || entry.target == State::Stopped;
         let leaving = |task: &&u32| entry.kind == Some(PluginKind::Sink) && (gone || entry.retired.contains(task));
         let leaving: Vec<TaskId> = tasks.iter().filter(leaving).map(|&task| (name, task).into()).collect();
         let group = consumer_group(name, &entry.config);
-        let (runner, messages, connector) = (self.deps.runner.clone(), self.messages.clone(), name.to_owned());
-        let work = move || {
-            let ids: Vec<TaskId> = tasks.iter().map(|&task| (connector.as_str(), task).into()).collect();
-            if !ids.is_empty() {
-                runner.stop_tasks(&ids);
-            }
-            if !leaving.is_empty() {
-                runner.leave_group(&group, &leaving);
-            }
-            if connector_too {
-                runner.stop_connector(&connector);
-            }
-            // The herder ends only after the worker; then nobody is interested.
-            let _ = messages.send(Message::Stopped { connector, tasks, connector_too });
-        };
+        let stopping = Stopping { connector: name.to_owned(), tasks, connector_too, leaving, group };
+        let work = stopping.work(self.deps.runner.clone(), self.messages.clone());
         let spawned = std::thread::Builder::new().name("herder-stop".to_owned()).stack_size(256 << 10).spawn(work);
         if let Err(error) = spawned {
             // Without threads nothing works; try again when something changes.
