@@ -1,7 +1,7 @@
 //! Tasks: the loops between Kafka and a connector.
 //!
 //! A task is two threads with a bounded [`queue`] between them: one calls the plugin and transforms, the other talks to the
-//! log and commits. Offsets move only after the acknowledgement.
+//! log and commits. Offsets move only after the acknowledgement. [`stream`] tasks, Kafka to Kafka, are one thread with transactions.
 
 mod backoff;
 mod consume;
@@ -27,6 +27,7 @@ pub mod services;
 pub mod sink_task;
 pub mod source_task;
 pub mod staged_state;
+pub mod stream;
 pub mod topic_creator;
 mod used_topics;
 

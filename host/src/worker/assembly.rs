@@ -12,6 +12,7 @@ use crate::config::{ClientKind, TopicCreation, client_settings};
 use crate::converter::{self, ClassKind, Converter, HeaderConverter};
 use crate::log::{ClientSettings, NewTopic, Subscription};
 use crate::plugin::{Kind, TransformHandle};
+use crate::state::{StateDirectory, TaskState, changelog};
 use crate::storage::OffsetStore;
 use crate::task::control::TaskControl;
 use crate::task::converters::{Converters, Named};
@@ -24,6 +25,7 @@ use crate::task::outbound_converter::OutboundConverter;
 use crate::task::queue::Bounds;
 use crate::task::services::InstanceServices;
 use crate::task::source_task::Report;
+use crate::task::stream::{self, MakeProducer, StreamSettings, StreamState, StreamTask};
 use crate::task::topic_creator::TopicCreator;
 use crate::task::{ConsumeSettings, RetryingTransform, SinkTask, SourceTask};
 use crate::transform::TransformChain;
@@ -34,6 +36,9 @@ const MAX_POLL_RECORDS: usize = 10_000;
 const MAX_POLL_BYTES: usize = 2 << 20;
 /// How long a sink may take to give up partitions.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long one question to the cluster may take.
+const ASK: Duration = Duration::from_secs(30);
 
 /// Bytes of the largest record that a source's dead-letter topic takes, where the worker makes it.
 const MAX_SOURCE_LETTER: u32 = 64 << 20;
@@ -52,6 +57,9 @@ impl Assembly<'_> {
         let [connector_config, task_config] = self.environment.resolve(configs, self.control)?;
         match self.environment.class(&connector_config)?.info().kind {
             Kind::Source => self.source(&connector_config, task_config)?.run(),
+            Kind::Sink if self.environment.class(&connector_config)?.info().class == stream::CLASS => {
+                self.stream(&connector_config)?.run()
+            }
             Kind::Sink => self.sink(&connector_config, task_config)?.run(),
             Kind::Transform => Err(TaskError::new("a transform is not a connector")),
         }
@@ -94,15 +102,8 @@ impl Assembly<'_> {
         let services = self.services(self.environment.offsets.clone());
         let class = self.environment.class(config)?;
         let handle = class.sink_task(services.clone()).map_err(|error| TaskError::of_call("create", error))?;
-        let mut consumer = self.client(ClientKind::Consumer, config)?;
+        let mut consumer = self.consumer_settings(config)?;
         let max_records = consumer.remove("max.poll.records").and_then(|text| text.trim().parse().ok());
-        consumer.entry("group.id".into()).or_insert_with(|| format!("connect-{}", self.spec.id.connector));
-        consumer.entry("auto.offset.reset".into()).or_insert_with(|| "earliest".into());
-        consumer.insert("enable.auto.commit".into(), "false".into());
-        if self.environment.log.static_membership() {
-            // After a crash the same task gets its partitions back at once, not after the dead member's session.
-            consumer.entry("group.instance.id".into()).or_insert_with(|| self.spec.id.to_string());
-        }
         Ok(SinkTask {
             name: self.spec.id.to_string(),
             handle: Box::new(Guarded::new(handle, self.control.clone())),
@@ -125,6 +126,127 @@ impl Assembly<'_> {
         })
     }
 
+    /// Kafka to Kafka.
+    fn stream(&self, config: &Config) -> Result<StreamTask, TaskError> {
+        let log = self.environment.log.clone();
+        let services = self.services(self.environment.offsets.clone());
+        let mut consumer = self.consumer_settings(config)?;
+        let producer = self.transactional_producer(config, &consumer)?;
+        let max_records = consumer.remove("max.poll.records").and_then(|text| text.trim().parse().ok());
+        // What others have not committed is not there; it also makes a new owner wait for what the previous one has open.
+        consumer.insert("isolation.level".into(), "read_committed".into());
+        // Partitions of one number have to be in one task.
+        consumer.insert("partition.assignment.strategy".into(), "range".into());
+        let mut chain = self.any_chain(config, &services)?;
+        let state = if chain.is_stateful() { Some(self.state(config, &chain)?) } else { None };
+        if let Some(state) = &state {
+            chain.set_state(state.state.clone());
+        }
+        let interval: u64 = checked(config.parsed("transaction.interval.ms", 500))?;
+        Ok(StreamTask {
+            name: self.spec.id.to_string(),
+            inbound: InboundConverter { converters: self.converters(config)?, chain },
+            outbound: OutboundConverter {
+                converters: self.converters(config)?,
+                chain: checked(TransformChain::build(&Config::default(), &mut |class| {
+                    Err(Error::failed(format!("Class {class} could not be found.")))
+                }))?,
+                dead_letters: false,
+            },
+            producer,
+            errors: checked(ErrorPolicy::from_config(config))?,
+            dead_letters: self.dead_letters(config, Kind::Sink)?,
+            control: self.control.clone(),
+            report: self.report(),
+            settings: StreamSettings {
+                interval: Duration::from_millis(interval.max(1)),
+                max_records: max_records.unwrap_or(MAX_POLL_RECORDS),
+                max_bytes: MAX_POLL_BYTES,
+                from_end: consumer.get("auto.offset.reset").is_some_and(|reset| reset.trim() == "latest"),
+                topic: config.get("topic").map(str::trim).filter(|topic| !topic.is_empty()).map(Into::into),
+                topic_used: self.topic_used(),
+            },
+            state,
+            // Last: it joins the group.
+            consumer: log.consumer(&consumer, &subscription(config)?)?,
+            log,
+        })
+    }
+
+    /// Offsets, outputs and state are in one transaction, so in one cluster.
+    fn transactional_producer(&self, config: &Config, consumer: &ClientSettings) -> Result<MakeProducer, TaskError> {
+        let mut settings = self.client(ClientKind::Producer, config)?;
+        let worker = self.environment.config.cluster_settings().map_err(|error| TaskError::new(error.to_string()))?;
+        for (name, settings) in [("producer", &settings), ("consumer", consumer)] {
+            if settings.get("bootstrap.servers") != worker.get("bootstrap.servers") {
+                return Err(TaskError::new(format!(
+                    "{name}.override.bootstrap.servers names another cluster than the worker's: a transaction cannot span two \
+                     clusters. Leave it out, or run the connector on a worker of that cluster"
+                )));
+            }
+        }
+        settings.insert("enable.idempotence".into(), "true".into());
+        settings.insert("acks".into(), "all".into());
+        settings.entry("transaction.timeout.ms".into()).or_insert_with(|| "60000".into());
+        let group = self.environment.config.group_id.as_deref().unwrap_or("connect");
+        let id = format!("{group}-{}", self.spec.id);
+        let log = self.environment.log.clone();
+        Ok(Box::new(move || log.transactional_producer(&id, &settings)))
+    }
+
+    /// The state of stateful transforms, with its changelog, which is made if it is missing.
+    fn state(&self, config: &Config, chain: &TransformChain) -> Result<StreamState, TaskError> {
+        let Subscription::Topics(topics) = subscription(config)? else {
+            return Err(TaskError::new(
+                "transforms that keep state need topics instead of topics.regex: all topics have to have the same number of partitions",
+            ));
+        };
+        let log = &self.environment.log;
+        let mut partitions: Option<(String, i32)> = None;
+        for topic in topics {
+            let found = log.admin().topic(&topic, ASK)?.ok_or_else(|| {
+                TaskError::new(format!(
+                    "the topic {topic} does not exist: transforms that keep state need to know its partitions, so create it first"
+                ))
+            })?;
+            match &partitions {
+                Some((other, count)) if *count != found.partitions => {
+                    return Err(TaskError::new(format!(
+                        "the topics {other} and {topic} have {count} and {} partitions: records of one key would be kept apart. \
+                         Give them the same number",
+                        found.partitions
+                    )));
+                }
+                _ => partitions = Some((topic, found.partitions)),
+            }
+        }
+        let Some((topic, count)) = partitions else { return Err(TaskError::new("there are no topics")) };
+        let group = self.environment.config.group_id.as_deref().unwrap_or("connect");
+        let changelog = changelog::topic(group, &self.spec.id.connector);
+        let new = NewTopic {
+            name: changelog.clone(),
+            partitions: Some(count),
+            settings: [("cleanup.policy".to_owned(), "compact".to_owned())].into(),
+            ..NewTopic::default()
+        };
+        ensure_topic(&**log, &new, self.control)?;
+        let known = log.admin().topic(&changelog, ASK)?.map_or(count, |known| known.partitions);
+        if known != count {
+            return Err(TaskError::new(format!(
+                "{topic} has {count} partitions, and the state of connector {} was made with {known} (topic {changelog}): keys may \
+                 have moved to other partitions. Create a connector with another name, or delete that topic to begin without state",
+                self.spec.id.connector
+            )));
+        }
+        let directory = StateDirectory::new(&self.environment.config.data_dir);
+        let task = self.spec.id.to_string();
+        let state = TaskState::new(directory, &self.spec.id.connector, &task, chain.state_bytes())
+            .map_err(|error| TaskError::new(error.message))?;
+        let mut reader = self.client(ClientKind::Consumer, config)?;
+        reader.insert("client.id".into(), format!("connector-changelog-{task}"));
+        Ok(StreamState { state, changelog, reader })
+    }
+
     fn source_offsets(&self, config: &Config) -> Result<Arc<dyn OffsetStore>, TaskError> {
         let own = config.get("offsets.storage.topic").map(str::trim).filter(|topic| !topic.is_empty());
         match &self.environment.task_offsets {
@@ -143,12 +265,37 @@ impl Assembly<'_> {
         ))
     }
 
+    /// Of a member of the connector's consumer group.
+    fn consumer_settings(&self, config: &Config) -> Result<ClientSettings, TaskError> {
+        let mut consumer = self.client(ClientKind::Consumer, config)?;
+        consumer.entry("group.id".into()).or_insert_with(|| format!("connect-{}", self.spec.id.connector));
+        consumer.entry("auto.offset.reset".into()).or_insert_with(|| "earliest".into());
+        consumer.insert("enable.auto.commit".into(), "false".into());
+        if self.environment.log.static_membership() {
+            // After a crash the same task gets its partitions back at once, not after the dead member's session.
+            consumer.entry("group.instance.id".into()).or_insert_with(|| self.spec.id.to_string());
+        }
+        Ok(consumer)
+    }
+
     fn client(&self, kind: ClientKind, config: &Config) -> Result<ClientSettings, TaskError> {
         client_settings(&self.environment.config, kind, config, &self.spec.id)
             .map_err(|error| TaskError::new(error.to_string()))
     }
 
+    /// Of a task that does not commit state with its offsets.
     fn chain(&self, config: &Config, services: &Arc<InstanceServices>) -> Result<TransformChain, TaskError> {
+        let chain = self.any_chain(config, services)?;
+        // Validation says so, too; a config may come from elsewhere.
+        if chain.is_stateful() {
+            return Err(TaskError::new(
+                "transforms that keep state can be used in KafkaSink only: the tasks of other connectors do not commit state with offsets",
+            ));
+        }
+        Ok(chain)
+    }
+
+    fn any_chain(&self, config: &Config, services: &Arc<InstanceServices>) -> Result<TransformChain, TaskError> {
         let (registry, services) = (self.environment.registry.clone(), services.clone());
         let errors = ErrorHandler {
             policy: checked(ErrorPolicy::from_config(config))?,
@@ -162,14 +309,7 @@ impl Assembly<'_> {
             let retrying = RetryingTransform { inner, class: name.to_owned(), errors: errors.clone() };
             Ok(Box::new(retrying) as Box<dyn TransformHandle>)
         };
-        let chain = checked(TransformChain::build(config, &mut resolve))?;
-        // Validation says so, too; a config may come from elsewhere.
-        if chain.is_stateful() {
-            return Err(TaskError::new(
-                "transforms that keep state cannot be used in this connector yet: its tasks do not commit state together with offsets",
-            ));
-        }
-        Ok(chain)
+        checked(TransformChain::build(config, &mut resolve))
     }
 
     fn converters(&self, config: &Config) -> Result<Converters, TaskError> {

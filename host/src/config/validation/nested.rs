@@ -7,15 +7,18 @@ use super::classes::{Unusable, class_names, find, find_version, interface, versi
 use super::custom;
 use super::infos::ConfigValueInfo;
 use crate::herder::{PluginCatalog, PluginKind};
+use crate::task::stream::CLASS;
 use crate::transform::registry;
 
 /// `transforms.<alias>.*` and `predicates.<alias>.*`.
-pub(super) fn transforms_and_predicates(checked: &mut Checked<'_>, plugins: &dyn PluginCatalog) {
+/// `connector` is the connector's class.
+pub(super) fn transforms_and_predicates(checked: &mut Checked<'_>, plugins: &dyn PluginCatalog, connector: &str) {
     for (list, kind, heading) in
         [("transforms", PluginKind::Transformation, "Transforms"), ("predicates", PluginKind::Predicate, "Predicates")]
     {
         for alias in aliases(checked.config.get(list).unwrap_or_default()) {
-            Alias { plugins, list, kind, alias: &alias, group: format!("{heading}: {alias}") }.check(checked);
+            let group = format!("{heading}: {alias}");
+            Alias { plugins, list, kind, alias: &alias, group, connector }.check(checked);
         }
     }
 }
@@ -39,11 +42,12 @@ struct Alias<'a> {
     kind: PluginKind,
     alias: &'a str,
     group: String,
+    connector: &'a str,
 }
 
 impl Alias<'_> {
     fn check(&self, checked: &mut Checked<'_>) {
-        let Self { plugins, list, kind, alias, group } = self;
+        let Self { plugins, list, kind, alias, group, .. } = self;
         let prefix = format!("{list}.{alias}.");
         let (type_key, version_key) = (format!("{prefix}type"), format!("{prefix}plugin.version"));
         let interface = interface(*kind);
@@ -130,14 +134,21 @@ impl Alias<'_> {
                 checked.error(&type_key, error.to_string());
             }
         }
-        checked.error(
-            &type_key,
-            format!(
-                "{class} keeps state, which has to be committed together with the offsets; this connector's tasks cannot do that yet: \
-                 remove the transform {}",
-                self.alias
-            ),
-        );
+        if self.connector != CLASS {
+            checked.error(
+                &type_key,
+                format!(
+                    "{class} keeps state, which has to be committed together with the offsets: that is what the tasks of KafkaSink do, \
+                     and those of {} do not. Write its results to a topic with KafkaSink, or remove the transform {}",
+                    self.connector, self.alias
+                ),
+            );
+        } else if checked.config.get("topics.regex").is_some() {
+            checked.error(
+                "topics.regex",
+                format!("{class} keeps state for each partition number, so all topics have to have as many partitions: name them in topics"),
+            );
+        }
     }
 
     /// The class's own keys under the prefix, and those that every transform has; Kafka sorts and numbers them anew.

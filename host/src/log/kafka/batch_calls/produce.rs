@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
-use arrow_array::{Array, BinaryArray, StringArray, StructArray};
+use arrow_array::{Array, BinaryArray, Int32Array, StringArray, StructArray};
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
@@ -32,7 +32,10 @@ impl Client {
         while row < records.len() {
             let rows = row..records.len().min(row + PRODUCE_CHUNK);
             let wanted = rows.len();
-            let taken = if stamped || records.headers.is_some() {
+            // Of a topic that it does not know yet, librdkafka's batch call adds partition -1 to the transaction when rows name
+            // their partitions one by one; neither the other call nor one partition for the whole batch does that.
+            let mixed = records.partitions.as_ref().is_some_and(|partitions| !is_one(partitions, &rows));
+            let taken = if stamped || mixed || records.headers.is_some() {
                 self.produce_rows(rkt, topic, records, rows, slot)
             } else {
                 self.produce_chunk(rkt, topic, records, rows, slot)
@@ -72,11 +75,7 @@ impl Client {
                 _private: word as *mut c_void,
             });
         }
-        let (partition, flags) = if records.partitions.is_some() {
-            (PARTITION_UNASSIGNED, sys::RD_KAFKA_MSG_F_PARTITION)
-        } else {
-            (PARTITION_UNASSIGNED, 0)
-        };
+        let partition = native.chunk.first().map_or(PARTITION_UNASSIGNED, |message| message.partition);
         // SAFETY: the topic is live and of this client; the chunk is initialised. Payloads are not copied: they
         // point into the values buffer, which `Deliveries` keeps until the row's report, the last use librdkafka
         // makes of it (or, for rows never reported, until after `rd_kafka_destroy`). Keys are copied by the call.
@@ -84,7 +83,7 @@ impl Client {
             sys::rd_kafka_produce_batch(
                 rkt.as_ptr(),
                 partition,
-                flags,
+                0,
                 native.chunk.as_mut_ptr(),
                 native.chunk.len() as c_int,
             )
@@ -167,6 +166,12 @@ impl Client {
         }
         Ok(records.len().min(start + PRODUCE_CHUNK) - start)
     }
+}
+
+/// Whether these rows are all for one partition, or for none in particular.
+fn is_one(partitions: &Int32Array, rows: &Range<usize>) -> bool {
+    let of = |row: usize| partitions.is_valid(row).then(|| partitions.value(row));
+    rows.clone().all(|row| of(row) == of(rows.start))
 }
 
 /// Pointer and length of a cell; null for null, and not null for an empty one.

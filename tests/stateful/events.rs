@@ -1,0 +1,154 @@
+//! Purchases with repetitions and out of order, and what must come of them: computed from the input topic as it is.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::Rng;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::Value;
+use tributary_harness::checker::read_topic;
+use tributary_harness::{KafkaBroker, Result, Seed};
+
+/// How much out of order events come.
+pub const DISORDER: i64 = 3000;
+/// Of the windows, and how long an event's number is remembered.
+pub const SIZE: i64 = 10_000;
+/// See above.
+pub const TTL: i64 = 60_000;
+
+/// Makes events, a share at a time.
+pub struct Events {
+    producer: BaseProducer,
+    topic: String,
+    now: i64,
+    next: u64,
+    recent: Vec<(u64, i64, i64, i64)>,
+}
+
+impl Events {
+    /// Into a topic.
+    pub fn new(broker: &KafkaBroker, topic: &str) -> Result<Self> {
+        let producer = broker.client().create()?;
+        Ok(Self { producer, topic: topic.to_owned(), now: 1_700_000_000_000, next: 0, recent: Vec::new() })
+    }
+
+    /// Adds so many, one in five of them a repetition.
+    pub fn produce(&mut self, count: usize, seed: &mut Seed) -> Result<()> {
+        for _ in 0..count {
+            self.now += seed.random_range(0..5);
+            let repeated = !self.recent.is_empty() && seed.random_range(0..5) == 0;
+            let event = if repeated {
+                self.recent[seed.random_range(0..self.recent.len())]
+            } else {
+                self.next += 1;
+                let at = self.now - seed.random_range(0..DISORDER);
+                (self.next, seed.random_range(0..50), at, seed.random_range(-100..1000))
+            };
+            self.send(event)?;
+            if self.recent.len() < 200 {
+                self.recent.push(event);
+            } else {
+                let at = seed.random_range(0..200);
+                self.recent[at] = event;
+            }
+        }
+        Ok(self.producer.flush(Duration::from_secs(60))?)
+    }
+
+    /// One in each partition, far in the future: everything before is over.
+    pub fn finish(&mut self, partitions: i32) -> Result<()> {
+        for partition in 0..partitions {
+            self.next += 1;
+            let payload = payload((self.next, 1000 + i64::from(partition), self.now + 1_000_000, 0));
+            let record = BaseRecord::<str, str>::to(&self.topic).payload(&payload).partition(partition);
+            self.producer.send(record).map_err(|(error, _)| error)?;
+        }
+        Ok(self.producer.flush(Duration::from_secs(60))?)
+    }
+
+    fn send(&self, event: (u64, i64, i64, i64)) -> Result<()> {
+        let (key, payload) = (format!("user-{}", event.1), payload(event));
+        loop {
+            match self.producer.send(BaseRecord::to(&self.topic).key(&key).payload(&payload)) {
+                Ok(()) => return Ok(()),
+                Err((error, _)) if error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::QueueFull) => {
+                    self.producer.poll(Duration::from_millis(50));
+                }
+                Err((error, _)) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn payload((id, user, at, amount): (u64, i64, i64, i64)) -> String {
+    format!(r#"{{"id":{id},"user":"user-{user}","at":{at},"amount":{amount}}}"#)
+}
+
+/// Values of a topic by partition, in their order.
+pub fn values(broker: &KafkaBroker, topic: &str) -> Result<BTreeMap<i32, Vec<String>>> {
+    let mut values: BTreeMap<i32, Vec<String>> = BTreeMap::new();
+    read_topic(broker, topic, |partition, value| {
+        let text = value.map_or("null".to_owned(), |value| String::from_utf8_lossy(value).into_owned());
+        values.entry(partition).or_default().push(text);
+    })?;
+    Ok(values)
+}
+
+/// The first of each number, by input partition.
+pub fn deduplicated(input: &BTreeMap<i32, Vec<String>>) -> BTreeMap<i32, Vec<String>> {
+    let of = |values: &Vec<String>| {
+        let (mut known, mut watermark) = (BTreeMap::<i64, i64>::new(), i64::MIN);
+        values
+            .iter()
+            .filter(|value| {
+                let (id, at) = (number(value, "id"), number(value, "at"));
+                assert!(at + TTL > watermark, "the test's events are not late");
+                let before = watermark;
+                watermark = watermark.max(at - DISORDER);
+                let first = known.get(&id).is_none_or(|seen| seen + TTL <= before || (seen - at).abs() >= TTL);
+                if first {
+                    known.insert(id, at);
+                }
+                first
+            })
+            .cloned()
+            .collect()
+    };
+    input.iter().map(|(partition, values)| (*partition, of(values))).collect()
+}
+
+/// The windows that are over, sorted.
+pub fn windows(input: &BTreeMap<i32, Vec<String>>) -> Vec<String> {
+    let mut results = Vec::new();
+    for values in deduplicated(input).values() {
+        let mut windows: BTreeMap<(String, i64), (i64, i64)> = BTreeMap::new();
+        let mut watermark = i64::MIN;
+        for value in values {
+            let at = number(value, "at");
+            let start = at.div_euclid(SIZE) * SIZE;
+            if start + SIZE > watermark {
+                let user = field(value, "user").as_str().unwrap_or_default().to_owned();
+                let window = windows.entry((user, start)).or_default();
+                window.0 += 1;
+                window.1 += number(value, "amount");
+            }
+            watermark = watermark.max(at - DISORDER);
+        }
+        for ((user, start), (count, sum)) in windows.into_iter().filter(|((_, start), _)| start + SIZE <= watermark) {
+            let end = start + SIZE;
+            results.push(format!(
+                r#"{{"key":"{user}","window_start":{start},"window_end":{end},"n":{count},"total":{sum}}}"#
+            ));
+        }
+    }
+    results.sort();
+    results
+}
+
+fn field(value: &str, name: &str) -> Value {
+    serde_json::from_str::<Value>(value).unwrap_or_default()[name].clone()
+}
+
+fn number(value: &str, name: &str) -> i64 {
+    field(value, name).as_i64().unwrap_or(i64::MIN)
+}

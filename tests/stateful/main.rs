@@ -1,0 +1,5 @@
+//! Stateful transforms from topic to topic, exactly once: what is written equals what a batch over the input gives, whatever breaks.
+
+mod events;
+mod exactly_once;
+mod refused;

@@ -1,0 +1,45 @@
+//! Configs that would lose or mix up state are refused, with words that say what to do.
+
+use serde_json::{Value, json};
+use tributary_harness::{Result, TributaryWorker};
+
+fn errors(worker: &TributaryWorker, class: &str, config: &Value) -> Result<String> {
+    let answer = worker.rest().put(&format!("/connector-plugins/{class}/config/validate"), config)?.ok()?;
+    let mut errors = Vec::new();
+    for config in answer["configs"].as_array().into_iter().flatten() {
+        for error in config["value"]["errors"].as_array().into_iter().flatten() {
+            errors.push(format!("{}: {}", config["value"]["name"], error.as_str().unwrap_or_default()));
+        }
+    }
+    Ok(errors.join("\n"))
+}
+
+#[test]
+fn where_state_cannot_be_kept() -> Result<()> {
+    let mut worker = TributaryWorker::start_embedded()?;
+    let stateful = |class: &str, more: Value| {
+        let mut config = json!({
+            "name": "c", "connector.class": class, "topics": "in", "transforms": "once",
+            "transforms.once.type": "Deduplicate", "transforms.once.key": "v.id",
+        });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            match value {
+                Value::Null => _ = config.as_object_mut().and_then(|config| config.remove(key)),
+                value => config[key] = value.clone(),
+            }
+        }
+        config
+    };
+    let errors = |class: &str, more| errors(&worker, class, &stateful(class, more));
+    assert_eq!(errors("KafkaSink", json!({"topic": "out"}))?, "");
+    let file = errors("FileStreamSink", json!({"file": "/tmp/x"}))?;
+    assert!(file.contains("KafkaSink") && file.contains("remove the transform once"), "{file}");
+    let pattern = errors("KafkaSink", json!({"topics": null, "topics.regex": "in.*"}))?;
+    assert!(pattern.contains("name them in topics"), "{pattern}");
+    let window = errors(
+        "KafkaSink",
+        json!({"transforms.once.type": "Aggregate", "transforms.once.window": "tumbling", "transforms.once.aggs": "n:count()"}),
+    )?;
+    assert!(window.contains("window=tumbling needs size.ms"), "{window}");
+    worker.stop()
+}
