@@ -12,13 +12,15 @@ use crate::catalog;
 use crate::config::validation::Validator;
 use crate::config::{Bootstrap, ConnectorFile, Scheme, WorkerConfig};
 use crate::herder::{Herder, HerderDeps, HerderSettings, PluginCatalog, Standalone, TaskRunner};
-use crate::log::open_log;
+use crate::log::{EMBEDDED, Log, open_log};
 use crate::rest::{Api, ApiSettings};
 use crate::serving::{Bound, Serving, learn_cluster_id, signalled};
+use crate::storage::OffsetStore;
+use crate::storage::kafka::{StandaloneOffsets, StorageSettings};
 use crate::storage::sqlite::SqliteStore;
 use crate::task::Lease;
 use crate::telemetry;
-use crate::worker::{Environment, StoredOffsets, Worker};
+use crate::worker::{Environment, ExactlyOnce, StoredOffsets, Worker};
 
 /// A running worker.
 pub struct StandaloneWorker {
@@ -29,6 +31,8 @@ pub struct StandaloneWorker {
     url: String,
     runner: Arc<dyn TaskRunner>,
     validator: Arc<Validator>,
+    /// The offsets of sources that deliver exactly once.
+    offsets: Option<Arc<StandaloneOffsets>>,
 }
 
 impl StandaloneWorker {
@@ -52,12 +56,26 @@ impl StandaloneWorker {
         let config = Arc::new(config);
         let (herder, standalone) = Standalone::new();
         let plugins: Arc<dyn PluginCatalog> = Arc::new(catalog::classes(&registry));
+        let transactional = exactly_once_offsets(&config, &log, &store)?;
+        let offsets: Arc<dyn OffsetStore> = match &transactional {
+            Some((_, offsets)) => offsets.clone(),
+            None => Arc::new(store.clone()),
+        };
+        let topic = transactional.as_ref().map(|(_, offsets)| offsets.clone());
         let environment = Arc::new(Environment {
             config: config.clone(),
             registry: Arc::new(registry),
             log: log.clone(),
-            offsets: Arc::new(store.clone()),
+            offsets,
             task_offsets: None,
+            connector_offsets: None,
+            exactly_once: transactional.map(|(group, offsets)| ExactlyOnce {
+                group,
+                offsets: Arc::new(move |_| Ok(offsets.clone())),
+                // Nobody else runs these tasks, and those that were left behind are fenced where that happens.
+                current: None,
+                former_tasks: Arc::new(|_| 0),
+            }),
             state: Arc::new(store.clone()),
             lease: Lease::unlimited(),
             starts: Default::default(),
@@ -97,7 +115,7 @@ impl StandaloneWorker {
         let host = if matches!(host.as_str(), "" | "*" | "0.0.0.0" | "::") { "localhost" } else { host };
         let port = addresses.first().map_or(0, SocketAddr::port);
         let url = format!("{scheme}://{host}:{port}");
-        Ok(Self { herder, herder_thread, serving, addresses, url, runner, validator })
+        Ok(Self { herder, herder_thread, serving, addresses, url, runner, validator, offsets: topic })
     }
 
     /// The addresses that the REST API listens on.
@@ -146,6 +164,34 @@ impl StandaloneWorker {
             tracing::error!("the herder's thread panicked; this is a bug of the worker");
         }
         self.serving.stop();
+        if let Some(offsets) = self.offsets {
+            offsets.close();
+        }
         tracing::info!("stopped");
     }
+}
+
+/// Where sources that deliver exactly once keep their offsets, and the first part of their transactional ids.
+fn exactly_once_offsets(
+    config: &WorkerConfig,
+    log: &Arc<dyn Log>,
+    store: &SqliteStore,
+) -> Result<Option<(String, Arc<StandaloneOffsets>)>, String> {
+    if !config.exactly_once_source() {
+        return Ok(None);
+    }
+    let group = config.group_id.as_deref().map(str::trim).filter(|group| !group.is_empty());
+    let (bootstrap, group) = match (&config.bootstrap, group) {
+        (Bootstrap::Embedded, group) => (EMBEDDED, group.unwrap_or("standalone")),
+        (Bootstrap::Kafka(servers), Some(group)) => (servers.as_str(), group),
+        (Bootstrap::Kafka(_), None) => {
+            return Err("exactly.once.source.support=enabled needs group.id, also in standalone mode: it is a part of the tasks' \
+                 transactional ids, which no other worker of the Kafka cluster may have"
+                .to_owned());
+        }
+    };
+    let topic = StorageSettings::standalone_offsets(&config.properties, bootstrap, group)
+        .map_err(|errors| errors.join("\n"))?;
+    let offsets = StandaloneOffsets::open(log.clone(), &topic, store).map_err(|error| error.to_string())?;
+    Ok(Some((group.to_owned(), Arc::new(offsets))))
 }

@@ -2,6 +2,7 @@
 //!
 //! Both directions use them: the worker calls a plugin, a plugin calls the worker's services.
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -63,6 +64,16 @@ impl<'a> Reporter<'a> {
     }
 }
 
+thread_local! {
+    /// Batches that the innermost call of this thread has emitted so far.
+    static EMITTED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How many batches the call that this thread is in has emitted so far: where in them a service was called.
+pub fn emitted() -> usize {
+    EMITTED.get()
+}
+
 /// The caller's side: gathers what a call reports.
 #[derive(Default)]
 pub struct Collector {
@@ -86,7 +97,9 @@ impl Collector {
             emit: on_emit,
             fail_record: on_fail_record,
         };
+        let outer = EMITTED.replace(0);
         let status = run(&raw const call);
+        EMITTED.set(outer);
         let result = collector.outcome(what, status);
         (result, collector)
     }
@@ -150,6 +163,7 @@ unsafe extern "C" fn on_emit(ctx: *mut c_void, batch: *mut abi::Batch) -> i32 {
         with(ctx, |collector| match Taken::take(batch).and_then(|taken| taken.into_batch()) {
             Ok(batch) => {
                 collector.batches.push(batch);
+                EMITTED.set(collector.batches.len());
                 status = abi::OK;
             }
             Err(error) => collector.refused = Some(error),

@@ -11,7 +11,7 @@ mod check;
 mod export;
 mod import;
 
-pub use call::{Collector, Reporter};
+pub use call::{Collector, Reporter, emitted};
 pub use export::Exported;
 pub use import::Taken;
 

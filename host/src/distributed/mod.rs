@@ -32,12 +32,14 @@ use crate::storage::sqlite::SqliteStore;
 use crate::storage::{ConfigChange, ConfigLog};
 use crate::task::Lease;
 use crate::telemetry;
-use crate::worker::{Environment, StoredOffsets, TaskId, Worker};
+use crate::worker::{Environment, ExactlyOnce, FENCE_WITHIN, StoredOffsets, TaskId, Worker, transactional_ids};
 
 /// Between looks at topics that cannot be read yet.
 const TOPICS_AGAIN: Duration = Duration::from_secs(2);
 /// How long a worker reads for what another one has just written.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(1);
+/// How long a task that begins waits for the config topic, before it tries again.
+const READ_CONFIGS_WITHIN: Duration = Duration::from_secs(10);
 /// How long what was reported last may take to be acknowledged when the worker ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 /// How long changes are collected before a rebalance is asked for.
@@ -94,6 +96,11 @@ impl DistributedWorker {
             log: log.clone(),
             offsets: storage.offsets.clone(),
             task_offsets: Some(task_offsets(&storage, &membership_generation)),
+            connector_offsets: Some({
+                let offsets = storage.offsets.clone();
+                Arc::new(move |own| offsets.with_topic(Some(own)))
+            }),
+            exactly_once: exactly_once(&config, &storage),
             state: Arc::new(store.clone()),
             lease: {
                 let group = group.clone();
@@ -117,6 +124,13 @@ impl DistributedWorker {
             runner: runner.clone(),
             plugins: plugins.clone(),
             jobs: Arc::new(Threads::start().map_err(|error| format!("cannot start a thread: {error}"))?),
+            fence_tasks: {
+                let (log, group) = (log.clone(), config.group_id.clone().unwrap_or_default().trim().to_owned());
+                Arc::new(move |connector, tasks| {
+                    let ids = transactional_ids(&group, connector, tasks);
+                    log.fence_producers(&ids, FENCE_WITHIN).map_err(|error| error.to_string())
+                })
+            },
             set_level: {
                 let loggers = loggers.clone();
                 Arc::new(move |logger, level| _ = loggers.set(logger, level))
@@ -132,6 +146,7 @@ impl DistributedWorker {
         };
         let settings = DistributedSettings {
             worker_id: worker_id.clone(),
+            exactly_once: config.exactly_once_source(),
             topic_tracking: config.topic_tracking,
             // The request itself has to have time for what it asks for.
             patience: config.rest_request_timeout * 2 / 3,
@@ -288,6 +303,28 @@ fn task_offsets(storage: &Arc<KafkaStorage>, since: &Arc<AtomicI32>) -> crate::w
     Arc::new(move |task: &TaskId, own: Option<&str>| {
         let epoch = storage.offsets.task_started(task);
         storage.offsets.for_task(task, since.load(Ordering::Acquire), epoch, own)
+    })
+}
+
+/// How sources deliver exactly once, if they do.
+fn exactly_once(config: &WorkerConfig, storage: &Arc<KafkaStorage>) -> Option<ExactlyOnce> {
+    if !config.exactly_once_source() {
+        return None;
+    }
+    let (offsets, configs, fenced) = (storage.offsets.clone(), storage.configs.clone(), storage.configs.clone());
+    Some(ExactlyOnce {
+        group: config.group_id.clone().unwrap_or_default().trim().to_owned(),
+        offsets: Arc::new(move |own| offsets.transactional(own)),
+        current: Some(Arc::new(move |task, generation| {
+            configs.refresh(READ_CONFIGS_WITHIN)?;
+            let now = configs.snapshot();
+            let fencing = now.fencing.get(&task.connector).copied().unwrap_or_default();
+            Ok(fencing.generation == generation && !fencing.pending)
+        })),
+        former_tasks: Arc::new(move |connector| {
+            let now = fenced.snapshot();
+            now.fencing.get(connector).and_then(|fencing| fencing.task_count).unwrap_or_default()
+        }),
     })
 }
 

@@ -77,6 +77,8 @@ pub(super) enum Command {
     WhileStopped(String, WhileStopped, Reply<()>),
     /// Task configs of a connector, from its owner to the leader.
     PutTasks(String, Vec<Config>, Reply<()>),
+    /// Former tasks of an exactly-once source are to write nothing more, before its new ones start.
+    FenceTasks(String, Reply<()>),
     /// A log level of all workers of the cluster.
     ClusterLevel(String, String, Reply<()>),
     /// Where a request has to go.
@@ -98,6 +100,7 @@ impl Command {
             Self::RestartTask(_, _, reply) | Self::ResetTopics(_, reply) => no(reply, error),
             Self::WhileStopped(_, _, reply) => no(reply, error),
             Self::PutTasks(_, _, reply) | Self::ClusterLevel(_, _, reply) => no(reply, error),
+            Self::FenceTasks(_, reply) => no(reply, error),
             Self::Locate(_, reply) => no(reply, error),
             Self::Shutdown(_) => {}
         }

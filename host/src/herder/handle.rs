@@ -126,6 +126,11 @@ impl Herder {
         self.ask(|reply| Command::PutTasks(name.to_owned(), tasks, reply)).await
     }
 
+    /// Makes sure that former tasks of an exactly-once source write nothing more; this worker has to lead.
+    pub async fn fence_tasks(&self, name: &str) -> Result<(), HerderError> {
+        self.ask(|reply| Command::FenceTasks(name.to_owned(), reply)).await
+    }
+
     /// Sets a log level in all workers of the cluster.
     pub async fn set_cluster_level(&self, logger: &str, level: &str) -> Result<(), HerderError> {
         self.ask(|reply| Command::ClusterLevel(logger.to_owned(), level.to_owned(), reply)).await

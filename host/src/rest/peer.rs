@@ -116,10 +116,16 @@ fn never_sent(error: &ureq::Error) -> bool {
     }
 }
 
-impl Peers for PeerClient {
-    fn put_tasks(&self, leader: &str, connector: &str, tasks: &[Config], key: &SessionKey) -> Result<(), String> {
-        let body = serde_json::to_vec(&tasks.iter().map(|task| &task.0).collect::<Vec<_>>())
-            .map_err(|error| format!("the task configs cannot be written as JSON: {error}"))?;
+impl PeerClient {
+    /// Sends a signed request to the leader.
+    fn ask_leader(
+        &self,
+        method: Method,
+        leader: &str,
+        path: &str,
+        body: Vec<u8>,
+        key: &SessionKey,
+    ) -> Result<(), String> {
         let unknown = || format!("inter.worker.signature.algorithm={} is not known", self.signing.algorithm);
         let signature = self.signing.sign(key, &body).ok_or_else(unknown)?;
         let mut headers = HeaderMap::new();
@@ -131,14 +137,27 @@ impl Peers for PeerClient {
         header("content-type", "application/json")?;
         header(signature_header(SIGNATURE), &signature)?;
         header(signature_header(ALGORITHM), &self.signing.algorithm)?;
-        let path = format!("/connectors/{}/tasks?forward=true", super::connectors::percent_encoded(connector));
-        let url = format!("{}{path}", leader.trim_end_matches('/'));
-        let request = PeerRequest { method: Method::POST, url, headers, body };
+        let url = format!("{}{path}?forward=true", leader.trim_end_matches('/'));
+        let request = PeerRequest { method, url, headers, body };
         let answer = self.send(&request, HAND_OVER_WITHIN).map_err(|error| error.to_string())?;
         if answer.status.is_success() {
             return Ok(());
         }
         Err(format!("the leader {leader} answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body)))
+    }
+}
+
+impl Peers for PeerClient {
+    fn put_tasks(&self, leader: &str, connector: &str, tasks: &[Config], key: &SessionKey) -> Result<(), String> {
+        let body = serde_json::to_vec(&tasks.iter().map(|task| &task.0).collect::<Vec<_>>())
+            .map_err(|error| format!("the task configs cannot be written as JSON: {error}"))?;
+        let path = format!("/connectors/{}/tasks", super::connectors::percent_encoded(connector));
+        self.ask_leader(Method::POST, leader, &path, body, key)
+    }
+
+    fn fence_tasks(&self, leader: &str, connector: &str, key: &SessionKey) -> Result<(), String> {
+        let path = format!("/connectors/{}/fence", super::connectors::percent_encoded(connector));
+        self.ask_leader(Method::PUT, leader, &path, Vec::new(), key)
     }
 }
 

@@ -114,6 +114,18 @@ fn states() -> Vec<Endpoint> {
         Endpoint::get("/connectors/{connector}/tasks", "A connector's tasks with their configs", connectors::tasks)
             .ok(200, "The tasks", list_of::<TaskInfo>())
             .error(404, "No such connector"),
+        Endpoint::put(
+            "/connectors/{connector}/fence",
+            "Fencing of an exactly-once source's former tasks, which one worker of a group asks of another",
+            internal::fence_tasks,
+        )
+        .guarded(Guard::Signed)
+        .empty(204, "They write nothing more")
+        .error(400, "Not signed, or no source")
+        .error(403, "Wrongly signed")
+        .error(404, "No such connector")
+        .error(409, "This worker does not lead the group, or the connector's tasks have just changed")
+        .error(503, "There is no key yet"),
         Endpoint::post(
             "/connectors/{connector}/tasks",
             "Task configs, from one worker of a group to another",

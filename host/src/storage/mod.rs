@@ -12,10 +12,14 @@ mod status_store;
 
 use tributary_sdk::source::SourcePosition;
 
+use crate::log::LogRecords;
+
 pub use cluster_config::{
     ClusterConfig, ClusterConnector, ConfigChange, ConfigLog, ConfigWrite, SessionKey, TaskFencing,
 };
 pub use config_store::{ConfigStore, StoredConnector};
+pub(crate) use sqlite::offsets::canonical;
+
 pub use error::{StorageError, StorageErrorKind};
 pub use status_store::{StatusRecord, StatusStore, TopicStatus};
 
@@ -31,6 +35,16 @@ pub trait OffsetStore: Send + Sync {
     fn all(&self, connector: &str) -> Result<Vec<SourcePosition>, StorageError>;
     /// Stores (or, without offset, removes) positions, all or none; durable on return.
     fn put(&self, connector: &str, positions: &[SourcePosition]) -> Result<(), StorageError>;
+}
+
+/// Source offsets that a task commits in its own transactions.
+pub trait TransactionalOffsets: OffsetStore {
+    /// The topic that they are written to.
+    fn topic(&self) -> &str;
+    /// The records that store these positions; `None`: there are none.
+    fn records(&self, connector: &str, positions: &[SourcePosition]) -> Option<LogRecords>;
+    /// They are committed: copies them to where others look, if there is such a place. Does not wait long; a failure is logged.
+    fn committed(&self, connector: &str, positions: &[SourcePosition]);
 }
 
 /// A connector's keyed state by shard (`state_get_many` and so on of the SDK). Calls block.

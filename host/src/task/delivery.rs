@@ -22,6 +22,7 @@ use super::queue::{Popped, Queue, Weight};
 use super::rows;
 use super::services::InstanceServices;
 use super::topic_creator::TopicCreator;
+use super::transaction::Ending;
 use super::used_topics::UsedTopics;
 use crate::log::{Completion, LogError, LogProducer, LogRecords};
 
@@ -39,6 +40,10 @@ pub struct Outbound {
     pub parts: Vec<Part>,
     /// Records that failed on the way here and are tolerated, where they are kept.
     pub letters: Option<Box<Letters>>,
+    /// Whether the source can resume after the last record of it.
+    pub resumable: bool,
+    /// A transaction ends after it.
+    pub ends: Option<Ending>,
 }
 
 /// Records of one topic.
@@ -65,6 +70,20 @@ pub struct Letters {
 }
 
 impl Outbound {
+    /// No records: only the end of a transaction.
+    pub fn end(epoch: u64, ending: Ending) -> Self {
+        Self {
+            token: 0,
+            epoch,
+            source_partition: None,
+            resume_point: None,
+            parts: Vec::new(),
+            letters: None,
+            resumable: true,
+            ends: Some(ending),
+        }
+    }
+
     fn all(&self) -> impl Iterator<Item = &LogRecords> {
         self.parts.iter().map(|part| &part.records).chain(self.letters.iter().map(|letters| &letters.records))
     }

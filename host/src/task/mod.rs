@@ -1,7 +1,8 @@
 //! Tasks: the loops between Kafka and a connector.
 //!
 //! A task is two threads with a bounded [`queue`] between them: one calls the plugin and transforms, the other talks to the
-//! log and commits. Offsets move only after the acknowledgement. [`stream`] tasks, Kafka to Kafka, are one thread with transactions.
+//! log and commits. Offsets move only after the acknowledgement, or, exactly once, together with the records: see
+//! [`transaction`]. [`stream`] tasks, Kafka to Kafka, are one thread with transactions.
 
 mod backoff;
 mod consume;
@@ -29,6 +30,7 @@ pub mod source_task;
 pub mod staged_state;
 pub mod stream;
 pub mod topic_creator;
+pub mod transaction;
 mod used_topics;
 
 #[cfg(test)]
@@ -38,4 +40,4 @@ pub use consume::ConsumeSettings;
 pub use lease::Lease;
 pub use retrying_transform::RetryingTransform;
 pub use sink_task::SinkTask;
-pub use source_task::SourceTask;
+pub use source_task::{SourceProducer, SourceTask};

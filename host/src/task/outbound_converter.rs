@@ -43,6 +43,8 @@ impl OutboundConverter {
     ) -> Result<Option<Outbound>, TaskError> {
         let source_partition = batch.source_partition.clone();
         let resume_point = batch.resume_point().map(Into::into);
+        let last = source_offsets(&batch).map(|offsets| !offsets.is_empty() && offsets.is_valid(offsets.len() - 1));
+        let resumable = source_partition.is_none() || last == Some(true);
         // Only needed if something fails; the columns are shared, not copied.
         let polled = Polled(batch.clone());
         let applied = match self.chain.apply(batch) {
@@ -92,6 +94,8 @@ impl OutboundConverter {
             resume_point,
             parts,
             letters,
+            resumable,
+            ends: None,
         }))
     }
 

@@ -11,6 +11,7 @@ use tributary_sdk::{Error, Result};
 
 use super::control::{TaskControl, now_ms};
 use super::staged_state::StagedState;
+use super::transaction::Ending;
 use crate::storage::{OffsetStore, StateStore};
 
 /// Partitions that a sink asked to pause or to resume.
@@ -25,6 +26,36 @@ impl PauseRequests {
 
     fn add(&self, pause: bool, partitions: &[TopicPartition]) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((pause, partitions.to_vec()));
+    }
+}
+
+/// Where a source has ended transactions. Closed unless `transaction.boundary=connector` holds.
+#[derive(Debug, Default)]
+pub struct Boundaries(Mutex<Option<Vec<(usize, Ending)>>>);
+
+impl Boundaries {
+    /// The source may end transactions from now on.
+    pub fn open(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
+    }
+
+    /// The ends since the last call: how many batches of the poll lie before each.
+    pub fn take(&self) -> Vec<(usize, Ending)> {
+        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn end(&self, ending: Ending) -> Result<()> {
+        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(ends) = ends.as_mut() else {
+            return Err(Error::Unsupported(
+                "a connector ends transactions only with transaction.boundary=connector, on a worker with \
+                 exactly.once.source.support=enabled"
+                    .into(),
+            ));
+        };
+        ends.push((tributary_sdk::ffi::emitted(), ending));
+        Ok(())
     }
 }
 
@@ -47,6 +78,8 @@ pub struct InstanceServices {
     pub pauses: PauseRequests,
     /// For connectors.
     pub reconfigure: Option<Reconfigure>,
+    /// For sources that say where transactions end.
+    pub boundaries: Boundaries,
     metrics: Mutex<BTreeMap<String, f64>>,
 }
 
@@ -67,6 +100,7 @@ impl InstanceServices {
             state: StagedState::new(connector.to_owned(), state),
             pauses: PauseRequests::default(),
             reconfigure: None,
+            boundaries: Boundaries::default(),
             metrics: Mutex::default(),
         }
     }
@@ -163,10 +197,8 @@ impl Services for InstanceServices {
         }
     }
 
-    fn end_transaction(&self, _commit: bool) -> Result<()> {
-        Err(Error::Unsupported(
-            "transactions: this worker delivers at least once; set transaction.boundary to poll or leave it out".into(),
-        ))
+    fn end_transaction(&self, commit: bool) -> Result<()> {
+        self.boundaries.end(if commit { Ending::Commit } else { Ending::Discard })
     }
 
     fn state_get_many(&self, shard: &str, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {

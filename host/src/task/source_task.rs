@@ -1,6 +1,6 @@
 //! The source loop: poll → transforms → convert │ produce → acknowledge → commit.
 //!
-//! What it promises: at least once. A position is stored only after every record up to it is acknowledged by the log, or
+//! What it promises: at least once, or exactly once ([`SourceProducer`]). At least once, a position is stored only after every record up to it is acknowledged by the log, or
 //! filtered, or disposed of as an error; so a crash anywhere repeats records and loses none. Order is kept within a source
 //! partition. How it fails: the first error that is neither tolerated nor retriable ends the task; what was polled before it
 //! is still delivered and committed.
@@ -20,12 +20,21 @@ use super::errors::TaskError;
 use super::outbound_converter::{OutboundConverter, Sequence};
 use super::queue::{Bounds, Queue};
 use super::services::InstanceServices;
+use super::transaction::{Boundary, Ending, SourceTransactions, TransactionSettings};
 use crate::log::LogProducer;
 use crate::plugin::SourceTaskHandle;
 use crate::worker::State;
 
 /// Takes a task's changes of state.
 pub type Report = Arc<dyn Fn(State) + Send + Sync>;
+
+/// How records and positions are written.
+pub enum SourceProducer {
+    /// Records first, positions once they are acknowledged.
+    AtLeastOnce(Box<dyn LogProducer>),
+    /// Both in one transaction.
+    ExactlyOnce(Box<TransactionSettings>),
+}
 
 /// Everything that a source task is made of.
 pub struct SourceTask {
@@ -38,7 +47,7 @@ pub struct SourceTask {
     /// Transforms and converters.
     pub converter: OutboundConverter,
     /// Where records go.
-    pub producer: Box<dyn LogProducer>,
+    pub producer: SourceProducer,
     /// What happens to records that fail.
     pub errors: ErrorPolicy,
     /// Where failed records are kept, if anywhere.
@@ -62,19 +71,43 @@ impl SourceTask {
             ErrorHandler { policy: self.errors, task: self.name.as_str().into(), control: self.control.clone() };
         let queue = Arc::new(Queue::new(self.bounds));
         let committed = Arc::new(Mutex::new(Vec::new()));
-        let delivery = Delivery {
-            queue: queue.clone(),
-            producer: self.producer,
-            control: self.control.clone(),
-            services: self.services.clone(),
-            errors: errors.clone(),
-            dead_letters: self.dead_letters,
-            settings: self.delivery.clone(),
-            committed: committed.clone(),
+        // Before anything is fenced for it.
+        if stay_paused(&self.control, &self.report) {
+            return Ok(());
+        }
+        let mut boundary = None;
+        let deliver: Box<dyn FnOnce() -> Result<(), TaskError> + Send> = match self.producer {
+            SourceProducer::AtLeastOnce(producer) => {
+                let delivery = Delivery {
+                    queue: queue.clone(),
+                    producer,
+                    control: self.control.clone(),
+                    services: self.services.clone(),
+                    errors: errors.clone(),
+                    dead_letters: self.dead_letters,
+                    settings: self.delivery.clone(),
+                    committed: committed.clone(),
+                };
+                Box::new(move || delivery.run())
+            }
+            SourceProducer::ExactlyOnce(settings) => {
+                boundary = Some(settings.boundary);
+                let (services, letters) = (self.services.clone(), self.dead_letters);
+                let mut transactions =
+                    SourceTransactions::new(*settings, services, errors.clone(), letters, committed.clone());
+                if !transactions.prepare()? {
+                    return Ok(());
+                }
+                let queue = queue.clone();
+                Box::new(move || transactions.run(&queue))
+            }
         };
+        if boundary == Some(Boundary::Connector) {
+            self.services.boundaries.open();
+        }
         let deliver = std::thread::Builder::new()
             .name(format!("deliver-{}", self.name))
-            .spawn(move || delivery.run())
+            .spawn(deliver)
             .map_err(|error| TaskError::new(format!("cannot start a thread: {error}")))?;
 
         let mut poll = PollLoop {
@@ -86,6 +119,7 @@ impl SourceTask {
             queue: &queue,
             committed: &committed,
             report: &self.report,
+            boundary,
             last: Sequence { token: 0, epoch: 0 },
         };
         let polled = poll.run(&self.config);
@@ -132,15 +166,14 @@ struct PollLoop<'a> {
     queue: &'a Queue<Outbound>,
     committed: &'a Mutex<Vec<SourcePosition>>,
     report: &'a Report,
+    /// Where transactions end, if there are any.
+    boundary: Option<Boundary>,
     /// The newest batch and poll.
     last: Sequence,
 }
 
 impl PollLoop<'_> {
     fn run(&mut self, config: &Config) -> Result<(), Ended> {
-        if self.stay_paused() {
-            return Ok(());
-        }
         self.control.set_canceller(self.handle.canceller());
         self.handle.start(config).map_err(|error| match Ended::of_call("start", error) {
             Ended::Failed(error) => Ended::NotStarted(error),
@@ -151,7 +184,7 @@ impl PollLoop<'_> {
         let mut batches = Vec::new();
         while !self.control.stopping() {
             if self.control.paused() {
-                if self.stay_paused() {
+                if stay_paused(self.control, self.report) {
                     break;
                 }
                 (self.report)(State::Running);
@@ -162,10 +195,8 @@ impl PollLoop<'_> {
             let begun = Instant::now();
             let polled = self.handle.poll(&mut batches);
             self.control.counters.meters.called(begun.elapsed());
-            for batch in batches.drain(..) {
-                if !self.hand_over(batch)? {
-                    return Ok(());
-                }
+            if !self.hand_over_all(&mut batches)? {
+                return Ok(());
             }
             match polled {
                 Ok(()) => {
@@ -185,29 +216,44 @@ impl PollLoop<'_> {
         Ok(())
     }
 
-    /// Waits while the target state is PAUSED. Answers whether the task has to come to an end.
-    fn stay_paused(&mut self) -> bool {
-        if self.control.paused() && !self.control.stopping() {
-            (self.report)(State::Paused);
-            while self.control.paused() && !self.control.stopping() {
-                self.control.wait_while_paused(Duration::from_secs(3600));
+    /// Queues what a poll has brought, and where transactions end in it.
+    fn hand_over_all(&mut self, batches: &mut Vec<Batch>) -> Result<bool, Ended> {
+        let count = batches.len();
+        // Of several ends at one place only the first has something to end.
+        let mut ends = self.services.boundaries.take();
+        ends.dedup_by_key(|(place, _)| *place);
+        let mut ends = ends.into_iter().peekable();
+        if let Some((_, ending)) = ends.next_if(|(place, _)| *place == 0)
+            && !self.queue(Outbound::end(self.last.epoch, ending))
+        {
+            return Ok(false);
+        }
+        for (number, batch) in batches.drain(..).enumerate() {
+            let after = ends.next_if(|(place, _)| *place == number + 1).map(|(_, ending)| ending);
+            let of_poll = (self.boundary == Some(Boundary::Poll) && number + 1 == count).then_some(Ending::Commit);
+            if !self.hand_over(batch, after.or(of_poll))? {
+                return Ok(false);
             }
         }
-        self.control.stopping()
+        Ok(true)
     }
 
     /// Transforms and converts a batch and queues it. Answers `false` when the task has to stop, or the delivery side has ended.
-    fn hand_over(&mut self, batch: Batch) -> Result<bool, Ended> {
+    fn hand_over(&mut self, batch: Batch, ends: Option<Ending>) -> Result<bool, Ended> {
         self.last.token += 1;
         self.control.counters.came_in(batch.len(), batch.bytes());
         let converted = self.converter.convert(batch, self.last, self.errors).map_err(Ended::Failed)?;
-        let Some(mut outbound) = converted else { return Ok(false) };
+        let Some(outbound) = converted else { return Ok(false) };
+        Ok(self.queue(Outbound { ends, ..outbound }))
+    }
+
+    fn queue(&self, mut outbound: Outbound) -> bool {
         loop {
             match self.queue.push(outbound, Duration::from_millis(500)) {
-                Ok(()) => return Ok(true),
+                Ok(()) => return true,
                 Err(back) if self.queue.is_closed() || self.control.fenced() => {
                     drop(back);
-                    return Ok(false);
+                    return false;
                 }
                 Err(back) => outbound = back,
             }
@@ -239,4 +285,15 @@ impl PollLoop<'_> {
         tracing::debug!("stopped in {:?}", started.elapsed());
         stopped
     }
+}
+
+/// Waits while the target state is PAUSED. Answers whether the task has to come to an end.
+fn stay_paused(control: &TaskControl, report: &Report) -> bool {
+    if control.paused() && !control.stopping() {
+        report(State::Paused);
+        while control.paused() && !control.stopping() {
+            control.wait_while_paused(Duration::from_secs(3600));
+        }
+    }
+    control.stopping()
 }

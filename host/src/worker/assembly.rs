@@ -10,7 +10,7 @@ use super::guarded::Guarded;
 use super::{State, TaskSpec, WorkerEvent};
 use crate::config::{ClientKind, TopicCreation, client_settings};
 use crate::converter::{self, ClassKind, Converter, HeaderConverter};
-use crate::log::{ClientSettings, NewTopic, Subscription};
+use crate::log::{ClientSettings, LogError, NewTopic, Subscription};
 use crate::plugin::{Kind, TransformHandle};
 use crate::state::{StateDirectory, TaskState, changelog};
 use crate::storage::OffsetStore;
@@ -27,7 +27,8 @@ use crate::task::services::InstanceServices;
 use crate::task::source_task::Report;
 use crate::task::stream::{self, MakeProducer, StreamSettings, StreamState, StreamTask};
 use crate::task::topic_creator::TopicCreator;
-use crate::task::{ConsumeSettings, RetryingTransform, SinkTask, SourceTask};
+use crate::task::transaction::{Boundary, Current, TransactionSettings};
+use crate::task::{ConsumeSettings, RetryingTransform, SinkTask, SourceProducer, SourceTask};
 use crate::transform::TransformChain;
 
 /// Records that one poll of the log returns at most, unless `consumer.max.poll.records` says otherwise.
@@ -66,7 +67,11 @@ impl Assembly<'_> {
     }
 
     fn source(&self, config: &Config, task_config: Config) -> Result<SourceTask, TaskError> {
-        let services = self.services(self.source_offsets(config)?);
+        let exactly_once = self.transactions(config)?;
+        let services = self.services(match &exactly_once {
+            Some(transactions) => transactions.offsets.clone(),
+            None => self.source_offsets(config)?,
+        });
         let handle = self.environment.class(config)?.source_task(services.clone());
         let worker = &self.environment.config;
         let dead_letters = self.dead_letters(config, Kind::Source)?;
@@ -83,7 +88,12 @@ impl Assembly<'_> {
                 dead_letters: dead_letters.is_some(),
             },
             dead_letters,
-            producer: self.environment.log.producer(&self.client(ClientKind::Producer, config)?)?,
+            producer: match exactly_once {
+                Some(transactions) => SourceProducer::ExactlyOnce(Box::new(transactions)),
+                None => SourceProducer::AtLeastOnce(
+                    self.environment.log.producer(&self.client(ClientKind::Producer, config)?)?,
+                ),
+            },
             errors: checked(ErrorPolicy::from_config(config))?,
             control: self.control.clone(),
             services,
@@ -247,8 +257,62 @@ impl Assembly<'_> {
         Ok(StreamState { state, changelog, reader })
     }
 
+    /// What the task's transactions are made with, if it delivers exactly once.
+    fn transactions(&self, config: &Config) -> Result<Option<TransactionSettings>, TaskError> {
+        let Some(exactly_once) = &self.environment.exactly_once else { return Ok(None) };
+        let boundary = Boundary::new(config, self.environment.config.offset_flush_interval).map_err(TaskError::new)?;
+        let settings = self.transactional_client(config, boundary.transaction_timeout())?;
+        let (id, task) = (exactly_once.transactional_id(&self.spec.id), self.spec.id.clone());
+        let own = self.environment.own_offsets_topic(config);
+        let offsets = (exactly_once.offsets)(own).map_err(|error| TaskError::new(error.to_string()))?;
+        let current = exactly_once.current.clone().zip(self.spec.generation).map(|(is_current, generation)| {
+            let asked = move || {
+                is_current(&task, generation).map_err(|error| LogError {
+                    retriable: error.retriable(),
+                    message: error.to_string(),
+                    code: None,
+                })
+            };
+            Box::new(asked) as Current
+        });
+        let (log, transactional_id) = (self.environment.log.clone(), id.clone());
+        Ok(Some(TransactionSettings {
+            id,
+            boundary,
+            make: Box::new(move || log.transactional_producer(&transactional_id, &settings)),
+            offsets,
+            current,
+            flush_timeout: self.environment.config.offset_flush_timeout,
+            topic_used: self.topic_used(),
+            topics: self.topic_creator(config)?,
+        }))
+    }
+
+    /// Settings of a transactional producer, which some of a connector's overrides do not go with.
+    fn transactional_client(&self, config: &Config, timeout: Duration) -> Result<ClientSettings, TaskError> {
+        let mut settings = self.client(ClientKind::Producer, config)?;
+        let worker = self.environment.config.cluster_settings().map_err(|error| TaskError::new(error.to_string()))?;
+        if settings.get("bootstrap.servers") != worker.get("bootstrap.servers") {
+            return Err(TaskError::new(
+                "producer.override.bootstrap.servers names another cluster than the worker's, which has the offsets: a \
+                 transaction cannot span two clusters. Leave it out, or run the connector on a worker of that cluster",
+            ));
+        }
+        for (setting, wanted) in [("enable.idempotence", "true"), ("acks", "all")] {
+            let given = settings.get(setting).map(|value| value.trim().to_ascii_lowercase());
+            if given.as_ref().is_some_and(|given| given != wanted && (setting, given.as_str()) != ("acks", "-1")) {
+                return Err(TaskError::new(format!(
+                    "the producer setting {setting}={} does not go with exactly-once delivery, which needs {wanted}: leave it out",
+                    given.unwrap_or_default()
+                )));
+            }
+        }
+        settings.entry("transaction.timeout.ms".into()).or_insert_with(|| timeout.as_millis().to_string());
+        Ok(settings)
+    }
+
     fn source_offsets(&self, config: &Config) -> Result<Arc<dyn OffsetStore>, TaskError> {
-        let own = config.get("offsets.storage.topic").map(str::trim).filter(|topic| !topic.is_empty());
+        let own = self.environment.own_offsets_topic(config);
         match &self.environment.task_offsets {
             Some(of_task) => of_task(&self.spec.id, own).map_err(|error| TaskError::new(error.to_string())),
             None => Ok(self.environment.offsets.clone()),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tributary_sdk::{Config, ConfigDef, Services};
 
+use super::exactly_once::ExactlyOnce;
 use super::guarded::Guarded;
 use super::passwords::passwords;
 use super::{StartCounters, TaskId, WorkerEvent};
@@ -19,6 +20,9 @@ use crate::task::errors::TaskError;
 /// Makes the offset store of a task that starts now; with the topic of its own that its connector keeps offsets in, if any.
 pub type TaskOffsets = Arc<dyn Fn(&TaskId, Option<&str>) -> Result<Arc<dyn OffsetStore>, StorageError> + Send + Sync>;
 
+/// Opens the offsets of a connector with a topic of its own.
+pub type ConnectorOffsetsOf = Arc<dyn Fn(&str) -> Result<Arc<dyn OffsetStore>, StorageError> + Send + Sync>;
+
 /// Shared by everything that the worker runs.
 pub struct Environment {
     /// The worker's properties.
@@ -31,6 +35,10 @@ pub struct Environment {
     pub offsets: Arc<dyn OffsetStore>,
     /// The same as one run of a task has them, where that makes a difference.
     pub task_offsets: Option<TaskOffsets>,
+    /// The same as a connector has them that names an offsets topic of its own, where that makes a difference.
+    pub connector_offsets: Option<ConnectorOffsetsOf>,
+    /// How sources deliver exactly once, if they do.
+    pub exactly_once: Option<ExactlyOnce>,
     /// Keyed state.
     pub state: Arc<dyn StateStore>,
     /// Until when tasks may write.
@@ -75,6 +83,20 @@ impl Environment {
         }
         control.set_secrets(secrets.and_passwords(hidden));
         resolved.try_into().map_err(|_| TaskError::new("a config was lost; this is a bug of the worker"))
+    }
+
+    /// The topic of its own that a connector keeps its offsets in. A standalone worker has one place for all.
+    pub fn own_offsets_topic<'a>(&self, config: &'a Config) -> Option<&'a str> {
+        self.connector_offsets.as_ref()?;
+        config.get("offsets.storage.topic").map(str::trim).filter(|topic| !topic.is_empty())
+    }
+
+    /// The offsets of a connector, where users read and change them.
+    pub fn offsets_of(&self, config: &Config) -> Result<Arc<dyn OffsetStore>, StorageError> {
+        match (self.own_offsets_topic(config), &self.connector_offsets) {
+            (Some(own), Some(open)) => open(own),
+            _ => Ok(self.offsets.clone()),
+        }
     }
 
     /// The connector's class.

@@ -6,6 +6,7 @@
 mod assembly;
 mod connector_thread;
 mod environment;
+mod exactly_once;
 mod guarded;
 mod latch;
 mod offsets;
@@ -18,7 +19,8 @@ mod validation;
 #[allow(clippy::module_inception)]
 mod worker;
 
-pub use environment::{Environment, StartsByKind, TaskOffsets};
+pub use environment::{ConnectorOffsetsOf, Environment, StartsByKind, TaskOffsets};
+pub use exactly_once::{ExactlyOnce, FENCE_WITHIN, transactional_ids};
 pub use offsets::{ConnectorOffsets, OffsetChange, OffsetsError, PartitionOffset, StoredOffsets};
 pub use readings::{Distribution, StartCounters, Starts, TaskReadings};
 pub use types::{ConnectorSpec, ErrorTotals, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};

@@ -81,9 +81,14 @@ impl ConnectorOffsets for StoredOffsets {
             }
             // One whose class is gone can only have been a source if there is something.
             _ => {
-                let offsets = self.environment.offsets.all(name).map_err(|error| {
+                let failed = |error: &dyn std::fmt::Display| {
                     OffsetsError::Failed(format!("Failed to retrieve offsets for source connector {name}: {error}"))
-                })?;
+                };
+                let store = match self.environment.own_offsets_topic(&connector.config) {
+                    Some(_) => self.environment.offsets_of(&self.resolve(connector, &TaskControl::default())?),
+                    None => Ok(self.environment.offsets.clone()),
+                };
+                let offsets = store.and_then(|store| store.all(name)).map_err(|error| failed(&error))?;
                 let offset = |position: SourcePosition| PartitionOffset {
                     partition: position.partition,
                     offset: position.offset.unwrap_or_default(),
@@ -119,7 +124,7 @@ impl StoredOffsets {
         let failed = |error: &dyn std::fmt::Display| {
             OffsetsError::Failed(format!("Failed to modify offsets for source connector {name}: {error}"))
         };
-        let offsets = &self.environment.offsets;
+        let offsets = self.environment.offsets_of(config).map_err(|error| failed(&error))?;
         let positions = match change {
             OffsetChange::Alter(offsets) => offsets.into_iter().map(source_position).collect::<Result<Vec<_>, _>>()?,
             OffsetChange::Reset => {
@@ -139,6 +144,8 @@ impl StoredOffsets {
                 position.partition
             )));
         }
+        // A task that was left behind may be in the middle of a commit.
+        self.environment.fence_former_tasks(name).map_err(|error| failed(&error))?;
         offsets.put(name, &positions).map_err(|error| failed(&error))?;
         Ok(checked)
     }

@@ -14,6 +14,7 @@ use crate::task::errors::TaskError;
 pub struct TaskThread {
     control: Arc<TaskControl>,
     ended: Arc<Latch>,
+    transactional_id: Option<String>,
 }
 
 impl TaskThread {
@@ -23,6 +24,7 @@ impl TaskThread {
         let ended = Arc::new(Latch::default());
         let (opens, running) = (ended.clone(), control.clone());
         let id = spec.id.clone();
+        let transactional_id = environment.transactional_id(&id, &spec.connector_config);
         let spawned = std::thread::Builder::new().name(format!("task-{id}")).spawn(move || {
             let _span = tracing::info_span!("task", connector = %spec.id.connector, task = spec.id.task).entered();
             run(&environment, &running, spec);
@@ -32,7 +34,7 @@ impl TaskThread {
             tracing::error!("cannot start a thread for task {id}: {error}");
             ended.open();
         }
-        Self { control, ended }
+        Self { control, ended, transactional_id }
     }
 
     /// Orders it to stop; [`Self::ended`] opens when it has.
@@ -43,6 +45,11 @@ impl TaskThread {
     /// From now on it may write nothing more, and its events are dropped.
     pub fn fence(&self) {
         self.control.fence();
+    }
+
+    /// What the log knows its producer by, if it writes in transactions.
+    pub fn transactional_id(&self) -> Option<&str> {
+        self.transactional_id.as_deref()
     }
 
     /// Pauses or resumes.

@@ -60,6 +60,8 @@ pub struct TaskSpec {
     pub task_config: Config,
     /// Running or Paused.
     pub target: State,
+    /// Which commit of task configs it is of, where other workers may know a newer one.
+    pub generation: Option<u32>,
 }
 
 /// What happened in the worker.

@@ -8,6 +8,7 @@ use tributary_sdk::Config;
 
 use super::connector_thread::ConnectorThread;
 use super::environment::Environment;
+use super::exactly_once::FENCE_WITHIN;
 use super::task_thread::TaskThread;
 use super::validation;
 use super::{ConnectorSpec, Starts, State, TaskId, TaskProgress, TaskSpec};
@@ -27,6 +28,15 @@ impl Worker {
     /// A worker that runs nothing yet.
     pub fn new(environment: Arc<Environment>) -> Self {
         Self { environment, connectors: Mutex::default(), tasks: Mutex::default() }
+    }
+}
+
+impl Worker {
+    /// A commit that a task is in the middle of ends before the call returns, or fails.
+    fn fence_producer(&self, task: &TaskThread) {
+        let Some(id) = task.transactional_id() else { return };
+        let fenced = self.environment.log.fence_producers(&[id.to_owned()], FENCE_WITHIN);
+        fenced.unwrap_or_else(|error| tracing::warn!("the next task with the id fences it: {error}"));
     }
 }
 
@@ -83,6 +93,7 @@ impl TaskRunner for Worker {
                     "task {id} did not stop within task.shutdown.graceful.timeout.ms ({timeout:?}) and is fenced: it can write \
                      nothing more, and its last records are repeated at the next start"
                 );
+                self.fence_producer(&task);
             }
             let mut tasks = lock(&self.tasks);
             if tasks.get(id).is_some_and(|known| Arc::ptr_eq(known, &task)) {

@@ -155,7 +155,7 @@ fn on_the_embedded_log_a_transaction_is_there_whole_or_not_at_all() {
     let fixture = support::embedded();
     let topic = fixture.topic("whole", 1);
     let at = partition(&topic, 0);
-    let options = settings(&[("enable.partition.eof", "true")]);
+    let options = settings(&[("enable.partition.eof", "true"), ("auto.offset.reset", "none")]);
     let mut reader = fixture.log.reader(&options, &[(at.clone(), -2)]).unwrap();
     assert_eq!(read_to_end(&mut *reader, 0), [""; 0]);
     let mut writer = producer(&fixture, &unique("writer"));

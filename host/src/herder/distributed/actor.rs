@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Input;
 use super::entry::Entry;
 use super::membership::Membership;
-use super::ports::{Jobs, Peers};
+use super::ports::{FenceTasks, Jobs, Peers};
 use super::stopped_work::Resting;
 use super::writes::Writes;
 use crate::group::{Assignment, Group, GroupAssignment};
@@ -46,6 +46,8 @@ pub struct DistributedDeps {
     pub jobs: Arc<dyn Jobs>,
     /// Told of the generation in which this worker became a member, and of -1 when it is none any more.
     pub member_since: Arc<dyn Fn(i32) + Send + Sync>,
+    /// Fences producers of tasks.
+    pub fence_tasks: FenceTasks,
     /// Sets a log level of this worker.
     pub set_level: Arc<dyn Fn(&str, &str) + Send + Sync>,
 }
@@ -55,6 +57,8 @@ pub struct DistributedDeps {
 pub struct DistributedSettings {
     /// `host:port` of this worker in statuses.
     pub worker_id: String,
+    /// Whether sources deliver exactly once.
+    pub exactly_once: bool,
     /// Whether topics in use are recorded.
     pub topic_tracking: bool,
     /// How long a request waits for a leader, or for the end of a rebalance.

@@ -99,6 +99,9 @@ impl Actor {
             Command::PutTasks(name, configs, reply) => {
                 self.in_turn(&name.clone(), Box::new(move |actor| actor.put_tasks(&name, configs, reply)));
             }
+            Command::FenceTasks(name, reply) => {
+                self.in_turn(&name.clone(), Box::new(move |actor| actor.fence_for_other(&name, reply)));
+            }
             Command::ClusterLevel(logger, level, reply) => {
                 let write = ConfigWrite::LoggerLevel(logger, level);
                 self.write("", vec![write], Box::new(move |_, result| drop(reply.send(result))));

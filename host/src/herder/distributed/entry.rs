@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use tributary_sdk::Config;
 
+use super::fencing::Wish;
 use crate::herder::PluginKind;
 use crate::herder::entry::{Clock, Instance};
 use crate::herder::restart_policy::RestartPolicy;
 use crate::herder::view::{ConnectorView, InstanceView, TaskView};
-use crate::storage::ClusterConnector;
+use crate::storage::{ClusterConnector, TaskFencing};
 use crate::worker::State;
 
 /// The first and the longest pause between tries to hand task configs to the leader.
@@ -33,12 +34,14 @@ pub(super) struct LocalTask {
     pub records_per_second: Option<f64>,
     /// The membership was lost while it ran: it may say nothing more.
     pub fenced: bool,
+    /// Of an exactly-once source: which commit of task configs it is of.
+    pub generation: Option<u32>,
 }
 
 impl Default for LocalTask {
     fn default() -> Self {
         let instance = Instance::new(State::Unassigned);
-        Self { instance, configs: None, sample: None, records_per_second: None, fenced: false }
+        Self { instance, configs: None, sample: None, records_per_second: None, fenced: false, generation: None }
     }
 }
 
@@ -99,6 +102,12 @@ pub(super) struct Entry {
     /// The target state that what runs here was told last.
     pub told: Option<State>,
     pub hand_over: HandOver,
+    /// It is a source that delivers exactly once: its tasks start only when former ones are fenced.
+    pub exactly_once: bool,
+    /// Whether they are.
+    pub fencing: TaskFencing,
+    /// The wish to have them fenced.
+    pub fence: Wish,
     /// A step that takes time is under way.
     pub busy: bool,
     /// STOPPED was recorded.
@@ -125,6 +134,8 @@ pub(super) enum Step {
     StartConnector,
     StartTasks(Vec<u32>),
     HandOver,
+    /// Have former tasks fenced.
+    Fence,
 }
 
 impl Entry {
@@ -142,6 +153,9 @@ impl Entry {
             tasks: BTreeMap::new(),
             told: None,
             hand_over: HandOver::default(),
+            exactly_once: false,
+            fencing: TaskFencing::default(),
+            fence: Wish::default(),
             busy: false,
             stop_recorded: false,
             connector_fenced: false,
@@ -191,6 +205,9 @@ impl Entry {
             };
             let idle: Vec<u32> = self.assigned_tasks.iter().filter(idle).copied().collect();
             if !idle.is_empty() {
+                if self.exactly_once && self.fencing.pending {
+                    return if self.fence.is_due(now) { Step::Fence } else { Step::Nothing };
+                }
                 return Step::StartTasks(idle);
             }
         }
@@ -209,7 +226,9 @@ impl Entry {
     fn outdated(&self, id: u32, task: &LocalTask, wanted: &ClusterConnector) -> bool {
         let Some(config) = wanted.tasks.get(id as usize) else { return true };
         let same = |(connector, task): &(Arc<Config>, Arc<Config>)| *connector == wanted.config && task == config;
-        settled(wanted) && !task.configs.as_ref().is_some_and(same)
+        // As in Connect, all tasks of such a source begin anew: their producers are about to be fenced.
+        let former = self.exactly_once && task.generation != Some(self.fencing.generation);
+        former || settled(wanted) && !task.configs.as_ref().is_some_and(same)
     }
 
     /// Whether the config topic has these task configs already, made from the present config.
@@ -241,7 +260,8 @@ impl Entry {
     pub fn next_due(&self) -> Option<Instant> {
         let restarts = self.tasks.values().map(|task| &task.instance).chain([&self.connector]);
         let hand_over = self.hand_over.not_before.filter(|_| self.has_to_hand_over());
-        restarts.filter_map(|instance| instance.restarts.due).chain(hand_over).min()
+        let fence = self.fence.not_before.filter(|_| self.exactly_once && self.fencing.pending);
+        restarts.filter_map(|instance| instance.restarts.due).chain(hand_over).chain(fence).min()
     }
 
     /// Whether any of these still runs here.
@@ -352,6 +372,29 @@ mod tests {
         run_task(&mut entry, 1);
         entry.wanted.as_mut().unwrap().tasks.pop();
         assert_eq!(entry.next_step(now), Step::Stop { tasks: vec![1], connector: false });
+    }
+
+    #[test]
+    fn tasks_of_an_exactly_once_source_begin_anew_once_the_former_ones_are_fenced() {
+        let now = Instant::now();
+        let mut entry = entry();
+        entry.exactly_once = true;
+        entry.fencing = TaskFencing { task_count: Some(3), pending: true, generation: 4 };
+        entry.assigned_tasks = [0, 1].into();
+        run_task(&mut entry, 0);
+        entry.tasks.get_mut(&0).unwrap().generation = Some(3);
+        assert_eq!(entry.next_step(now), Step::Stop { tasks: vec![0], connector: false });
+        entry.tasks.get_mut(&0).unwrap().instance.started = false;
+        assert_eq!(entry.next_step(now), Step::Fence);
+        entry.fence.under_way = true;
+        assert_eq!(entry.next_step(now), Step::Nothing);
+        entry.fencing.pending = false;
+        assert_eq!(entry.next_step(now), Step::StartTasks(vec![0, 1]));
+        for id in [0, 1] {
+            run_task(&mut entry, id);
+            entry.tasks.get_mut(&id).unwrap().generation = Some(4);
+        }
+        assert_eq!(entry.next_step(now), Step::Nothing);
     }
 
     #[test]

@@ -9,10 +9,10 @@ use super::actor::Actor;
 use super::entry::{Entry, LocalTask};
 use super::input::Input;
 use crate::group::{Assignment, GroupAssignment};
-use crate::herder::RestartRequest;
 use crate::herder::entry::Instance;
 use crate::herder::observation::{log_state, observe};
 use crate::herder::task_configs::offered;
+use crate::herder::{PluginKind, RestartRequest};
 use crate::storage::{ClusterConfig, StatusRecord, TopicStatus};
 use crate::worker::{State, TaskId, WorkerEvent};
 
@@ -28,6 +28,8 @@ impl Actor {
             Input::Written(result) => self.written(result),
             Input::Claimed(result) => self.claimed(result),
             Input::HandedOver { connector, result } => self.handed_over(&connector, result),
+            Input::FenceAnswered { connector, result } => self.fence_answered(&connector, result),
+            Input::Fenced(fenced) => self.fenced(fenced),
         }
     }
 
@@ -103,6 +105,7 @@ impl Actor {
         let changed = |name: &&String| {
             old.connectors.get(*name) != new.connectors.get(*name)
                 || old.inconsistent.contains(*name) != new.inconsistent.contains(*name)
+                || old.fencing.get(*name) != new.fencing.get(*name)
         };
         let names: BTreeSet<&String> = old.connectors.keys().chain(new.connectors.keys()).filter(changed).collect();
         for name in &names {
@@ -137,6 +140,11 @@ impl Actor {
         entry.kind = plugin.map(|plugin| plugin.kind);
         entry.version = plugin.map(|plugin| plugin.version.clone());
         entry.hand_over.at_once();
+        entry.exactly_once = self.settings.exactly_once && entry.kind == Some(PluginKind::Source);
+        let fencing = config.fencing.get(name).copied().unwrap_or_default();
+        if entry.fencing != fencing {
+            (entry.fencing, entry.fence.not_before) = (fencing, None);
+        }
         entry.inconsistent = config.inconsistent.contains(name);
         entry.stop_recorded &= wanted.target == State::Stopped;
         let Some(before) = before else { return };

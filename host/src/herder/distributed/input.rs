@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::SyncSender;
 
+use super::fencing::Fenced;
 use crate::group::{Assignment, GroupAssignment};
 use crate::herder::RestartRequest;
 use crate::storage::StorageError;
@@ -24,6 +25,15 @@ pub enum Input {
     Written(Result<(), StorageError>),
     /// This worker is the only one that can write to the config topic, or could not become that.
     Claimed(Result<(), StorageError>),
+    /// The leader has answered to the wish to have former tasks fenced.
+    FenceAnswered {
+        /// Whose.
+        connector: String,
+        /// How.
+        result: Result<(), String>,
+    },
+    /// As the leader: the producers of a connector's former tasks are fenced, or not.
+    Fenced(Fenced),
     /// The leader has answered to task configs.
     HandedOver {
         /// Whose.

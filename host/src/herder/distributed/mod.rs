@@ -19,6 +19,7 @@ mod actor;
 mod commands;
 mod entry;
 mod events;
+mod fencing;
 mod input;
 mod membership;
 mod ports;

@@ -4,6 +4,8 @@
 //! No call of [`Jobs`] waits for anything, so that the herder's decisions run on one thread, and in tests on none. What blocks
 //! (the config topic, [`Peers`], stopping) is only called from a job.
 
+use std::sync::Arc;
+
 use tributary_sdk::Config;
 
 use crate::storage::SessionKey;
@@ -12,7 +14,12 @@ use crate::storage::SessionKey;
 pub trait Peers: Send + Sync {
     /// Hands task configs to the leader. Waits.
     fn put_tasks(&self, leader: &str, connector: &str, tasks: &[Config], key: &SessionKey) -> Result<(), String>;
+    /// Asks the leader to fence former tasks of an exactly-once source. Waits.
+    fn fence_tasks(&self, leader: &str, connector: &str, key: &SessionKey) -> Result<(), String>;
 }
+
+/// Fences the producers of so many tasks of a connector, from 0 on. Waits.
+pub type FenceTasks = Arc<dyn Fn(&str, u32) -> Result<(), String> + Send + Sync>;
 
 /// Work that waits, and so runs elsewhere.
 pub trait Jobs: Send + Sync {

@@ -62,21 +62,24 @@ impl Actor {
                 Step::StartTasks(ids) => {
                     let Some(wanted) = entry.wanted.clone() else { break };
                     entry.told = Some(wanted.target);
+                    let generation = entry.exactly_once.then_some(entry.fencing.generation);
                     for id in ids {
                         let Some(config) = wanted.tasks.get(id as usize) else { continue };
                         let task = entry.tasks.entry(id).or_default();
                         (task.instance.started, task.instance.restarts.due) = (true, None);
                         task.configs = Some((wanted.config.clone(), config.clone()));
-                        task.sample = None;
+                        (task.sample, task.generation) = (None, generation);
                         self.deps.runner.start_task(TaskSpec {
                             id: (name, id).into(),
                             connector_config: (*wanted.config).clone(),
                             task_config: (**config).clone(),
                             target: wanted.target,
+                            generation,
                         });
                     }
                 }
                 Step::HandOver => self.hand_over(name),
+                Step::Fence => self.ask_to_fence(name),
             }
         }
         self.publish(name);

@@ -36,9 +36,11 @@ impl Actor {
             // This worker is the whole cluster.
             Command::ClusterLevel(_, _, reply) => drop(reply.send(Ok(()))),
             Command::Locate(_, reply) => drop(reply.send(Ok(Location::Here))),
-            Command::PutTasks(name, _, reply) => drop(reply.send(Err(HerderError::BadRequest(format!(
-                "a standalone worker takes no task configs from others (connector {name})"
-            ))))),
+            Command::PutTasks(name, _, reply) | Command::FenceTasks(name, reply) => {
+                drop(reply.send(Err(HerderError::BadRequest(format!(
+                    "a standalone worker takes no task configs from others (connector {name})"
+                )))))
+            }
         }
     }
 

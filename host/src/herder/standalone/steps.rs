@@ -44,6 +44,7 @@ impl Actor {
                             connector_config: (*entry.config).clone(),
                             task_config: (*task.config).clone(),
                             target: entry.target,
+                            generation: None,
                         });
                     }
                 }

@@ -22,6 +22,8 @@ use super::database::from_sqlite;
 use super::groups::GroupEvent;
 use super::record_batch::BatchReader;
 
+/// Stands for the first offset there is.
+const BEGINNING: i64 = -2;
 /// Small stored batches are joined up to this size.
 const JOIN_BYTES: usize = 1 << 20;
 
@@ -296,6 +298,7 @@ impl LogConsumer for EmbeddedConsumer {
         };
         for (at, offset) in partitions {
             let position = match offset.or(committed.get(at).copied().flatten()) {
+                Some(BEGINNING) => self.inner.catalog.partition(at).map_or(0, |partition| partition.first()),
                 Some(offset) => offset,
                 None => self.reset.position(at, self.inner.catalog.partition(at).as_ref())?,
             };

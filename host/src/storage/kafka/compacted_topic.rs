@@ -338,6 +338,7 @@ impl<F: Fold> Shared<F> {
                     tracing::warn!(topic = self.topic.name, "{why}: the topic is read anew from its beginning");
                     self.forget();
                     backoff = BACKOFF[0];
+                    self.pause(backoff);
                 }
                 Ended::Trouble(error) if error.retriable() => {
                     tracing::warn!(topic = self.topic.name, "{error}; trying again");

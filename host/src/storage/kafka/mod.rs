@@ -9,6 +9,7 @@
 //! | `writer`, `leader` | the producer that all share; the leader's transactions |
 //! | `config_records`, `config_fold`, `config_log` | configs |
 //! | `offset_fold`, `offset_topic`, `offset_store` | source offsets, and the journal of those that could not be committed |
+//! | `standalone_offsets` | those of a standalone worker that delivers exactly once |
 //! | `status_records`, `status_store` | statuses, and topics in use |
 //! | `java_json`, `warnings` | JSON as Connect writes it; records that make no sense |
 //!
@@ -26,6 +27,7 @@ mod offset_store;
 mod offset_topic;
 mod prepare;
 mod settings;
+mod standalone_offsets;
 mod status_records;
 mod status_store;
 mod warnings;
@@ -43,6 +45,7 @@ pub use config_fold::ConfigListener;
 pub use config_log::KafkaConfigLog;
 pub use offset_store::KafkaOffsetStore;
 pub use settings::{InternalTopic, StorageSettings, TopicRole};
+pub use standalone_offsets::StandaloneOffsets;
 pub use status_store::{KafkaStatusStore, StatusListener};
 
 /// Who is told of changes. Called on reading threads, and must not wait.

@@ -17,9 +17,9 @@ use tributary_sdk::source::SourcePosition;
 use super::offset_topic::OffsetTopic;
 use super::settings::InternalTopic;
 use super::writer::TopicWriter;
-use crate::log::{ClientSettings, Log};
+use crate::log::{ClientSettings, Log, LogRecords};
 use crate::storage::sqlite::{JournaledOffset, OffsetJournal, SqliteStore};
-use crate::storage::{OffsetStore, StorageError};
+use crate::storage::{OffsetStore, StorageError, TransactionalOffsets};
 use crate::worker::TaskId;
 
 /// How often the journal is tried.
@@ -137,7 +137,22 @@ impl KafkaOffsetStore {
     /// The store of a connector that keeps its offsets in a topic of its own as well (`offsets.storage.topic`): the topic is
     /// made if need be, its offsets count before the group's, and both are written.
     pub fn with_topic(&self, own: Option<&str>) -> Result<Arc<dyn OffsetStore>, StorageError> {
-        let Some(name) = own.filter(|name| *name != self.0.settings.name) else { return Ok(self.0.group.clone()) };
+        match self.own(own)? {
+            None => Ok(self.0.group.clone()),
+            Some(own) => Ok(Arc::new(ConnectorOffsets { own, group: self.0.group.clone() })),
+        }
+    }
+
+    /// The same for a task that commits its offsets in its own transactions. With a topic of its own, the group's follows.
+    pub fn transactional(&self, own: Option<&str>) -> Result<Arc<dyn TransactionalOffsets>, StorageError> {
+        match self.own(own)? {
+            None => Ok(self.0.group.clone()),
+            Some(own) => Ok(Arc::new(ConnectorOffsets { own, group: self.0.group.clone() })),
+        }
+    }
+
+    fn own(&self, own: Option<&str>) -> Result<Option<Arc<OffsetTopic>>, StorageError> {
+        let Some(name) = own.filter(|name| *name != self.0.settings.name) else { return Ok(None) };
         let mut topics = self.0.own.lock().unwrap_or_else(PoisonError::into_inner);
         topics.retain(|_, topic| topic.strong_count() > 0);
         let known = topics.get(name).and_then(Weak::upgrade);
@@ -151,7 +166,7 @@ impl KafkaOffsetStore {
                 opened
             }
         };
-        Ok(Arc::new(ConnectorOffsets { own: topic, group: self.0.group.clone() }))
+        Ok(Some(topic))
     }
 
     pub(super) fn close(&self) {
@@ -243,6 +258,20 @@ impl OffsetStore for KafkaOffsetStore {
 struct ConnectorOffsets {
     own: Arc<OffsetTopic>,
     group: Arc<OffsetTopic>,
+}
+
+impl TransactionalOffsets for ConnectorOffsets {
+    fn topic(&self) -> &str {
+        self.own.name()
+    }
+
+    fn records(&self, connector: &str, positions: &[SourcePosition]) -> Option<LogRecords> {
+        self.own.records(connector, positions)
+    }
+
+    fn committed(&self, connector: &str, positions: &[SourcePosition]) {
+        self.group.put_later(connector, positions);
+    }
 }
 
 impl OffsetStore for ConnectorOffsets {

@@ -13,10 +13,10 @@ use tributary_sdk::source::SourcePosition;
 use super::compacted_topic::CompactedTopic;
 use super::offset_fold::{FORMAT, OffsetFold};
 use super::settings::InternalTopic;
-use super::writer::TopicWriter;
-use crate::log::{ClientSettings, Log};
+use super::writer::{Row, TopicWriter, records};
+use crate::log::{ClientSettings, Log, LogRecords};
 use crate::storage::sqlite::{SqliteStore, TopicImage};
-use crate::storage::{OffsetStore, StorageError};
+use crate::storage::{OffsetStore, StorageError, TransactionalOffsets};
 
 /// How long reading to the end may take.
 const READ: Duration = Duration::from_secs(30);
@@ -65,6 +65,44 @@ impl OffsetTopic {
     }
 }
 
+impl OffsetTopic {
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.topic.topic().name
+    }
+
+    /// The records that store positions.
+    pub(super) fn rows(&self, connector: &str, positions: &[SourcePosition]) -> Vec<Row> {
+        self.topic.with(|fold| positions.iter().flat_map(|position| fold.rows(connector, position)).collect())
+    }
+
+    /// Stores positions without waiting for it.
+    pub(super) fn put_later(&self, connector: &str, positions: &[SourcePosition]) {
+        let (rows, connector) = (self.rows(connector, positions), connector.to_owned());
+        self.writer.send(self.name(), rows, move |written| {
+            if let Err(error) = written {
+                tracing::warn!(
+                    connector,
+                    "offsets are committed in the connector's own topic, but were not copied to the group's: {error}"
+                );
+            }
+        });
+    }
+}
+
+impl TransactionalOffsets for OffsetTopic {
+    fn topic(&self) -> &str {
+        self.name()
+    }
+
+    fn records(&self, connector: &str, positions: &[SourcePosition]) -> Option<LogRecords> {
+        let rows = self.rows(connector, positions);
+        (!rows.is_empty()).then(|| records(&rows))
+    }
+
+    fn committed(&self, _connector: &str, _positions: &[SourcePosition]) {}
+}
+
 impl OffsetStore for OffsetTopic {
     fn get(&self, connector: &str, partitions: &[Value]) -> Result<Vec<Option<Value>>, StorageError> {
         self.topic.read_to_end(READ)?;
@@ -77,9 +115,6 @@ impl OffsetStore for OffsetTopic {
     }
 
     fn put(&self, connector: &str, positions: &[SourcePosition]) -> Result<(), StorageError> {
-        let rows = self
-            .topic
-            .with(|fold| positions.iter().flat_map(|position| fold.rows(connector, position)).collect::<Vec<_>>());
-        self.writer.write(&self.topic.topic().name, rows).map(drop)
+        self.writer.write(self.name(), self.rows(connector, positions)).map(drop)
     }
 }

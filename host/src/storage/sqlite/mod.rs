@@ -9,7 +9,7 @@ mod database;
 mod images;
 mod journal;
 mod lock;
-pub(in crate::storage) mod offsets;
+pub(crate) mod offsets;
 mod schema;
 mod states;
 mod statuses;

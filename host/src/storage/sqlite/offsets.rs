@@ -56,7 +56,7 @@ impl OffsetStore for SqliteStore {
 }
 
 /// JSON with sorted keys at every level and no white space.
-pub(in crate::storage) fn canonical(value: &Value) -> String {
+pub(crate) fn canonical(value: &Value) -> String {
     fn sorted(value: &Value) -> Value {
         match value {
             Value::Object(map) => {

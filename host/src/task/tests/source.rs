@@ -11,13 +11,13 @@ use tributary_sdk::{Batch, Column, Config, Error, Result, Services};
 use super::fakes::{Journal, ScriptedProducer, converters, dead_letters, services};
 use crate::plugin::SourceTaskHandle;
 use crate::plugin::handle::Canceller;
-use crate::task::SourceTask;
 use crate::task::control::TaskControl;
 use crate::task::delivery::DeliverySettings;
 use crate::task::error_policy::ErrorPolicy;
 use crate::task::errors::TaskError;
 use crate::task::outbound_converter::OutboundConverter;
 use crate::task::services::InstanceServices;
+use crate::task::{SourceProducer, SourceTask};
 use crate::transform::TransformChain;
 
 type Poll = Box<dyn FnMut(u64, &InstanceServices) -> Result<Vec<Batch>> + Send>;
@@ -98,7 +98,7 @@ impl Running {
             },
             dead_letters: letters
                 .map(|producer| dead_letters(ScriptedProducer { journal: journal.clone(), ..producer }, &control)),
-            producer: Box::new(producer),
+            producer: SourceProducer::AtLeastOnce(Box::new(producer)),
             errors,
             control: control.clone(),
             services,

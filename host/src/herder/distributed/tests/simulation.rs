@@ -91,11 +91,13 @@ impl Cluster {
             runner: Arc::new(Runner { world: self.world.clone(), worker: id, messages: messages.clone() }),
             plugins: Arc::new(Vec::new()),
             jobs: jobs.clone(),
+            fence_tasks: Arc::new(|_, _| Ok(())),
             set_level: Arc::new(|_, _| {}),
             member_since: Arc::new(|_| {}),
         };
         let settings = DistributedSettings {
             worker_id: id.to_string(),
+            exactly_once: false,
             topic_tracking: true,
             patience: Duration::from_secs(30),
             key_ttl: Duration::from_secs(3600),

@@ -1,0 +1,547 @@
+//! Carries out what the [commit loop](super::commit_loop) says, and holds what the transaction is made of.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::backoff::Backoff;
+use super::super::control::TaskControl;
+use super::super::delivery::Part;
+use super::super::errors::TaskError;
+use super::commit_loop::{CommitLoop, End, Outcome, Step};
+use super::fail_points;
+use crate::log::{Completion, LogError, NextStep, TransactionError, TransactionalProducer, is_fenced};
+
+/// How long one call may take before its outcome counts as unknown.
+const CALL: Duration = Duration::from_secs(30);
+/// A commit that took so long may have left a request behind that arrives later (KAFKA-17754).
+const LATE: Duration = Duration::from_secs(10);
+/// How long to wait for room in the client, or for acknowledgements, between looks at the orders.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Makes a producer with the task's `transactional.id`.
+pub type Make = Box<dyn Fn() -> Result<Box<dyn TransactionalProducer>, LogError> + Send>;
+/// Whether the task may still write, asked after each `init`: an error is told as the reason why it cannot be known yet.
+pub type Current = Box<dyn Fn() -> Result<bool, LogError> + Send>;
+
+/// What a transaction brings forward.
+pub trait Positions {
+    /// Reads what is committed, before anything is written.
+    fn load(&mut self) -> Result<(), LogError>;
+    /// Reads it again: [`Outcome::Before`], [`Outcome::After`] or [`Outcome::Other`].
+    fn look(&mut self) -> Result<Outcome, LogError>;
+    /// Makes them part of the open transaction. Sends carry numbers from `number` on; answers how many were used.
+    fn add(&mut self, producer: &mut dyn TransactionalProducer, number: u64) -> Result<u64, TransactionError>;
+    /// They are committed.
+    fn settled(&mut self);
+}
+
+/// A batch of the transaction.
+#[derive(Default)]
+pub struct Piece {
+    /// Its records, in order.
+    pub parts: Vec<Slice>,
+}
+
+/// Records that are sent together.
+pub struct Slice {
+    /// The records.
+    pub part: Part,
+    /// They are sent with nothing else in the client: together with others they were too large.
+    pub alone: bool,
+}
+
+/// Rows that the log refused for good.
+pub struct Refusal {
+    /// Number of the piece.
+    pub piece: usize,
+    /// Number of the slice in it.
+    pub slice: usize,
+    /// Rows of it, and why.
+    pub rows: Vec<(usize, LogError)>,
+}
+
+/// What came of [`Transactor::advance`].
+pub enum Advance {
+    /// Everything that could be done is done.
+    Waiting,
+    /// Rows were refused: change the pieces, and call [`Transactor::changed`].
+    Refused(Vec<Refusal>),
+    /// The transaction is committed: so many records.
+    Settled(usize),
+    /// The task may write nothing more, or its time is up.
+    Stopped,
+}
+
+/// See the module.
+pub struct Transactor<P> {
+    /// For messages.
+    pub id: String,
+    pub make: Make,
+    pub current: Option<Current>,
+    pub control: Arc<TaskControl>,
+    pub positions: P,
+    pub machine: CommitLoop,
+    /// What the transaction is made of.
+    pub pieces: Vec<Piece>,
+    producer: Option<Box<dyn TransactionalProducer>>,
+    sends: HashMap<u64, (usize, usize)>,
+    last_send: u64,
+    /// Sends before this one belong to earlier transactions.
+    first_send: u64,
+    failed: Vec<Completion>,
+    backoff: Backoff,
+    last_error: Option<LogError>,
+    aborts: u32,
+    /// Newer tasks are on their way: this one ends.
+    outdated: bool,
+}
+
+impl<P: Positions> Transactor<P> {
+    /// Nothing has happened yet.
+    pub fn new(id: String, make: Make, current: Option<Current>, control: Arc<TaskControl>, positions: P) -> Self {
+        Self {
+            id,
+            make,
+            current,
+            control,
+            positions,
+            machine: CommitLoop::default(),
+            pieces: Vec::new(),
+            producer: None,
+            sends: HashMap::new(),
+            last_send: 0,
+            first_send: 1,
+            failed: Vec::new(),
+            backoff: Backoff::default(),
+            last_error: None,
+            aborts: 0,
+            outdated: false,
+        }
+    }
+
+    /// Adds a batch to the transaction.
+    pub fn add(&mut self, piece: Piece) {
+        self.pieces.push(piece);
+        self.machine.add();
+    }
+
+    /// The pieces have been changed.
+    pub fn changed(&mut self) {
+        self.machine.replace(self.pieces.len());
+    }
+
+    /// Whether the client has something that is not acknowledged.
+    pub fn in_flight(&self) -> bool {
+        self.producer.as_ref().is_some_and(|producer| producer.in_flight() > 0)
+    }
+
+    /// Takes steps until there is nothing to do; with a deadline, at most until then. Without one, a task that is stopping gives up
+    /// at the first trouble.
+    pub fn advance(&mut self, deadline: Option<Instant>) -> Result<Advance, TaskError> {
+        loop {
+            if self.control.fenced() || !self.control.wait_for_lease() {
+                return Ok(Advance::Stopped);
+            }
+            let step = self.machine.next();
+            let name = name(step);
+            fail_points::pass("before", name);
+            let outcome = match step {
+                _ if self.outdated => return Ok(Advance::Stopped),
+                Step::Wait => {
+                    if let Some(producer) = &mut self.producer {
+                        let completions = producer.as_producer().poll(Duration::ZERO).unwrap_or_default();
+                        self.completed(completions);
+                    }
+                    return Ok(Advance::Waiting);
+                }
+                Step::Settle => {
+                    let records = self.settle();
+                    self.machine.outcome(Outcome::Done);
+                    fail_points::pass("after", name);
+                    return Ok(Advance::Settled(records));
+                }
+                Step::End(end) => return Err(self.ended(end)),
+                Step::Send | Step::Commit => match self.write(step) {
+                    Ok(outcome) => outcome,
+                    Err(refusals) => return Ok(Advance::Refused(refusals)),
+                },
+                step => self.take(step),
+            };
+            fail_points::pass("after", name);
+            if self.control.fenced() {
+                return Ok(Advance::Stopped);
+            }
+            self.machine.outcome(outcome);
+            match outcome {
+                Outcome::Done | Outcome::DoneLate | Outcome::Before | Outcome::After | Outcome::Other => {}
+                Outcome::Fenced | Outcome::Hopeless => {}
+                Outcome::Again | Outcome::Abort | Outcome::Close if self.outdated => return Ok(Advance::Stopped),
+                Outcome::Again | Outcome::Abort | Outcome::Close => {
+                    if deadline.map_or_else(|| self.control.stopping(), |deadline| Instant::now() >= deadline) {
+                        return Ok(Advance::Stopped);
+                    }
+                    self.pause(name);
+                }
+            }
+        }
+    }
+
+    /// Ends what is open, as well as that can be done soon, and frees the client.
+    pub fn close(&mut self) {
+        let Some(mut producer) = self.producer.take() else { return };
+        if self.machine.is_open() && !self.control.fenced() {
+            // Readers would wait for it until the cluster aborts it.
+            if let Err(error) = producer.abort(Duration::from_secs(3)) {
+                tracing::debug!("the open transaction of {} was not aborted: {error}", self.id);
+            }
+        }
+        producer.close_transactional(Duration::from_secs(1)).unwrap_or_else(|error| tracing::warn!("{error}"));
+    }
+
+    fn take(&mut self, step: Step) -> Outcome {
+        match step {
+            Step::Renew => self.renew(),
+            Step::Init => self.init(),
+            Step::Look => match self.positions.look() {
+                Ok(found) => found,
+                Err(error) => self.troubled(error),
+            },
+            Step::Begin => {
+                self.first_send = self.last_send + 1;
+                self.call(|producer| producer.begin())
+            }
+            Step::AddPositions => {
+                let number = self.last_send + 1;
+                let Some(producer) = &mut self.producer else { return Outcome::Close };
+                match self.positions.add(&mut **producer, number) {
+                    Ok(used) => {
+                        self.last_send += used;
+                        Outcome::Done
+                    }
+                    Err(error) => self.failed(error),
+                }
+            }
+            Step::Abort => {
+                let outcome = self.call(|producer| producer.abort(CALL));
+                if outcome == Outcome::Done {
+                    if let Some(producer) = &mut self.producer {
+                        // What became of it does not matter any more.
+                        let _ = producer.as_producer().poll(Duration::ZERO);
+                    }
+                    self.sends.clear();
+                    self.failed.clear();
+                    self.aborts = 0;
+                } else {
+                    self.aborts += 1;
+                    if self.aborts > 2 && outcome == Outcome::Again {
+                        self.aborts = 0;
+                        return Outcome::Close;
+                    }
+                }
+                outcome
+            }
+            // The others are not taken here.
+            Step::Send | Step::Commit | Step::Settle | Step::Wait | Step::End(_) => Outcome::Done,
+        }
+    }
+
+    fn renew(&mut self) -> Outcome {
+        self.sends.clear();
+        self.failed.clear();
+        if let Some(producer) = self.producer.take()
+            && let Err(error) = producer.close_transactional(Duration::from_secs(1))
+        {
+            tracing::debug!("{error}");
+        }
+        match (self.make)() {
+            Ok(producer) => {
+                self.producer = Some(producer);
+                Outcome::Done
+            }
+            Err(error) if error.retriable => {
+                self.last_error = Some(error);
+                Outcome::Again
+            }
+            Err(error) => {
+                self.last_error = Some(error);
+                Outcome::Hopeless
+            }
+        }
+    }
+
+    fn init(&mut self) -> Outcome {
+        if self.producer.is_none() {
+            let made = self.renew();
+            if made != Outcome::Done {
+                return made;
+            }
+        }
+        let outcome = self.call(|producer| producer.init(CALL));
+        if outcome != Outcome::Done {
+            return outcome;
+        }
+        loop {
+            let current = self.current.as_ref().map_or(Ok(true), |current| current());
+            let error = match current {
+                Ok(true) => match self.positions.load() {
+                    Ok(()) => return Outcome::Done,
+                    Err(error) => error,
+                },
+                Ok(false) => {
+                    tracing::info!("the connector's task configs have changed: {} ends", self.id);
+                    self.outdated = true;
+                    return Outcome::Again;
+                }
+                Err(error) => error,
+            };
+            let retriable = error.retriable;
+            self.last_error = Some(error);
+            if !retriable {
+                return Outcome::Hopeless;
+            }
+            if self.control.stopping() {
+                return Outcome::Again;
+            }
+            self.pause("load");
+        }
+    }
+
+    /// Hands over what the transaction was not given yet; for a commit, waits for the acknowledgements and commits.
+    fn write(&mut self, step: Step) -> Result<Outcome, Vec<Refusal>> {
+        let handed_over = if step == Step::Send { self.hand_over() } else { self.acknowledged() };
+        let outcome = match handed_over {
+            Ok(outcome) => outcome,
+            Err(error) => self.failed(error),
+        };
+        let refusals = self.refusals();
+        if !refusals.is_empty() {
+            return Err(refusals);
+        }
+        if !self.failed.is_empty() {
+            self.last_error = self.failed.iter().flat_map(|completion| &completion.failed).map(|f| f.1.clone()).next();
+            return Ok(Outcome::Abort);
+        }
+        if outcome != Outcome::Done || step == Step::Send {
+            return Ok(outcome);
+        }
+        let begun = Instant::now();
+        let outcome = self.call(|producer| producer.commit(CALL));
+        let took = begun.elapsed();
+        Ok(match outcome {
+            Outcome::Done => {
+                self.control.counters.committed(took);
+                if took >= LATE { Outcome::DoneLate } else { Outcome::Done }
+            }
+            other => {
+                self.control.counters.meters.committed(took, false);
+                other
+            }
+        })
+    }
+
+    fn hand_over(&mut self) -> Result<Outcome, TransactionError> {
+        for piece in self.machine.sent()..self.pieces.len() {
+            for slice in 0..self.pieces[piece].parts.len() {
+                let alone = self.pieces[piece].parts[slice].alone;
+                if alone && self.acknowledged()? != Outcome::Done {
+                    return Ok(Outcome::Abort);
+                }
+                self.last_send += 1;
+                let number = self.last_send;
+                self.sends.insert(number, (piece, slice));
+                let mut from = 0;
+                loop {
+                    let Some(producer) = &mut self.producer else { return Ok(Outcome::Close) };
+                    let Part { topic, records, .. } = &self.pieces[piece].parts[slice].part;
+                    from += producer.as_producer().send(topic, records, from, number, TICK)?;
+                    let all = from >= records.len();
+                    if all {
+                        producer.as_producer().finish(number);
+                    }
+                    let completions = producer.as_producer().poll(Duration::ZERO)?;
+                    self.completed(completions);
+                    if all {
+                        break;
+                    }
+                    if !self.failed.is_empty() || self.control.fenced() || !self.control.wait_for_lease() {
+                        return Ok(Outcome::Abort);
+                    }
+                }
+                if alone && self.acknowledged()? != Outcome::Done {
+                    return Ok(Outcome::Abort);
+                }
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Waits until nothing is in flight.
+    fn acknowledged(&mut self) -> Result<Outcome, TransactionError> {
+        loop {
+            let Some(producer) = &mut self.producer else { return Ok(Outcome::Close) };
+            let flushed = producer.as_producer().flush(TICK);
+            let completions = producer.as_producer().poll(Duration::ZERO)?;
+            self.completed(completions);
+            if !self.failed.is_empty() {
+                return Ok(Outcome::Abort);
+            }
+            match flushed {
+                Ok(()) => return Ok(Outcome::Done),
+                Err(error) if !error.retriable => return Err(error.into()),
+                Err(error) => {
+                    if self.control.fenced() || !self.control.wait_for_lease() {
+                        self.last_error = Some(error);
+                        return Ok(Outcome::Abort);
+                    }
+                }
+            }
+        }
+    }
+
+    fn completed(&mut self, completions: Vec<Completion>) {
+        for completion in completions {
+            if completion.failed.is_empty() {
+                self.sends.remove(&completion.token);
+            } else if completion.token >= self.first_send {
+                self.failed.push(completion);
+            }
+        }
+    }
+
+    /// What was refused for its own sake, and not because the transaction went wrong. Takes it, as what is sent again has other
+    /// numbers.
+    fn refusals(&mut self) -> Vec<Refusal> {
+        let mut refusals = Vec::new();
+        for Completion { token, failed, .. } in &self.failed {
+            let Some((piece, slice)) = self.sends.get(token) else { continue };
+            let rows = failed.iter().filter(|(_, error)| of_the_record(error)).cloned().collect::<Vec<_>>();
+            if !rows.is_empty() {
+                refusals.push(Refusal { piece: *piece, slice: *slice, rows });
+            }
+        }
+        refusals
+    }
+
+    fn settle(&mut self) -> usize {
+        let slices = self.pieces.drain(..).flat_map(|piece| piece.parts);
+        let records = slices.map(|slice| slice.part.records.len()).sum();
+        self.control.counters.went_out(records);
+        self.sends.clear();
+        self.failed.clear();
+        self.positions.settled();
+        self.backoff.reset();
+        if self.last_error.take().is_some() {
+            self.control.counters.set_retrying(None);
+        }
+        records
+    }
+
+    fn call(&mut self, call: impl FnOnce(&mut dyn TransactionalProducer) -> Result<(), TransactionError>) -> Outcome {
+        let Some(producer) = &mut self.producer else { return Outcome::Close };
+        match call(&mut **producer) {
+            Ok(()) => Outcome::Done,
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn failed(&mut self, TransactionError { error, next }: TransactionError) -> Outcome {
+        let outcome = match next {
+            NextStep::Retry => Outcome::Again,
+            NextStep::Abort => Outcome::Abort,
+            NextStep::Fenced => Outcome::Fenced,
+            NextStep::Close if hopeless(&error) => Outcome::Hopeless,
+            NextStep::Close => Outcome::Close,
+        };
+        self.last_error = Some(error);
+        outcome
+    }
+
+    fn troubled(&mut self, error: LogError) -> Outcome {
+        let outcome = if error.retriable { Outcome::Again } else { Outcome::Hopeless };
+        self.last_error = Some(error);
+        outcome
+    }
+
+    fn pause(&mut self, what: &str) {
+        let pause = self.backoff.advance();
+        let reason = self.last_error.as_ref().map_or("", |error| &error.message);
+        let told = format!("{what} of the transaction of {} goes on in {pause:?}: {reason}", self.id);
+        tracing::warn!("{told}");
+        self.control.counters.set_retrying(Some(&told));
+        // One that is stopping has little time, but is no reason to hurry the cluster.
+        if self.control.wait(pause) {
+            std::thread::sleep(pause.min(TICK));
+        }
+    }
+
+    fn ended(&self, end: End) -> TaskError {
+        let reason = self.last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+        let id = &self.id;
+        TaskError::new(match end {
+            End::Fenced => format!(
+                "the transaction of {id} was ended by another producer, or by the cluster because it took longer than \
+                 transaction.timeout.ms{reason}; the task goes on from its stored offsets when it is started again. Should that \
+                 come again and again: raise producer.override.transaction.timeout.ms, make transactions smaller \
+                 (transaction.boundary), or see whether another worker has the same group.id"
+            ),
+            End::TakenOver => format!(
+                "the stored offsets of {id} were moved by somebody else while its transaction was open; the task goes on from \
+                 them when it is started again"
+            ),
+            End::Failed => format!("the transaction of {id} cannot be written{reason}"),
+        })
+    }
+}
+
+/// Whether a record was refused for what it is.
+fn of_the_record(error: &LogError) -> bool {
+    let of_the_transaction = |code: &str| {
+        is_fenced(code)
+            || matches!(
+                code,
+                "_PURGE_QUEUE"
+                    | "_PURGE_INFLIGHT"
+                    | "_STATE"
+                    | "_FATAL"
+                    | "_GAPLESS_GUARANTEE"
+                    | "OUT_OF_ORDER_SEQUENCE_NUMBER"
+                    | "DUPLICATE_SEQUENCE_NUMBER"
+                    | "UNKNOWN_PRODUCER_ID"
+                    | "INVALID_PRODUCER_ID_MAPPING"
+                    | "INVALID_TXN_STATE"
+                    | "CONCURRENT_TRANSACTIONS"
+                    | "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
+                    | "COORDINATOR_NOT_AVAILABLE"
+                    | "NOT_COORDINATOR"
+            )
+    };
+    !error.retriable && !error.code.is_some_and(of_the_transaction)
+}
+
+fn hopeless(error: &LogError) -> bool {
+    let known = |code: &str| {
+        code.ends_with("AUTHORIZATION_FAILED")
+            || matches!(
+                code,
+                "_UNSUPPORTED_FEATURE" | "UNSUPPORTED_VERSION" | "INVALID_TRANSACTION_TIMEOUT" | "_AUTHENTICATION"
+            )
+    };
+    error.code.is_some_and(known)
+}
+
+fn name(step: Step) -> &'static str {
+    match step {
+        Step::Init => "init",
+        Step::Renew => "renew",
+        Step::Look => "look",
+        Step::Begin => "begin",
+        Step::Send => "send",
+        Step::AddPositions => "positions",
+        Step::Commit => "commit",
+        Step::Abort => "abort",
+        Step::Settle => "settle",
+        Step::Wait => "wait",
+        Step::End(_) => "end",
+    }
+}
