@@ -131,6 +131,8 @@ pub enum ConfigChange {
     Target(String),
     /// A connector's task configs were committed, complete or not.
     Tasks(String),
+    /// Former tasks of an exactly-once source are fenced.
+    Fenced(String),
     /// The session key is a new one.
     SessionKey,
     /// Somebody asks for a restart.

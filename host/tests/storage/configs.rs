@@ -78,6 +78,7 @@ fn what_one_worker_writes_the_others_see_and_a_restart_reads_only_what_is_new() 
             ConfigChange::Target("b".into()),
             ConfigChange::LoggerLevel("x".into(), "DEBUG".into()),
             ConfigChange::Restart("a".into(), restart),
+            ConfigChange::Fenced("a".into()),
             ConfigChange::Removed("b".into()),
             ConfigChange::Connector("a".into()),
         ]

@@ -165,6 +165,7 @@ impl ConfigFold {
             ConfigRecord::TaskCount(name, count) => {
                 let fencing = &mut self.entry(&name).fencing;
                 (fencing.task_count, fencing.pending) = (Some(count), false);
+                self.tell(ConfigChange::Fenced(name));
             }
             ConfigRecord::SessionKey(key) => {
                 self.session_key = Some(key);
