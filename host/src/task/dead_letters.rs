@@ -153,7 +153,7 @@ pub fn ensure_topic(log: &dyn Log, topic: &NewTopic, control: &TaskControl) -> R
             Ok(Some(_)) => Ok(()),
             Ok(None) => log.admin().create_topic(topic, ASK).map(|created| {
                 if created {
-                    tracing::info!("created dead-letter topic {}", topic.name);
+                    tracing::info!("created topic {}", topic.name);
                 }
             }),
             Err(error) => Err(error),
