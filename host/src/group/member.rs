@@ -500,7 +500,7 @@ fn log_assignment(group: &str, assignment: &GroupAssignment) {
         assignment.revoking,
     );
     if !assignment.delay.is_zero() {
-        tracing::info!(group, "a lost worker is waited for, up to {} ms", assignment.delay.as_millis());
+        tracing::info!(group, "the part of an absent worker is kept for it, up to {} ms", assignment.delay.as_millis());
     }
     if !assignment.unplaced.is_empty() {
         tracing::warn!(group, "no worker has the labels for {}", assignment.unplaced);

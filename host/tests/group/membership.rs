@@ -64,7 +64,7 @@ fn a_killed_workers_part_is_taken_over_when_its_session_ends() {
 }
 
 #[test]
-fn a_leaving_worker_is_not_waited_for() {
+fn a_leaving_worker_is_waited_for_no_longer_than_a_restart_takes() {
     let broker = KafkaBroker::shared().unwrap();
     let group = group_id("leaving");
     let cluster = Cluster::new(10, 2);
