@@ -59,7 +59,9 @@ fn a_frozen_worker_writes_nothing_after_the_fence() -> Result<()> {
 fn a_rolling_restart_interrupts_each_task_once() -> Result<()> {
     let mut seed = Seed::announce("a rolling restart");
     let broker = KafkaBroker::shared()?;
-    let mut workers = Workers::start_with(&broker.bootstrap(), 3, quick())?;
+    // Told explicitly: how long a process takes to end and to be launched is this machine's affair.
+    let options = quick().set("worker.restart.max.delay.ms", "60000");
+    let mut workers = Workers::start_with(&broker.bootstrap(), 3, options)?;
     let mut jobs = Jobs::create(&workers, 6)?;
     let all: Vec<String> = jobs.sources().into_iter().chain(jobs.sinks()).collect();
     let before = Owners::read(&broker, &workers.group)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Action, MILLISECOND, Membership, Phase};
 
 /// How long a leaving member tries to tell so: a round needs every member.
-const FAREWELL: u64 = 3_000 * MILLISECOND;
+const FAREWELL: u64 = 5_000 * MILLISECOND;
 /// How long a leader stays after that round, so that the others have their assignments: by them they know, and tell the next
 /// leader, what is to be kept. Who leaves at once takes the answers along that have not been fetched.
 const LINGER: u64 = 500 * MILLISECOND;

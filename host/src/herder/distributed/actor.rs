@@ -26,7 +26,7 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 const WAIT_CHECK: Duration = Duration::from_millis(200);
 
 /// How long the group may take to hear that this worker leaves.
-const LEAVE_WITHIN: Duration = Duration::from_secs(4);
+const LEAVE_WITHIN: Duration = Duration::from_secs(6);
 
 /// What the herder works with.
 pub struct DistributedDeps {
