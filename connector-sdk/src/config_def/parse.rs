@@ -147,6 +147,8 @@ impl Validator {
                 let allowed = allowed.join(", ");
                 Some(format!("Invalid value {odd} for configuration {name}: String must be one of: {allowed}"))
             }
+            // A key that may be left out has no value that could be among them.
+            (Self::OneOf(_) | Self::OneOfIgnoreCase(_), Value::Null) if key.default == DefaultValue::Null => None,
             (Self::OneOf(allowed), _) if !matches!(value, Value::Text(text) if allowed.contains(text)) => {
                 invalid(format!("String must be one of: {}", allowed.join(", ")))
             }

@@ -112,6 +112,11 @@ mod tests {
             errors(key("m", Type::String).validator(Validator::NonEmpty), " "),
             ["Invalid value  for configuration m: String must be non-empty"]
         );
+        // What may be left out need not be one of them.
+        let left_out = ConfigKey::nullable("n", Type::String, Importance::Low, "").validator(Validator::one_of(&["a"]));
+        let answers = ConfigDef::new().define(left_out.clone()).validate(&Config::default());
+        assert_eq!(answers[0].errors, Vec::<String>::new());
+        assert_eq!(errors(left_out, "b").len(), 1);
         let regex = errors(key("m", Type::String).validator(Validator::Regex), "a(");
         assert_eq!(regex, ["Invalid value a( for configuration m: Invalid regex: unclosed group"]);
         assert_eq!(
