@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::java::java;
 use crate::process::{ScratchDir, Server};
@@ -27,6 +28,18 @@ impl SchemaRegistry {
     /// Starts one.
     pub fn start() -> Result<Self> {
         Self::start_with(None)
+    }
+
+    /// One that all tests of a process share, and none of them stops.
+    pub fn shared() -> Result<Arc<Self>> {
+        static SHARED: Mutex<Weak<SchemaRegistry>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(registry) = shared.upgrade() {
+            return Ok(registry);
+        }
+        let registry = Arc::new(Self::start()?);
+        *shared = Arc::downgrade(&registry);
+        Ok(registry)
     }
 
     /// Starts one that also speaks TLS, to clients whose certificate it knows only.
@@ -96,11 +109,23 @@ impl SchemaRegistry {
         self.server.kill()
     }
 
-    /// Starts it, or starts it again with the schemas it had.
+    /// Starts it, or starts it again with the schemas it had. On a machine that is very busy it gives itself up now and then.
     pub fn restart(&mut self) -> Result<()> {
+        for _ in 0..2 {
+            match self.start_once() {
+                Err(_) if !self.server.is_running() => {}
+                other => return other,
+            }
+        }
+        self.start_once()
+    }
+
+    fn start_once(&mut self) -> Result<()> {
         self.server.start()?;
         let rest = self.rest();
-        self.server.wait_until("answering", wait::PATIENCE, || Ok((rest.get("/subjects")?.status == 200).then_some(())))
+        // It is slow to start on a busy machine.
+        self.server
+            .wait_until("answering", wait::PATIENCE * 3, || Ok((rest.get("/subjects")?.status == 200).then_some(())))
     }
 }
 
