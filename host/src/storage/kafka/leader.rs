@@ -1,10 +1,10 @@
 //! The leader's writes to the config topic: in transactions, so that whoever led before can write no more.
 //!
-//! Two producers take turns. After a commit the broker is busy for some milliseconds with the markers of the transaction, and
-//! refuses the next one of the same id; librdkafka then waits 20 ms, which is longer than the write itself. The first id is
-//! Kafka Connect's own. Where the second is not permitted, the first does it all.
+//! Two producers take turns in a burst of writes. After a commit the broker is busy for some milliseconds with the markers of the
+//! transaction, and refuses the next one of the same id; librdkafka then waits 20 ms, which is longer than the write itself.
+//! The first id is Kafka Connect's own, and a Connect worker that takes the group over fences only that one: so the second writes
+//! only right after the first could. Where the second is not permitted, the first does it all.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a transaction of a leader that died may hide what comes after it, if nobody takes its place.
 const TRANSACTION: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long after a commit of the first producer the second may write: nobody becomes the leader so quickly.
+const BURST: Duration = Duration::from_millis(100);
 
 /// The transactional producer, while this worker leads.
 pub(super) struct LeaderWriter {
@@ -30,8 +32,10 @@ pub(super) struct LeaderWriter {
 
 #[derive(Default)]
 struct Leading {
-    /// In the order of their turns; none: this worker does not lead.
-    producers: VecDeque<Box<dyn TransactionalProducer>>,
+    /// The first one, and the second where it is permitted; none: this worker does not lead.
+    producers: Vec<Box<dyn TransactionalProducer>>,
+    /// When the first one committed, if it is the second one's turn.
+    first_committed: Option<Instant>,
     token: u64,
 }
 
@@ -57,7 +61,7 @@ impl LeaderWriter {
             Ok(Ok(second)) => leading.producers.extend([first, second]),
             Ok(Err(error)) if error.kind == StorageErrorKind::Misconfigured => {
                 tracing::info!("changes of configs take some milliseconds longer: {error}");
-                leading.producers.push_back(first);
+                leading.producers.push(first);
             }
             Ok(Err(error)) => {
                 let _ = first.close_transactional(Duration::from_secs(1));
@@ -98,11 +102,14 @@ impl LeaderWriter {
         let mut leading = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         leading.token += 1;
         let token = leading.token;
-        let Some(producer) = leading.producers.front_mut() else { return Err(self.not_leading()) };
-        let written = self.transaction(&mut **producer, rows, token);
-        leading.producers.rotate_left(1);
-        match written {
-            Ok(offset) => Ok(offset),
+        let burst = leading.first_committed.take().is_some_and(|at| at.elapsed() < BURST);
+        let turn = usize::from(burst && leading.producers.len() > 1);
+        let Some(producer) = leading.producers.get_mut(turn) else { return Err(self.not_leading()) };
+        match self.transaction(&mut **producer, rows, token) {
+            Ok(offset) => {
+                leading.first_committed = (turn == 0).then(Instant::now);
+                Ok(offset)
+            }
             Err(error) => {
                 // What came of it is not known to this client; the next claim finishes it.
                 retire(&mut leading);
@@ -206,6 +213,7 @@ impl LeaderWriter {
 
 /// Closes on librdkafka's own closing thread, waiting for little.
 fn retire(leading: &mut Leading) {
+    leading.first_committed = None;
     for producer in leading.producers.drain(..) {
         if let Err(error) = producer.close_transactional(Duration::from_secs(1)) {
             tracing::debug!("{error}");
