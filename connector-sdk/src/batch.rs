@@ -140,7 +140,10 @@ pub enum Offsets {
 }
 
 /// The fields of one header in [`Batch::headers`]: `key`, `schema` (a Connect type name such as `int32`, or null: not known)
-/// and `value` (the header's serialized form). Keys may repeat within a record; their order is kept.
+/// and `value` (the header's serialized form: text, or raw bytes). Keys may repeat within a record; their order is kept.
+///
+/// A name means required values of that type. Where this does not say all (optional values, the types inside of an array, a map or a
+/// struct), `schema` is a JSON object, the schema as `JsonConverter` writes it: `{"type":"string","optional":true}`.
 pub static HEADER_FIELDS: LazyLock<Fields> = LazyLock::new(|| {
     Fields::from(vec![
         Field::new("key", DataType::Utf8, false),

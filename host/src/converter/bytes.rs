@@ -1,9 +1,21 @@
 //! `ByteArrayConverter`: bytes as they are. To Kafka it takes bytes only; anything else fails its row, as in Kafka Connect.
 
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
 use arrow_array::BinaryArray;
+use arrow_schema::{DataType, Field, FieldRef};
+use tributary_sdk::batch::SCHEMA_OPTIONAL;
 use tributary_sdk::{Column, Config, Form, Result};
 
+use super::json::type_name;
 use super::{Converter, FromConnect, ToConnect};
+
+/// Connect's optional bytes: what this converter makes of every value.
+static FIELD: LazyLock<FieldRef> = LazyLock::new(|| {
+    let optional = (SCHEMA_OPTIONAL.to_owned(), "true".to_owned());
+    Arc::new(Field::new("", DataType::Binary, true).with_metadata(HashMap::from([optional])))
+});
 
 /// Passes bytes through without a copy.
 #[derive(Debug, Default)]
@@ -15,7 +27,7 @@ impl Converter for ByteArrayConverter {
     }
 
     fn to_connect(&mut self, _topic: &str, data: &BinaryArray) -> ToConnect {
-        ToConnect::whole(Column::bytes(data.clone()))
+        ToConnect::whole(Column::new(FIELD.clone(), Arc::new(data.clone())))
     }
 
     fn from_connect(&mut self, _topic: &str, column: &Column) -> FromConnect {
@@ -23,7 +35,7 @@ impl Converter for ByteArrayConverter {
             (Form::Bytes, Some(data)) => FromConnect { data: data.clone(), failures: Vec::new() },
             _ => FromConnect::all_failed(
                 column,
-                &format!("Invalid schema type for ByteArrayConverter: {}", column.field().data_type()),
+                &format!("Invalid schema type for ByteArrayConverter: {}", type_name(column.field().data_type())),
             ),
         }
     }

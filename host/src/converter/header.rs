@@ -3,6 +3,7 @@
 //! A header of a batch is serialized in one way whatever its type (see [`super::HeaderText`]). `SimpleHeaderConverter` passes what
 //! comes from Kafka through, its type unknown until something asks. A header that cannot be converted fails its record.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, StringBuilder};
@@ -11,11 +12,13 @@ use arrow_array::{Array, ArrayRef, BinaryArray, ListArray, StringArray, StructAr
 use arrow_schema::{DataType, Field};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tributary_sdk::{Config, Result};
+use tributary_sdk::{Column, Config, Result};
 
+use super::header_schema;
 use super::header_text::{HeaderText, time_format};
-use super::json::{decimal, logical, text};
-use super::{Converter, RowFailure, values};
+use super::json::{Options, SchemaCache, decimal, decode, logical, syntax, text};
+use super::values::{self, Typed};
+use super::{Converter, RowFailure};
 
 /// Between the two kinds of header columns.
 #[allow(clippy::wrong_self_convention)] // Kafka Connect's words.
@@ -44,29 +47,45 @@ pub(super) enum Outgoing {
     Text,
     /// As they are; only bytes and headers of no known type.
     Bytes,
-    /// As JSON, with or without envelopes.
-    Json { envelopes: bool },
-    /// As a primitive value.
+    /// As the converter writes values of their types.
+    Typed(TypedForm),
+}
+
+/// What a header's value is for its converter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TypedForm {
+    /// A value of its schema.
+    Json,
+    /// A number that goes if it fits.
     Number,
 }
 
 /// A header converter, made of a value converter.
 pub(super) struct ColumnHeaders {
-    /// Reads headers from Kafka; `None`: they are passed through, of no known type.
-    pub incoming: Option<Box<dyn Converter>>,
-    /// Writes headers to Kafka.
-    pub outgoing: Outgoing,
+    /// Of the values; `None`: headers from Kafka are passed through, of no known type.
+    converter: Option<Box<dyn Converter>>,
+    /// How headers are written to Kafka.
+    outgoing: Outgoing,
+    /// Schemas of headers that were written.
+    schemas: SchemaCache,
+}
+
+impl ColumnHeaders {
+    /// Headers as the converter reads them, written as `outgoing` says.
+    pub fn new(converter: Option<Box<dyn Converter>>, outgoing: Outgoing) -> Self {
+        Self { converter, outgoing, schemas: SchemaCache::new(1000) }
+    }
 }
 
 impl HeaderConverter for ColumnHeaders {
     fn configure(&mut self, config: &Config) -> Result<()> {
-        self.incoming.as_mut().map_or(Ok(()), |converter| converter.configure(config, false))
+        self.converter.as_mut().map_or(Ok(()), |converter| converter.configure(config, false))
     }
 
     fn to_connect(&mut self, topic: &str, headers: &ListArray) -> HeaderConversion {
         let items = headers.values().as_struct();
         let (keys, values) = (items.column(0).clone(), items.column(1).as_binary::<i32>());
-        let (schemas, values, failures): (ArrayRef, ArrayRef, _) = match &mut self.incoming {
+        let (schemas, values, failures): (ArrayRef, ArrayRef, _) = match &mut self.converter {
             None => (new_null_array(&DataType::Utf8, keys.len()), Arc::new(values.clone()), Vec::new()),
             Some(converter) => read(&mut **converter, topic, values),
         };
@@ -79,9 +98,9 @@ impl HeaderConverter for ColumnHeaders {
         let (keys, schemas) = (items.column(0).clone(), items.column(1).as_string::<i32>());
         let values = items.column(2).as_binary::<i32>();
         let unchanged = match self.outgoing {
-            Outgoing::Text => !schemas.iter().any(|schema| schema == Some("bytes")),
-            Outgoing::Bytes => schemas.iter().all(|schema| schema.is_none_or(|schema| schema == "bytes")),
-            _ => false,
+            Outgoing::Text => !schemas.iter().flatten().any(header_schema::is_bytes),
+            Outgoing::Bytes => schemas.iter().flatten().all(header_schema::is_bytes),
+            Outgoing::Typed(_) => false,
         };
         let (values, failures): (ArrayRef, _) = match unchanged {
             true => (Arc::new(values.clone()), Vec::new()),
@@ -95,90 +114,126 @@ impl HeaderConverter for ColumnHeaders {
 impl ColumnHeaders {
     fn write(&mut self, topic: &str, schemas: &StringArray, values: &BinaryArray) -> (ArrayRef, Vec<RowFailure>) {
         let mut failures = Vec::new();
-        let mut out = BinaryBuilder::with_capacity(values.len(), values.value_data().len());
-        for item in 0..values.len() {
-            if values.is_null(item) {
-                out.append_null();
+        let out: BinaryArray = match (self.outgoing, &mut self.converter) {
+            (Outgoing::Typed(form), Some(converter)) => {
+                write_typed(&mut **converter, form, &mut self.schemas, topic, (schemas, values), &mut failures)
+            }
+            (outgoing, _) => {
+                let item = |item: usize| {
+                    let value = values.is_valid(item).then(|| values.value(item))?;
+                    let kind = schemas.is_valid(item).then(|| header_schema::type_name(schemas.value(item)));
+                    match (outgoing, kind) {
+                        (Outgoing::Text, Some("bytes")) => Some(STANDARD.encode(value).into_bytes()),
+                        (Outgoing::Text, _) | (_, None | Some("bytes")) => Some(value.to_vec()),
+                        (_, Some(kind)) => {
+                            let kind = kind.rsplit('.').next().unwrap_or(kind).to_ascii_uppercase();
+                            let message = format!("Invalid schema type for ByteArrayConverter: {kind}");
+                            failures.push(RowFailure { row: item, message });
+                            None
+                        }
+                    }
+                };
+                (0..values.len()).map(item).collect()
+            }
+        };
+        (Arc::new(out), failures)
+    }
+}
+
+/// Headers whose types count: those of one schema become a column, which the converter writes.
+fn write_typed(
+    converter: &mut dyn Converter,
+    form: TypedForm,
+    known: &mut SchemaCache,
+    topic: &str,
+    (schemas, values): (&StringArray, &BinaryArray),
+    failures: &mut Vec<RowFailure>,
+) -> BinaryArray {
+    let mut groups: HashMap<String, (Vec<usize>, Vec<String>)> = HashMap::new();
+    for item in (0..values.len()).filter(|&item| values.is_valid(item)) {
+        let schema = schemas.is_valid(item).then(|| schemas.value(item));
+        match as_json(schema, values.value(item)) {
+            Ok(None) => {}
+            Ok(Some((schema, payload))) => {
+                let group = groups.entry(schema).or_default();
+                group.0.push(item);
+                group.1.push(payload);
+            }
+            Err(message) => failures.push(RowFailure { row: item, message }),
+        }
+    }
+    let mut out: Vec<Option<Vec<u8>>> = vec![None; values.len()];
+    for (schema, (items, payloads)) in groups {
+        let column = match form {
+            TypedForm::Number => Ok((Column::json(payloads.into()), Vec::new())),
+            TypedForm::Json => column_of(known, &schema, payloads),
+        };
+        let (answer, refused) = match column {
+            Ok((column, refused)) => (converter.from_connect(topic, &column), refused),
+            Err(message) => {
+                failures.extend(items.into_iter().map(|row| RowFailure { row, message: message.clone() }));
                 continue;
             }
-            let schema = schemas.is_valid(item).then(|| schemas.value(item));
-            match self.write_value(topic, schema, values.value(item)) {
-                Ok(bytes) => out.append_value(bytes),
-                Err(message) => {
-                    out.append_null();
-                    failures.push(RowFailure { row: item, message });
-                }
-            }
+        };
+        for (at, &item) in items.iter().enumerate() {
+            out[item] = answer.data.is_valid(at).then(|| answer.data.value(at).to_vec());
         }
-        (Arc::new(out.finish()), failures)
+        let moved = |failure: RowFailure| RowFailure { row: items[failure.row], ..failure };
+        failures.extend(refused.into_iter().chain(answer.failures).map(moved));
     }
-
-    fn write_value(&mut self, topic: &str, schema: Option<&str>, value: &[u8]) -> std::result::Result<Vec<u8>, String> {
-        match (self.outgoing, schema) {
-            (Outgoing::Text, Some("bytes")) => Ok(STANDARD.encode(value).into_bytes()),
-            (Outgoing::Text, _) | (Outgoing::Bytes, None | Some("bytes")) => Ok(value.to_vec()),
-            (Outgoing::Bytes, Some(schema)) => Err(format!("Invalid schema type for ByteArrayConverter: {schema}")),
-            (Outgoing::Json { envelopes }, schema) => {
-                let (schema, payload) = as_json(schema, value)?;
-                Ok(match envelopes {
-                    true => format!("{{\"schema\":{schema},\"payload\":{payload}}}").into_bytes(),
-                    false => payload.into_bytes(),
-                })
-            }
-            (Outgoing::Number, schema) => {
-                let (_, payload) = as_json(schema, value)?;
-                let column = tributary_sdk::Column::json(StringArray::from(vec![payload]));
-                let converter = self.incoming.as_mut().ok_or("a number converter without its converter")?;
-                let answer = converter.from_connect(topic, &column);
-                match answer.failures.into_iter().next() {
-                    Some(failure) => Err(failure.message),
-                    None => Ok(answer.data.value(0).to_vec()),
-                }
-            }
-        }
-    }
+    out.into_iter().collect()
 }
 
-/// A header's schema and value as JSON. Of headers without a known type, the text tells it.
-fn as_json(schema: Option<&str>, value: &[u8]) -> std::result::Result<(String, String), String> {
-    if schema == Some("bytes") {
-        return Ok((schema_json("bytes", ""), text::string(&STANDARD.encode(value))));
-    }
-    let value = std::str::from_utf8(value).map_err(|_| "the header is not valid UTF-8".to_owned())?;
+/// Values of one schema, and those that do not fit it.
+fn column_of(
+    known: &mut SchemaCache,
+    schema: &str,
+    payloads: Vec<String>,
+) -> std::result::Result<(Column, Vec<RowFailure>), String> {
+    let Some(field) = known.get(schema)? else { return Ok((Column::json(payloads.into()), Vec::new())) };
+    let rows: Vec<_> = payloads.iter().map(|payload| Some(&**payload)).collect();
+    let (array, refused) = decode(&field, &rows, &Options::default())?;
+    Ok((Column::new(field, array), refused))
+}
+
+/// A header's schema and value as JSON; `None` for the text `null`. Of headers without a known type, the text tells it.
+fn as_json(schema: Option<&str>, value: &[u8]) -> std::result::Result<Option<(String, String)>, String> {
+    let value = match schema.map(header_schema::type_name) {
+        Some("bytes") => {
+            let schema = header_schema::as_json(schema.unwrap_or("bytes"), 0).into_owned();
+            return Ok(Some((schema, text::string(&STANDARD.encode(value)))));
+        }
+        // As Java reads text.
+        None => String::from_utf8_lossy(value),
+        Some(_) => std::str::from_utf8(value).map_err(|_| "the header is not valid UTF-8".to_owned())?.into(),
+    };
     let typed = match schema {
-        Some(_) => None,
-        None => match values::parse(value) {
-            Some(typed) => Some(typed),
-            None => return Ok(("null".to_owned(), "null".to_owned())),
+        Some(schema) => Typed { schema: schema.into(), text: value },
+        None => match values::parse(&value) {
+            Some(typed) => Typed { schema: typed.schema, text: typed.text.into_owned().into() },
+            None => return Ok(None),
         },
     };
-    let (schema, value) = match &typed {
-        Some(typed) => (typed.schema, &*typed.text),
-        None => (schema.unwrap_or("string"), value),
-    };
-    Ok(match schema {
-        "boolean" | "int8" | "int16" | "int32" | "int64" => (schema_json(schema, ""), value.to_owned()),
-        "float32" => (schema_json("float", ""), value.to_owned()),
-        "float64" => (schema_json("double", ""), value.to_owned()),
-        "array" | "map" | "struct" => ("null".to_owned(), value.to_owned()),
+    let (kind, value) = (header_schema::type_name(&typed.schema), &*typed.text);
+    let wrong = || format!("the header's value {value} is no {kind}");
+    let mut scale = 0;
+    let payload = match kind {
+        "float32" | "float64" if matches!(value, "NaN" | "Infinity" | "-Infinity") => text::string(value),
+        "boolean" | "int8" | "int16" | "int32" | "int64" | "float32" | "float64" | "array" | "map" | "struct" => {
+            syntax::check(value.as_bytes()).map_err(|_| wrong())?;
+            value.trim_ascii().to_owned()
+        }
         logical::DATE | logical::TIME | logical::TIMESTAMP => {
-            let (format, unit) = time_format(schema).ok_or("no format for a time")?;
-            let ms = format.parse(value).ok_or_else(|| format!("the header {value} is no {schema}"))?;
-            let kind = if schema == logical::TIMESTAMP { "int64" } else { "int32" };
-            (schema_json(kind, &format!(",\"name\":\"{schema}\",\"version\":1")), (ms / unit).to_string())
+            let (format, unit) = time_format(kind).ok_or("no format for a time")?;
+            (format.parse(value).ok_or_else(wrong)? / unit).to_string()
         }
         logical::DECIMAL => {
-            let scale = value.split_once('.').map_or(0, |(_, fraction)| fraction.len());
-            let unscaled = decimal::from_text(value, scale as i32)?;
-            let facts = format!(",\"name\":\"{schema}\",\"version\":1,\"parameters\":{{\"scale\":\"{scale}\"}}");
-            (schema_json("bytes", &facts), text::string(&STANDARD.encode(unscaled)))
+            scale = decimal::scale_of_text(value).ok_or_else(wrong)?;
+            value.to_owned()
         }
-        _ => (schema_json("string", ""), text::string(value)),
-    })
-}
-
-fn schema_json(kind: &str, facts: &str) -> String {
-    format!("{{\"type\":\"{kind}\",\"optional\":false{facts}}}")
+        _ => text::string(value),
+    };
+    Ok(Some((header_schema::as_json(&typed.schema, scale).into_owned(), payload)))
 }
 
 /// Types and serialized forms of values from Kafka; failures are by item.
@@ -303,11 +358,11 @@ mod tests {
         let (there, back, _) = convert("SimpleHeaderConverter", &[], &["12", "x"]);
         assert_eq!((there, back), (vec!["? 12".to_owned(), "? x".to_owned()], vec!["12".to_owned(), "x".to_owned()]));
         let (there, back, _) = convert("StringConverter", &[], &["12"]);
-        assert_eq!((&*there[0], &*back[0]), ("string 12", "12"));
+        assert_eq!((&*there[0], &*back[0]), (r#"{"type":"string","optional":true} 12"#, "12"));
         let (there, back, _) = convert("ByteArrayConverter", &[], &["12"]);
-        assert_eq!((&*there[0], &*back[0]), ("bytes 12", "12"));
+        assert_eq!((&*there[0], &*back[0]), (r#"{"type":"bytes","optional":true} 12"#, "12"));
         let (there, back, _) = convert("IntegerConverter", &[], &["\0\0\0\x0c"]);
-        assert_eq!((&*there[0], &*back[0]), ("int32 12", "\0\0\0\x0c"));
+        assert_eq!((&*there[0], &*back[0]), (r#"{"type":"int32","optional":true} 12"#, "\0\0\0\x0c"));
         let values = [r#"{"a":1}"#, "5", "\"q\\\"x\"", "1.5"];
         let (there, back, _) = convert("JsonConverter", &[("schemas.enable", "false")], &values);
         assert_eq!(there, ["map {\"a\":1}", "int64 5", "string q\"x", "float64 1.5"]);

@@ -1,10 +1,10 @@
 //! A header's serialized form: text as `SimpleHeaderConverter` writes it, but bytes raw.
 
 use arrow_array::{Array, ArrayRef, BinaryArray};
-use arrow_schema::{DataType, Field};
-use tributary_sdk::batch::SCHEMA_NAME;
+use arrow_schema::Field;
 
-use super::json::{Encoder, Options, connect_type, logical, text};
+use super::header_schema;
+use super::json::{Encoder, Options, logical, text};
 use crate::transform::DateFormat;
 
 /// Patterns of dates and times, and how many milliseconds one of their numbers is.
@@ -22,7 +22,7 @@ pub fn time_format(schema: &str) -> Option<(DateFormat, i64)> {
 
 /// Writes values of a column as header text.
 pub struct HeaderText<'c> {
-    schema: &'static str,
+    schema: String,
     encoder: Encoder<'c>,
     /// Of dates and times: what a number becomes.
     time: Option<(DateFormat, i64)>,
@@ -32,28 +32,17 @@ pub struct HeaderText<'c> {
 impl<'c> HeaderText<'c> {
     /// For a column that `field` describes. The error names a type that no header has.
     pub fn new(field: &Field, column: &'c ArrayRef) -> Result<Self, String> {
-        let name = field.metadata().get(SCHEMA_NAME).map(String::as_str);
         let numeric = Options { numeric_decimals: true, ..Options::default() };
         let encoder = Encoder::new(field, column, &numeric)?;
-        let schema = match field.data_type() {
-            DataType::Date32 => logical::DATE,
-            DataType::Time32(_) => logical::TIME,
-            DataType::Timestamp(..) => logical::TIMESTAMP,
-            DataType::Binary if name == Some(logical::DECIMAL) => logical::DECIMAL,
-            other => match connect_type(other) {
-                Some(("float", _)) => "float32",
-                Some(("double", _)) => "float64",
-                Some((kind, _)) => kind,
-                None => return Err(format!("the type {other} cannot be put into a header")),
-            },
-        };
-        let bytes = column.as_any().downcast_ref().filter(|_| schema == "bytes");
-        Ok(Self { schema, encoder, time: time_format(schema), bytes })
+        let schema = header_schema::of(field)?;
+        let kind = header_schema::type_name(&schema);
+        let bytes = column.as_any().downcast_ref().filter(|_| kind == "bytes");
+        Ok(Self { encoder, time: time_format(kind), bytes, schema })
     }
 
-    /// The Connect type name that its headers have.
-    pub fn schema(&self) -> &'static str {
-        self.schema
+    /// What its headers say of their type, see [`header_schema`].
+    pub fn schema(&self) -> &str {
+        &self.schema
     }
 
     /// Appends a row's value, which is not null.

@@ -13,7 +13,10 @@ mod columns;
 pub(crate) mod config;
 mod conversion;
 mod header;
+pub(crate) mod header_schema;
 mod header_text;
+#[cfg(test)]
+mod java;
 pub mod json;
 mod json_schema;
 mod number;

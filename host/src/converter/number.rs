@@ -14,6 +14,7 @@ use arrow_schema::{DataType, Field};
 use tributary_sdk::batch::{SCHEMA_NAME, SCHEMA_OPTIONAL};
 use tributary_sdk::{Column, Config, Form, Result};
 
+use super::json::type_name;
 use super::{Converter, FromConnect, RowFailure, ToConnect};
 
 /// The primitive types that have a converter.
@@ -136,7 +137,7 @@ impl Converter for NumberConverter {
         }
         let data_type = column.field().data_type();
         if *data_type != number.data_type() || column.field().metadata().contains_key(SCHEMA_NAME) {
-            let message = format!("Failed to serialize to {} (was {data_type})", number.name());
+            let message = format!("Failed to serialize to {} (was {})", number.name(), type_name(data_type));
             return FromConnect::all_failed(column, &message);
         }
         let data = match number {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use tributary_sdk::{Config, ConfigDef, Error, Result};
 
 use super::avro::AvroFormat;
-use super::header::{ColumnHeaders, HeaderConverter, Outgoing};
+use super::header::{ColumnHeaders, HeaderConverter, Outgoing, TypedForm};
 use super::json_schema::JsonSchemaFormat;
 use super::protobuf::ProtobufFormat;
 use super::schema_registry::RegistryConverter;
@@ -125,19 +125,19 @@ pub fn converter(class: &str, config: &Config, is_key: bool) -> Result<Box<dyn C
 /// Makes the header converter that `class` names (Java name or alias) and configures it (keys without prefix).
 pub fn header_converter(class: &str, config: &Config) -> Result<Box<dyn HeaderConverter>> {
     let mut converter = if class == SIMPLE || SIMPLE_ALIASES.contains(&class) {
-        ColumnHeaders { incoming: None, outgoing: Outgoing::Text }
+        ColumnHeaders::new(None, Outgoing::Text)
     } else {
         let class = find(class, SIMPLE_ALIASES)?;
         if !class.headers {
             return Err(Error::failed(format!("{} converts keys and values, not headers", class.name)));
         }
         let outgoing = match class.aliases[0] {
-            "JsonConverter" => Outgoing::Json { envelopes: config::boolean(config, "schemas.enable", true)? },
+            "JsonConverter" => Outgoing::Typed(TypedForm::Json),
             "StringConverter" => Outgoing::Text,
             "ByteArrayConverter" => Outgoing::Bytes,
-            _ => Outgoing::Number,
+            _ => Outgoing::Typed(TypedForm::Number),
         };
-        ColumnHeaders { incoming: Some((class.make)()), outgoing }
+        ColumnHeaders::new(Some((class.make)()), outgoing)
     };
     converter.configure(config)?;
     Ok(Box::new(converter))

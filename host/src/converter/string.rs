@@ -114,7 +114,9 @@ impl StringConverter {
 }
 
 fn encode(column: &Column) -> FromConnect {
-    let encoder = match Encoder::new(column.field(), column.array(), &Options::default()) {
+    // As Java's toString.
+    let options = Options { numeric_decimals: true, ..Options::default() };
+    let encoder = match Encoder::new(column.field(), column.array(), &options) {
         Ok(encoder) => encoder,
         Err(message) => return FromConnect::all_failed(column, &format!("Failed to serialize to a string: {message}")),
     };

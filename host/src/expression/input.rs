@@ -18,8 +18,9 @@ use cel::common::value::Val;
 use tributary_sdk::batch::SCHEMA_NAME;
 
 use super::need::Need;
+use crate::converter::header_schema::type_name;
 use crate::converter::json::syntax::{Items, Kind, Members};
-use crate::converter::json::{decimal, logical, text};
+use crate::converter::json::{self, decimal, logical, text};
 use crate::transform::headers::Header;
 use crate::transform::json::Json;
 
@@ -144,13 +145,13 @@ fn time<'v>(ms: i64) -> Result<Cel<'v>, String> {
 fn header<'v>(header: &Header<'v>) -> Cel<'v> {
     let Some(bytes) = header.value else { return Box::new(CelNull) };
     let Ok(text) = std::str::from_utf8(bytes) else { return Box::new(CelBytes::from(bytes)) };
-    match header.schema {
+    match header.schema.map(type_name) {
         Some("int8" | "int16" | "int32" | "int64") => {
             if let Ok(number) = text.parse::<i64>() {
                 return Box::new(CelInt::from(number));
             }
         }
-        Some("float" | "double" | "float32" | "float64") => {
+        Some("float32" | "float64") => {
             if let Ok(number) = text.parse::<f64>() {
                 return Box::new(CelDouble::from(number));
             }
@@ -310,7 +311,7 @@ impl Limits {
                 }
                 Ok(Box::new(CelMap::from(found)))
             }
-            other => Err(format!("expressions cannot read values of type {other}")),
+            other => Err(format!("expressions cannot read values of type {}", json::type_name(other))),
         }
     }
 }

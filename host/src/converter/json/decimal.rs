@@ -12,7 +12,61 @@ pub fn scale(field: &Field) -> Result<i32, String> {
     scale.parse().map_err(|_| format!("Invalid scale parameter found in Decimal schema: {scale}"))
 }
 
-/// Decimal text of the value, as Java's `BigDecimal.toString` but without an exponent.
+/// Text of the value as Java's `BigDecimal.toString` writes it: with an exponent where the scale is negative or the value very small.
+pub fn to_java_text(unscaled: &[u8], scale: i32) -> String {
+    let digits = to_text(unscaled, 0);
+    let (sign, digits) = digits.strip_prefix('-').map_or(("", &*digits), |digits| ("-", digits));
+    java_notation(sign, digits, scale.into())
+}
+
+/// Digits without leading zeros, and how many of them stand behind the point.
+fn java_notation(sign: &str, digits: &str, scale: i64) -> String {
+    let adjusted = digits.len() as i64 - 1 - scale;
+    if scale < 0 || adjusted < -6 {
+        let (first, rest) = digits.split_at(1);
+        let point = if rest.is_empty() { "" } else { "." };
+        let exponent = if adjusted == 0 { String::new() } else { format!("E{adjusted:+}") };
+        return format!("{sign}{first}{point}{rest}{exponent}");
+    }
+    let scale = scale as usize;
+    if scale == 0 {
+        return format!("{sign}{digits}");
+    }
+    let padded = format!("{digits:0>width$}", width = scale + 1);
+    let (whole, fraction) = padded.split_at(padded.len() - scale);
+    format!("{sign}{whole}.{fraction}")
+}
+
+/// The text of a number as Java's `BigDecimal` would write it after reading it; `None` when it is no number.
+pub fn in_java_notation(text: &str) -> Option<String> {
+    let (sign, unsigned) = match text.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let scale = scale_of_text(unsigned)?;
+    let digits: String =
+        unsigned.chars().take_while(|c| !matches!(c, 'e' | 'E')).filter(char::is_ascii_digit).collect();
+    let digits = digits.trim_start_matches('0');
+    match digits {
+        "" => Some(java_notation("", "0", scale.into())),
+        digits => Some(java_notation(sign, digits, scale.into())),
+    }
+}
+
+/// The scale that Java's `BigDecimal` has after reading the text; `None` when it is no number.
+pub fn scale_of_text(text: &str) -> Option<i32> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (unsigned, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = digits(whole) && digits(fraction) && !(whole.is_empty() && fraction.is_empty());
+    i32::try_from(fraction.len()).ok().filter(|_| is_number)?.checked_sub(exponent)
+}
+
+/// Decimal text of the value without an exponent.
 pub fn to_text(unscaled: &[u8], scale: i32) -> String {
     let negative = unscaled.first().is_some_and(|&byte| byte & 0x80 != 0);
     let mut magnitude = unscaled.to_vec();
@@ -159,6 +213,25 @@ mod tests {
             assert_eq!(from_text(text, scale).unwrap(), bytes, "{text}");
             assert_eq!(to_text(bytes, scale), text);
         }
+        // From Java's BigDecimal.toString.
+        for (bytes, scale, text) in [
+            (&[4u8, 0xd2][..], -2, "1.234E+5"),
+            (&[4, 0xd2], 2, "12.34"),
+            (&[0xfb, 0x2e], 4, "-0.1234"),
+            (&[1], 12, "1E-12"),
+            (&[1], 6, "0.000001"),
+            (&[1], 7, "1E-7"),
+            (&[0], 2, "0.00"),
+            (&[0], -2, "0E+2"),
+            (&[5], -2, "5E+2"),
+        ] {
+            assert_eq!(to_java_text(bytes, scale), text);
+            assert_eq!(in_java_notation(text).unwrap(), text);
+            assert_eq!(scale_of_text(text), Some(scale));
+        }
+        assert_eq!(in_java_notation("+1.7976931348623157e309").unwrap(), "1.7976931348623157E+309");
+        assert_eq!(in_java_notation("007.50").unwrap(), "7.50");
+        assert_eq!([scale_of_text("1e"), scale_of_text("."), scale_of_text("x")], [None; 3]);
         assert_eq!(from_text("1.5e3", 1).unwrap(), from_text("1500.0", 1).unwrap());
         assert_eq!(to_text(&[5], -2), "500");
         assert!(from_text("1.234", 2).unwrap_err().contains("digits behind the point"));

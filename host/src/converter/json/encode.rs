@@ -154,7 +154,7 @@ impl<'a> Encoder<'a> {
                 STANDARD.encode_string(array.value(row), out);
                 out.push('"');
             }
-            Values::Decimal(array, scale) => out.push_str(&decimal::to_text(array.value(row), *scale)),
+            Values::Decimal(array, scale) => out.push_str(&decimal::to_java_text(array.value(row), *scale)),
             Values::List(offsets, items) => {
                 out.push('[');
                 let (from, to) = range(offsets, row);

@@ -122,8 +122,12 @@ fn parse(name: &str, schema: &Value) -> Result<Field, String> {
 
 /// The schema of a whole key or value, as it stands in an envelope.
 pub fn field_to_json(field: &Field) -> Result<String, String> {
+    schema_to_json(field, field.metadata().get(SCHEMA_OPTIONAL).is_some_and(|optional| optional == "true"))
+}
+
+/// The schema of values of a field, optional or not.
+pub fn schema_to_json(field: &Field, optional: bool) -> Result<String, String> {
     let mut out = String::new();
-    let optional = field.metadata().get(SCHEMA_OPTIONAL).is_some_and(|optional| optional == "true");
     write(&mut out, field, optional, None)?;
     Ok(out)
 }
@@ -187,6 +191,16 @@ fn write(out: &mut String, field: &Field, optional: bool, field_name: Option<&st
     }
     out.push('}');
     Ok(())
+}
+
+/// Connect's own name of an Arrow type (`INT8`), as its messages have it.
+pub fn type_name(data_type: &DataType) -> String {
+    match connect_type(data_type) {
+        Some(("float", _)) => "FLOAT32".to_owned(),
+        Some(("double", _)) => "FLOAT64".to_owned(),
+        Some((name, _)) => name.to_ascii_uppercase(),
+        None => data_type.to_string(),
+    }
 }
 
 /// Connect's name of an Arrow type in JSON schemas, and the logical name that it implies.

@@ -187,7 +187,19 @@ fn java_float(value: f64, scientific: &str) -> String {
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
-    let digits: String = mantissa.chars().filter(|&c| c != '.').collect();
+    let mut digits: String = mantissa.chars().filter(|&c| c != '.').collect();
+    if digits.len() == 1 && value != 0.0 {
+        // Java writes two digits, the nearest to the value: among the smallest numbers that is another than the first digit and 0.
+        let nearest = format!("{value:.1e}");
+        if let Some(two) = nearest.split_once('e').filter(|(_, same)| same.parse() == Ok(exponent)) {
+            let two: String = two.0.chars().filter(char::is_ascii_digit).collect();
+            digits = two.strip_suffix('0').map_or_else(|| two.clone(), str::to_owned);
+        } else if let Some((two, power)) = nearest.split_once('e') {
+            // 5e-324 is nearer to 4.9e-324, and 1e-323 to 9.9e-324.
+            let sign = if value < 0.0 { "-" } else { "" };
+            return format!("{sign}{}E{power}", two.trim_start_matches('-'));
+        }
+    }
     let (whole, fraction) = match exponent {
         -3..=-1 => ("0".to_owned(), "0".repeat((-exponent - 1) as usize) + &digits),
         0..=6 => {
@@ -237,6 +249,13 @@ mod tests {
             (9999999.5, "9999999.5"),
             (123.456, "123.456"),
             (f64::MAX, "1.7976931348623157E308"),
+            (5e-324, "4.9E-324"),
+            (-5e-324, "-4.9E-324"),
+            (1e-323, "9.9E-324"),
+            (1.5e-323, "1.5E-323"),
+            (2e-323, "2.0E-323"),
+            (1e-5, "1.0E-5"),
+            (9e22, "9.0E22"),
             (f64::NAN, "NaN"),
         ] {
             assert_eq!(java_double(value), text);
@@ -247,6 +266,8 @@ mod tests {
         }
         assert_eq!(out, "07-10-92233720368547758089223372036854775807");
         assert_eq!(java_single(0.1), "0.1");
+        assert_eq!(java_single(f32::from_bits(1)), "1.4E-45");
+        assert_eq!(java_single(f32::from_bits(3)), "4.2E-45");
         assert_eq!(java_single(16777216.0), "1.6777216E7");
     }
 }

@@ -16,7 +16,7 @@ use super::from_connect::{oneof_of, scrubbed};
 use super::options::Options;
 use super::to_connect::{Special, special, wrapped};
 use super::wire::{put_bytes, put_tag, put_varint, zigzag};
-use crate::converter::json::decimal;
+use crate::converter::json::{decimal, type_name};
 
 /// How a schema is met.
 #[derive(Clone, Copy)]
@@ -327,7 +327,7 @@ fn value<'a>(kind: &Kind, field: &ArrowField, array: &'a dyn Array, rules: Rules
             _ => return None,
         })
     };
-    let wrong = || format!("the schema has another type where the record has {}", field.data_type());
+    let wrong = || format!("the schema has another type where the record has {}", type_name(field.data_type()));
     let wire = match kind {
         Kind::Int64 | Kind::Uint64 | Kind::Uint32 => Some((Wire::Varint, true)),
         Kind::Int32 | Kind::Enum(_) => Some((Wire::Varint, false)),

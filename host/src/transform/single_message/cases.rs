@@ -131,7 +131,7 @@ fn batch(record: &Value) -> Batch {
             let typed = header[1].as_str().and_then(crate::converter::values::parse);
             headers.push(Header {
                 key: header[0].as_str().unwrap(),
-                schema: typed.as_ref().map(|typed| typed.schema),
+                schema: typed.as_ref().map(|typed| &*typed.schema),
                 value: typed.as_ref().map(|typed| typed.text.as_bytes()),
             });
         }
@@ -154,11 +154,12 @@ fn record(batch: &Batch, row: usize) -> Value {
     };
     let header = |header: Header<'_>| {
         // Bytes are raw in a batch; SimpleHeaderConverter writes them as base64.
-        let text = header.value.map(|value| match header.schema {
+        let schema = header.schema.map(crate::converter::header_schema::type_name);
+        let text = header.value.map(|value| match schema {
             Some("bytes") => STANDARD.encode(value),
             _ => String::from_utf8(value.to_vec()).unwrap(),
         });
-        json!([header.key, header.schema, text])
+        json!([header.key, schema, text])
     };
     json!({
         "topic": &*batch.topic,

@@ -291,7 +291,7 @@ impl<'c> Scalars<'c> {
             Self::Double(array) => Scalar::Double(array.value(row)),
             Self::Text(array) => Scalar::Text(array.value(row).into()),
             Self::Bytes(array) => Scalar::Text(STANDARD.encode(array.value(row)).into()),
-            Self::Decimal(array, scale) => Scalar::Decimal(decimal::to_text(array.value(row), *scale)),
+            Self::Decimal(array, scale) => Scalar::Decimal(decimal::to_java_text(array.value(row), *scale)),
             Self::Time(ms) => Scalar::Text(super::scalar::time_text(ms(row)).into()),
             Self::Unreadable(message) => return Err(message.clone()),
         })

@@ -12,7 +12,7 @@ use crate::transform::part::{Outcome, Part, Target};
 /// See the module's documentation.
 pub struct InsertHeader {
     key: String,
-    schema: Option<&'static str>,
+    schema: Option<String>,
     value: Option<Vec<u8>>,
 }
 
@@ -35,7 +35,7 @@ impl InsertHeader {
         let typed = values::parse(settings.text("value.literal"));
         Ok(Box::new(Self {
             key: settings.text("header").to_owned(),
-            schema: typed.as_ref().map(|typed| typed.schema),
+            schema: typed.as_ref().map(|typed| typed.schema.clone().into_owned()),
             value: typed.map(|typed| typed.text.into_owned().into_bytes()),
         }))
     }
@@ -48,7 +48,7 @@ impl SingleMessage for InsertHeader {
         let mut headers = HeadersBuilder::new(part.rows.len());
         for row in 0..part.rows.len() {
             known.row(row).for_each(|header| headers.push(header));
-            headers.push(Header { key: &self.key, schema: self.schema, value: self.value.as_deref() });
+            headers.push(Header { key: &self.key, schema: self.schema.as_deref(), value: self.value.as_deref() });
             headers.end_row();
         }
         part.headers = Some(headers.finish());

@@ -16,7 +16,7 @@ use tributary_sdk::config_def::Validator;
 use tributary_sdk::{Column, ConfigDef, ConfigKey, Error, Importance, Result, Type};
 
 use super::{SingleMessage, replace_nulls};
-use crate::converter::json::{logical, timestamp_type};
+use crate::converter::json::{logical, timestamp_type, type_name};
 use crate::transform::config::Settings;
 use crate::transform::date_format::DateFormat;
 use crate::transform::json::{Json, Key};
@@ -212,7 +212,10 @@ impl TimestampConverter {
                 };
                 (0..texts.len()).map(parse).collect()
             }
-            other => return Err(format!("Schema {other} does not correspond to a known timestamp type format")),
+            other => {
+                let found = type_name(other);
+                return Err(format!("Schema {found} does not correspond to a known timestamp type format"));
+            }
         })
     }
 
