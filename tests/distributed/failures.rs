@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use rand::Rng;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 use tributary_harness::{KafkaBroker, Result, Seed, WorkerOptions, wait};
 use tributary_tests::{SESSION, Workers};
@@ -86,5 +87,28 @@ fn a_leader_killed_while_it_writes_leaves_whole_configs() -> Result<()> {
         .map_err(|error| workers.with_logs(error.to_string()))?;
         workers.wait_running(other, std::slice::from_ref(&name))?;
     }
+    workers.stop()
+}
+
+/// What a worker that stood still had queued, and sends after another one has taken over.
+#[test]
+fn a_late_status_of_a_former_owner_is_put_right() -> Result<()> {
+    let broker = KafkaBroker::shared()?;
+    let mut workers = Workers::start_with(&broker.bootstrap(), 2, quick())?;
+    let jobs = Jobs::create(&workers, 1)?;
+    let task = format!("{}-0", jobs.sources()[0]);
+    let topic = format!("{}-status", workers.group);
+    let late = json!({"state": "RUNNING", "trace": null, "worker_id": "127.0.0.1:1", "generation": 0, "version": null});
+    let producer: BaseProducer = broker.client().create()?;
+    let (key, value) = (format!("status-task-{task}"), late.to_string());
+    producer.send(BaseRecord::to(&topic).key(&key).payload(&value)).map_err(|(error, _)| error)?;
+    producer.flush(Duration::from_secs(30))?;
+    wait::until("the owner to report again", wait::PATIENCE, || {
+        let owners = Owners::read(&broker, &workers.group)?;
+        let there = owners.reports_by(&task, "127.0.0.1:1") == 1;
+        Ok((there && owners.last_worker(&task)? != "127.0.0.1:1").then_some(()))
+    })
+    .map_err(|error| workers.with_logs(error.to_string()))?;
+    Owners::read(&broker, &workers.group)?.check()?;
     workers.stop()
 }

@@ -10,7 +10,7 @@
 //! | `config_records`, `config_fold`, `config_log` | configs |
 //! | `offset_fold`, `offset_topic`, `offset_store` | source offsets, and the journal of those that could not be committed |
 //! | `standalone_offsets` | those of a standalone worker that delivers exactly once |
-//! | `status_records`, `status_store` | statuses, and topics in use |
+//! | `status_records`, `status_store`, `own_statuses` | statuses, and topics in use |
 //! | `java_json`, `warnings` | JSON as Connect writes it; records that make no sense |
 //!
 //! Promises: nothing is remembered that is not in a topic; a worker that starts while Kafka is away answers what it
@@ -25,6 +25,7 @@ mod leader;
 mod offset_fold;
 mod offset_store;
 mod offset_topic;
+mod own_statuses;
 mod prepare;
 mod settings;
 mod standalone_offsets;

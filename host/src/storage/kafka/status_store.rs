@@ -2,14 +2,15 @@
 //!
 //! Promises: what this worker reports is seen by itself at once and by the others when they have read it; a worker that has
 //! fallen behind does not overwrite what a newer generation reported of failures and unassigned tasks (Connect's rules for
-//! "safe" writes). Writes never wait. While Kafka is away the newest status of each connector and task is kept, and written
+//! "safe" writes). What a worker wrote late, of a task that is this worker's by now, is overwritten again. Writes never wait. While Kafka is away the newest status of each connector and task is kept, and written
 //! on return if this worker's generation is still the one it was reported in.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use super::compacted_topic::{Applied, CompactedTopic, Fold, Notify, Record};
+use super::own_statuses::OwnStatuses;
 use super::settings::InternalTopic;
 use super::status_records::{self as format, StatusKey};
 use super::warnings::Warnings;
@@ -43,6 +44,8 @@ impl KafkaStatusStore {
         let fold = StatusFold::new(&topic.name, listener);
         let topic = Arc::new(CompactedTopic::open(log, topic.clone(), client, image, fold)?);
         let sender = Arc::new(Sender { topic: topic.clone(), writer, pending: Mutex::default() });
+        // Nothing of this worker can have been overwritten before it writes.
+        let _ = topic.with(|fold| fold.sender.set(Arc::downgrade(&sender)));
         Ok(Self { topic, sender })
     }
 
@@ -76,17 +79,16 @@ impl KafkaStatusStore {
     }
 
     fn put(&self, key: StatusKey, status: &StatusRecord) {
-        // What a worker says of the past must not hide what another one says of the present.
-        let safe = matches!(status.state, State::Failed | State::Unassigned);
+        let report = Report::of(status);
         let allowed = self.topic.with(|fold| {
-            let allowed = !safe || fold.may_write(&key, status);
+            let allowed = !report.gives_way() || fold.may_write(&key, status);
             if allowed {
+                fold.own.reported(&key, status);
                 fold.put(&key, Some(status.clone()));
             }
             allowed
         });
         if allowed {
-            let report = Report { value: Some(format::status(status)), status: Some((status.clone(), safe)) };
             self.sender.send(key, report);
         }
     }
@@ -156,6 +158,18 @@ struct Report {
     value: Option<Vec<u8>>,
     /// Of a connector or task: what it says, and whether it gives way to newer generations.
     status: Option<(StatusRecord, bool)>,
+}
+
+impl Report {
+    fn of(status: &StatusRecord) -> Self {
+        // What a worker says of the past must not hide what another one says of the present.
+        let gives_way = matches!(status.state, State::Failed | State::Unassigned);
+        Self { value: Some(format::status(status)), status: Some((status.clone(), gives_way)) }
+    }
+
+    fn gives_way(&self) -> bool {
+        self.status.as_ref().is_some_and(|(_, gives_way)| *gives_way)
+    }
 }
 
 /// Writes in the background: one write a key under way, and the newest after it.
@@ -234,6 +248,16 @@ struct Statuses {
     topics: BTreeMap<String, TopicStatus>,
 }
 
+impl Statuses {
+    fn get(&self, key: &StatusKey) -> Option<&StatusRecord> {
+        match key {
+            StatusKey::Connector(_) => self.connector.as_ref(),
+            StatusKey::Task(task) => self.tasks.get(&task.task),
+            StatusKey::Topic { .. } => None,
+        }
+    }
+}
+
 /// What the topic's records add up to.
 pub(super) struct StatusFold {
     topic: String,
@@ -241,6 +265,9 @@ pub(super) struct StatusFold {
     rows: BTreeMap<StatusKey, Option<Vec<u8>>>,
     changed: BTreeSet<String>,
     listener: StatusListener,
+    own: OwnStatuses,
+    /// Writes again what was overwritten; set once there is one.
+    sender: Arc<OnceLock<Weak<Sender>>>,
     warnings: Warnings,
 }
 
@@ -252,17 +279,14 @@ impl StatusFold {
             rows: BTreeMap::new(),
             changed: BTreeSet::new(),
             listener,
+            own: OwnStatuses::default(),
+            sender: Arc::default(),
             warnings: Warnings::default(),
         }
     }
 
     fn get(&self, key: &StatusKey) -> Option<&StatusRecord> {
-        let statuses = self.connectors.get(key.connector())?;
-        match key {
-            StatusKey::Connector(_) => statuses.connector.as_ref(),
-            StatusKey::Task(task) => statuses.tasks.get(&task.task),
-            StatusKey::Topic { .. } => None,
-        }
+        self.connectors.get(key.connector())?.get(key)
     }
 
     fn may_write(&self, key: &StatusKey, status: &StatusRecord) -> bool {
@@ -304,6 +328,7 @@ impl StatusFold {
     /// Takes in a value that was read; `Ok(false)` if something newer is known.
     fn take(&mut self, key: &StatusKey, value: Option<&[u8]>) -> Result<bool, super::warnings::Nonsense> {
         let Some(value) = value else {
+            self.own.removed(key);
             self.forget(key);
             return Ok(true);
         };
@@ -313,6 +338,10 @@ impl StatusFold {
             return Ok(true);
         }
         let status = format::parse_status(value)?;
+        let known = self.connectors.get(key.connector()).and_then(|statuses| statuses.get(key));
+        if self.own.overwritten_by(key, known, &status) {
+            return Ok(false);
+        }
         // A worker that lost a task says so late, after the new owner has said that it runs.
         let outrun = |known: &StatusRecord| known.state == State::Running && known.generation >= status.generation;
         if matches!(key, StatusKey::Task(_)) && status.state == State::Unassigned && self.get(key).is_some_and(outrun) {
@@ -357,10 +386,16 @@ impl Fold for StatusFold {
         } else {
             std::mem::take(&mut self.changed).into_iter().collect()
         };
-        if changed.is_empty() {
+        let overwritten = self.own.take_overwritten();
+        if changed.is_empty() && overwritten.is_empty() {
             return None;
         }
-        let listener = self.listener.clone();
-        Some(Box::new(move || listener(&changed)))
+        let (listener, sender) = (self.listener.clone(), self.sender.clone());
+        Some(Box::new(move || {
+            if let Some(sender) = sender.get().and_then(Weak::upgrade) {
+                overwritten.into_iter().for_each(|(key, status)| sender.send(key, Report::of(&status)));
+            }
+            listener(&changed);
+        }))
     }
 }
