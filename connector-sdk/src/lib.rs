@@ -11,6 +11,7 @@ pub mod context;
 pub mod errors;
 pub mod export;
 pub mod ffi;
+pub mod pattern;
 pub mod record;
 pub mod sink;
 pub mod source;
@@ -23,6 +24,7 @@ pub use config_def::{ConfigDef, ConfigKey, ConfigValue, Importance, Parsed, Type
 pub use context::{Context, Level, Services};
 pub use errors::{Error, Result};
 pub use export::Plugin;
+pub use pattern::Pattern;
 pub use record::{Cell, Record, Records, Row};
 pub use sink::{Failures, SinkConnector, SinkTask, TopicPartition, TopicPartitionOffset};
 pub use source::{ExactlyOnceSupport, Output, SourceConnector, SourcePosition, SourceTask};

@@ -250,6 +250,30 @@ fn clients_are_checked_by_a_java_truststore() -> Result<()> {
 }
 
 #[test]
+fn log_levels_have_a_tls_listener_of_their_own() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (main, main_certificate) = java_store(directory.path(), "main", "EC", &["-storetype", "JKS"])?;
+    let (admin, admin_certificate) = java_store(directory.path(), "admin", "EC", &["-storetype", "PKCS12"])?;
+    let url = format!("https://localhost:{}", ports::free()?);
+    let admin_url = format!("https://localhost:{}", ports::free()?);
+    let options = WorkerOptions::default()
+        .listener(&url)
+        .set("ssl.keystore.location", &main)
+        .set("ssl.keystore.password", "changeit")
+        .set("admin.listeners", &admin_url)
+        .set("admin.listeners.https.ssl.keystore.location", &admin)
+        .set("admin.listeners.https.ssl.keystore.password", "changeit");
+    let _worker = TributaryWorker::start_with("embedded", options)?;
+    let (rest, levels) =
+        (Rest::over_tls(&url, &main_certificate, None)?, Rest::over_tls(&admin_url, &admin_certificate, None)?);
+    expect("connectors", rest.get("/connectors"), 200)?;
+    expect("log levels there", levels.get("/admin/loggers"), 200)?;
+    expect("log levels here", rest.get("/admin/loggers"), 404)?;
+    expect("connectors there", levels.get("/connectors"), 404)?;
+    Ok(())
+}
+
+#[test]
 fn what_would_leave_the_api_open_is_refused() -> Result<()> {
     for (properties, told) in [
         (vec![("listeners", "http://0.0.0.0:0")], "rest.allow.unauthenticated=true"),

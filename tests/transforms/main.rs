@@ -23,18 +23,7 @@ fn tables() -> Result<Vec<PathBuf>> {
 fn the_tables_say_what_java_does() -> Result<()> {
     let tables = tables()?;
     assert!(tables.len() >= 18, "only {} tables", tables.len());
-    let class_path = format!("{}:{}", ClassPath::Connect.resolve()?, ClassPath::Debezium.resolve()?);
-    let output = Command::new(java_with_compiler()?.program)
-        .args(["-XX:+UseSerialGC", "-cp", &class_path])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("transforms/Cases.java"))
-        .args(&tables)
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot run java")?;
-    if !output.status.success() {
-        return Err(Error::new(format!("java failed: {}", String::from_utf8_lossy(&output.stderr))));
-    }
-    let printed = String::from_utf8(output.stdout).context("java printed no UTF-8")?;
+    let printed = java("Cases.java", &tables)?;
     let mut lines = printed.lines().filter(|line| line.starts_with('['));
     let (mut wrong, mut count) = (Vec::new(), 0);
     for table in &tables {
@@ -51,6 +40,36 @@ fn the_tables_say_what_java_does() -> Result<()> {
         }
     }
     assert!(wrong.is_empty(), "{} of {count} cases differ:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+/// What a program of this folder prints, with Connect's classes and Debezium's at hand.
+fn java(program: &str, arguments: &[PathBuf]) -> Result<String> {
+    let class_path = format!("{}:{}", ClassPath::Connect.resolve()?, ClassPath::Debezium.resolve()?);
+    let output = Command::new(java_with_compiler()?.program)
+        .args(["-XX:+UseSerialGC", "-cp", &class_path])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("transforms").join(program))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run java")?;
+    if !output.status.success() {
+        return Err(Error::new(format!("java failed: {}", String::from_utf8_lossy(&output.stderr))));
+    }
+    String::from_utf8(output.stdout).context("java printed no UTF-8")
+}
+
+#[test]
+fn the_table_of_expressions_says_what_java_finds() -> Result<()> {
+    let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("../connector-sdk/src/pattern/cases.json");
+    let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(&table)?).context("the table")?;
+    let printed = java("Patterns.java", &[table])?;
+    let line = printed.lines().find(|line| line.starts_with('[')).context("java printed nothing")?;
+    let made: Vec<Value> = serde_json::from_str(line).context("java")?;
+    assert_eq!(cases.len(), made.len());
+    let differ = cases.iter().zip(&made).filter(|(case, made)| case["out"] != **made);
+    let wrong: Vec<_> = differ.map(|(case, made)| format!("{case}\n  java {made}")).collect();
+    assert!(wrong.is_empty(), "{} of {} cases differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{ConfigDef, ConfigKey, DefaultValue, Type, Validator, hash_order};
 use crate::config::Config;
 use crate::errors::{Error, Result};
+use crate::pattern::Pattern;
 
 /// A value of a key's type.
 #[derive(Debug, Clone, PartialEq)]
@@ -184,14 +185,9 @@ impl Validator {
                 if odd.is_empty() { None } else { invalid(format!("{why}{}", odd.join(", "))) }
             }
             (Self::Regex, Value::Null) => invalid("Invalid regex: there is none".into()),
-            (Self::Regex, Value::Text(text)) => match regex::Regex::new(text) {
+            (Self::Regex, Value::Text(text)) => match Pattern::new(text) {
                 Ok(_) => None,
-                // The last line says what is wrong; the ones before draw where.
-                Err(error) => {
-                    let text = error.to_string();
-                    let last = text.lines().last().unwrap_or_default();
-                    invalid(format!("Invalid regex: {}", last.trim_start_matches("error: ")))
-                }
+                Err(what) => invalid(format!("Invalid regex: {what}")),
             },
             _ => None,
         }

@@ -133,7 +133,9 @@ pub fn client_settings(
     id: &TaskId,
 ) -> Result<ClientSettings, ConfigError> {
     let mut settings = worker.cluster_settings()?;
-    let own = worker.properties.with_prefix(kind.prefix());
+    let mut own = worker.properties.with_prefix(kind.prefix());
+    // `admin.listeners` and its TLS are of the REST API.
+    own.0.retain(|setting, _| kind != ClientKind::Admin || !setting.starts_with("listeners"));
     settings.extend(worker.providers.resolve(&own)?.0);
     settings.entry("client.id".to_owned()).or_insert_with(|| kind.client_id(id));
     let overrides = config.with_prefix(kind.override_prefix());

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
+use crate::log::name_matches;
 use tributary_sdk::Config;
+use tributary_sdk::Pattern;
 
 use crate::log::NewTopic;
 
@@ -28,8 +29,8 @@ pub struct TopicCreation(Vec<Group>);
 #[derive(Debug, Clone)]
 struct Group {
     name: String,
-    include: Regex,
-    exclude: Regex,
+    include: Pattern,
+    exclude: Pattern,
     partitions: Option<i32>,
     replication_factor: Option<i16>,
     settings: BTreeMap<String, String>,
@@ -70,7 +71,8 @@ impl TopicCreation {
 
     /// The topic as its group wants it, and the group's name.
     pub fn new_topic(&self, topic: &str) -> (NewTopic, &str) {
-        let matching = self.0.iter().find(|group| !group.exclude.is_match(topic) && group.include.is_match(topic));
+        let matching =
+            self.0.iter().find(|group| !name_matches(&group.exclude, topic) && name_matches(&group.include, topic));
         // A name with a line break does not match `.*`, and no topic has one.
         let group = matching.or(self.0.last());
         let name = topic.to_owned();
@@ -124,17 +126,15 @@ impl Reader<'_> {
         None
     }
 
-    fn patterns(&mut self, group: &str, name: &str) -> Regex {
+    fn patterns(&mut self, group: &str, name: &str) -> Pattern {
         let key = format!("{PREFIX}{group}.{name}");
         let items = self.config.list(&key);
         match joined(&items) {
             Ok(regex) => regex,
             Err(error) => {
-                let why = error.to_string();
-                let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
                 let items = items.join(", ");
                 let message = format!(
-                    "Invalid value [{items}] for configuration {name}: Syntax error in regular expression: {why}"
+                    "Invalid value [{items}] for configuration {name}: Syntax error in regular expression: {error}"
                 );
                 self.errors.push((key, message));
                 nothing()
@@ -149,12 +149,12 @@ impl Reader<'_> {
 }
 
 /// One expression that matches whole names that any of these matches; none of them: the empty name alone.
-fn joined(patterns: &[&str]) -> Result<Regex, regex::Error> {
-    Regex::new(&format!("^(?:{})$", patterns.join("|")))
+fn joined(patterns: &[&str]) -> Result<Pattern, String> {
+    Pattern::whole(&patterns.join("|"))
 }
 
-fn nothing() -> Regex {
-    Regex::new("^$").expect("a fixed expression")
+fn nothing() -> Pattern {
+    Pattern::new("^$").expect("a fixed expression")
 }
 
 #[cfg(test)]

@@ -300,9 +300,6 @@ impl Values<'_> {
         let mut listeners = Vec::new();
         for text in self.properties.list("admin.listeners") {
             match Listener::parse(text) {
-                Ok(listener) if listener.scheme == Scheme::Https => self.errors.push(format!(
-                    "invalid value {text} for configuration admin.listeners: https is not available there; listen on http://127.0.0.1 behind a TLS proxy"
-                )),
                 Ok(listener)
                     if !listener.is_loopback()
                         && !authentication.required()
@@ -314,7 +311,9 @@ impl Values<'_> {
                     ));
                 }
                 Ok(listener) => listeners.push(listener),
-                Err(error) => self.errors.push(error.replace("configuration listeners", "configuration admin.listeners")),
+                Err(error) => {
+                    self.errors.push(error.replace("configuration listeners", "configuration admin.listeners"))
+                }
             }
         }
         listeners

@@ -294,3 +294,11 @@ impl LogError {
         Self { message: message.into(), retriable: true, code: None }
     }
 }
+
+/// Whether a name matches an expression. One that was given up after too many tries does not, and a warning says so.
+pub(crate) fn name_matches(pattern: &tributary_sdk::Pattern, name: &str) -> bool {
+    pattern.is_match(name).unwrap_or_else(|error| {
+        tracing::warn!("{name}: {error}");
+        false
+    })
+}

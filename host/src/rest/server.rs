@@ -49,6 +49,7 @@ pub struct RestServer {
     sockets: Vec<(Listener, TcpListener)>,
     tls: Option<TlsAcceptor>,
     admin_sockets: Vec<(Listener, TcpListener)>,
+    admin_tls: Option<TlsAcceptor>,
     /// What `sockets` show.
     surface: Surface,
     headers: AnswerHeaders,
@@ -66,6 +67,7 @@ impl RestServer {
             sockets: listeners.iter().map(bind).collect::<Result<_, _>>()?,
             tls,
             admin_sockets: Vec::new(),
+            admin_tls: None,
             surface: Surface::Whole,
             headers: AnswerHeaders::default(),
         })
@@ -81,6 +83,9 @@ impl RestServer {
         .map_err(ServerError::Setting)?;
         if let Some(admin) = &config.admin_listeners {
             self.surface = Surface::WithoutAdmin;
+            if admin.iter().any(|listener| listener.scheme == Scheme::Https) {
+                self.admin_tls = Some(super::tls::admin_acceptor(&config.properties).map_err(ServerError::Tls)?);
+            }
             self.admin_sockets = admin.iter().map(bind).collect::<Result<_, _>>()?;
         }
         Ok(self)
@@ -97,11 +102,11 @@ impl RestServer {
         // As in Connect, they get none of the headers.
         let admin = router(api, Surface::AdminOnly, AnswerHeaders::default());
         let mut servers = tokio::task::JoinSet::new();
-        let main = self.sockets.into_iter().map(|socket| (socket, &main));
-        let admin = self.admin_sockets.into_iter().map(|socket| (socket, &admin));
-        for ((listener, socket), router) in main.chain(admin) {
+        let main = self.sockets.into_iter().map(|socket| (socket, &main, &self.tls));
+        let admin = self.admin_sockets.into_iter().map(|socket| (socket, &admin, &self.admin_tls));
+        for ((listener, socket), router, tls) in main.chain(admin) {
             let (router, mut end) = (router.clone(), end.clone());
-            let tls = self.tls.clone().filter(|_| listener.scheme == Scheme::Https);
+            let tls = tls.clone().filter(|_| listener.scheme == Scheme::Https);
             servers.spawn(async move {
                 let accepting = tokio::net::TcpListener::from_std(socket).and_then(|socket| Accepting::start(socket, tls));
                 let accepting = match accepting {

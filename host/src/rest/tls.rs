@@ -12,24 +12,36 @@ use crate::tls;
 
 /// Before the name of a property that is for listeners alone.
 const PREFIX: &str = "listeners.https.";
+/// And for those of `admin.listeners`.
+const ADMIN_PREFIX: &str = "admin.listeners.https.";
 
-fn lookup(properties: &Config, name: &str) -> Option<String> {
-    let own = properties.get(&format!("{PREFIX}{name}"));
+fn lookup(properties: &Config, prefix: &str, name: &str) -> Option<String> {
+    let own = properties.get(&format!("{prefix}{name}"));
     own.or_else(|| properties.get(name)).map(str::to_owned)
 }
 
 /// TLS towards other workers' https listeners: this worker's own certificate, and the trust that clients' are checked with;
 /// the web's authorities where no truststore is named.
 pub fn towards_peers(properties: &Config) -> Result<TlsConfig, String> {
-    let property = |name: &str| lookup(properties, name);
+    let property = |name: &str| lookup(properties, PREFIX, name);
     tls::outbound(&property, RootCerts::WebPki)
 }
 
 /// What https listeners speak, as the worker's properties say; the error names the property.
 pub fn acceptor(properties: &Config) -> Result<TlsAcceptor, String> {
-    let property = |name: &str| lookup(properties, name);
+    made(properties, PREFIX)
+}
+
+/// The same for `admin.listeners`. With keys of their own these count alone, as in Kafka Connect.
+pub fn admin_acceptor(properties: &Config) -> Result<TlsAcceptor, String> {
+    let own = properties.0.keys().any(|key| key.starts_with(ADMIN_PREFIX));
+    if own { made(&properties.with_prefix(ADMIN_PREFIX), "") } else { made(properties, "") }
+}
+
+fn made(properties: &Config, prefix: &str) -> Result<TlsAcceptor, String> {
+    let property = |name: &str| lookup(properties, prefix, name);
     let identity = tls::identity(&property)?.ok_or_else(|| {
-        "an https listener needs a certificate: set listeners.https.ssl.keystore.location (PEM, PKCS12 or JKS), with ssl.keystore.password".to_owned()
+        format!("an https listener needs a certificate: set {prefix}ssl.keystore.location (PEM, PKCS12 or JKS), with ssl.keystore.password")
     })?;
     let provider = tls::provider();
     let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -39,7 +51,7 @@ pub fn acceptor(properties: &Config) -> Result<TlsAcceptor, String> {
         None | Some("" | "none") => builder.with_no_client_auth(),
         Some(auth @ ("required" | "requested")) => {
             let trusted = tls::trusted(&property)?.ok_or_else(|| {
-                format!("ssl.client.auth={auth} needs listeners.https.ssl.truststore.location: the certificates that clients' have to lead to")
+                format!("ssl.client.auth={auth} needs {prefix}ssl.truststore.location: the certificates that clients' have to lead to")
             })?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(tls::roots(trusted)?), provider);
             let verifier = if auth == "requested" { verifier.allow_unauthenticated() } else { verifier };

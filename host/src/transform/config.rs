@@ -1,8 +1,7 @@
 //! A transform's or predicate's config, read by its definition.
 
-use regex::Regex;
 use tributary_sdk::config_def::{DefaultValue, Validator};
-use tributary_sdk::{Config, ConfigDef, Error, Result, Type};
+use tributary_sdk::{Config, ConfigDef, Error, Pattern, Result, Type};
 
 /// Typed access. Missing keys and ill-typed values are refused with Kafka's words.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ impl<'a> Settings<'a> {
                     return bad(format!("String must be one of (case insensitive): {}", known.join(", ")));
                 }
                 Some(Validator::Regex) => {
-                    regex(&key.name, value)?;
+                    regex(&key.name, value, Pattern::new)?;
                 }
                 _ => {}
             }
@@ -58,6 +57,11 @@ impl<'a> Settings<'a> {
     /// The value, or the default; `None` when there is neither.
     pub fn string(&self, key: &str) -> Option<&str> {
         self.raw(key)
+    }
+
+    /// Whether the config has the key itself.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.config.get(key).is_some()
     }
 
     /// The value of a key that is required or has a default.
@@ -81,9 +85,14 @@ impl<'a> Settings<'a> {
         if text.is_empty() { Vec::new() } else { text.split(',').map(str::trim).collect() }
     }
 
+    /// A regular expression that matches whole texts only, as Java's `matches()`.
+    pub fn whole_regex(&self, key: &str) -> Result<Pattern> {
+        regex(key, self.text(key), Pattern::whole)
+    }
+
     /// A regular expression.
-    pub fn regex(&self, key: &str) -> Result<Regex> {
-        regex(key, self.text(key))
+    pub fn regex(&self, key: &str) -> Result<Pattern> {
+        regex(key, self.text(key), Pattern::new)
     }
 }
 
@@ -92,15 +101,6 @@ pub fn invalid(key: &str, value: &str, what: impl std::fmt::Display) -> Error {
     Error::failed(format!("Invalid value {value} for configuration {key}: {what}"))
 }
 
-fn regex(key: &str, value: &str) -> Result<Regex> {
-    Regex::new(value).map_err(|error| {
-        let what = error.to_string();
-        let last = what.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        invalid(key, value, format!("Invalid regex: {last}"))
-    })
-}
-
-/// Makes a regular expression match whole texts only, as Java's `matches()`.
-pub fn whole(regex: &Regex) -> Regex {
-    Regex::new(&format!("^(?:{})$", regex.as_str())).expect("a valid expression stays valid in a group")
+fn regex(key: &str, value: &str, make: fn(&str) -> std::result::Result<Pattern, String>) -> Result<Pattern> {
+    make(value).map_err(|what| invalid(key, value, format!("Invalid regex: {what}")))
 }

@@ -2,11 +2,10 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, BooleanArray};
-use regex::Regex;
 use tributary_sdk::config_def::Validator;
-use tributary_sdk::{ConfigDef, ConfigKey, Importance, Result, Type};
+use tributary_sdk::{ConfigDef, ConfigKey, Importance, Pattern, Result, Type};
 
-use super::config::{Settings, whole};
+use super::config::Settings;
 use super::part::{Part, Target};
 
 /// Answers for each row of a part.
@@ -25,7 +24,7 @@ pub struct RecordIsTombstone;
 
 /// True for records whose topic matches a regular expression as a whole.
 pub struct TopicNameMatches {
-    pattern: Regex,
+    pattern: Pattern,
 }
 
 impl HasHeaderKey {
@@ -74,13 +73,13 @@ impl TopicNameMatches {
 
     /// Takes its config.
     pub fn build(settings: &Settings<'_>) -> Result<Box<dyn Predicate>> {
-        Ok(Box::new(Self { pattern: whole(&settings.regex("pattern")?) }))
+        Ok(Box::new(Self { pattern: settings.whole_regex("pattern")? }))
     }
 }
 
 impl Predicate for TopicNameMatches {
     fn test(&self, part: &Part<'_>) -> BooleanArray {
-        vec![self.pattern.is_match(&part.topic); part.rows.len()].into()
+        vec![crate::log::name_matches(&self.pattern, &part.topic); part.rows.len()].into()
     }
 }
 

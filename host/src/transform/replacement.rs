@@ -1,6 +1,7 @@
 //! Replacement texts in Java's syntax: `$1`, `${name}`, and a backslash before a character that stands for itself.
 
-use regex::{Captures, Regex};
+use tributary_sdk::Pattern;
+use tributary_sdk::pattern::Groups;
 
 /// A parsed replacement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,12 +11,11 @@ pub struct Replacement(Vec<Part>);
 enum Part {
     Text(String),
     Group(usize),
-    Named(String),
 }
 
 impl Replacement {
     /// Parses a replacement for an expression; the error is Java's message.
-    pub fn new(text: &str, regex: &Regex) -> Result<Self, String> {
+    pub fn new(text: &str, regex: &Pattern) -> Result<Self, String> {
         let mut parts: Vec<Part> = Vec::new();
         let mut chars = text.chars().peekable();
         let push = |parts: &mut Vec<Part>, c: char| match parts.last_mut() {
@@ -36,14 +36,12 @@ impl Replacement {
                                 None => return Err("named capturing group is missing trailing '}'".to_owned()),
                             }
                         }
-                        if !regex.capture_names().flatten().any(|known| known == name) {
-                            return Err(format!("No group with name {{{name}}}"));
-                        }
-                        parts.push(Part::Named(name));
+                        let group = regex.group_named(&name);
+                        parts.push(Part::Group(group.ok_or_else(|| format!("No group with name {{{name}}}"))?));
                     }
                     Some(c) => {
                         let mut group = c.to_digit(10).ok_or("Illegal group reference")? as usize;
-                        let groups = regex.captures_len() - 1;
+                        let groups = regex.group_count();
                         if group > groups {
                             return Err(format!("No group {group}"));
                         }
@@ -65,43 +63,55 @@ impl Replacement {
         Ok(Self(parts))
     }
 
-    /// Appends the replacement for a match.
-    pub fn expand(&self, captures: &Captures<'_>, out: &mut String) {
+    /// Appends the replacement for a match in a text.
+    fn expand(&self, text: &str, groups: &Groups, out: &mut String) {
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.push_str(text),
-                Part::Group(group) => out.push_str(captures.get(*group).map_or("", |found| found.as_str())),
-                Part::Named(name) => out.push_str(captures.name(name).map_or("", |found| found.as_str())),
+                Part::Group(group) => {
+                    let found = groups.get(*group).cloned().flatten();
+                    out.push_str(found.and_then(|found| text.get(found)).unwrap_or_default());
+                }
             }
         }
     }
 
-    /// `text` with every match replaced; `None` when there is none.
-    pub fn replace_all(&self, regex: &Regex, text: &str) -> Option<String> {
-        let mut out = String::new();
-        let mut from = 0;
-        for captures in regex.captures_iter(text) {
-            let found = captures.get(0).expect("the whole match");
-            out.push_str(&text[from..found.start()]);
-            self.expand(&captures, &mut out);
-            from = found.end();
+    /// `text` with every match replaced; `None` when there is none. The error: the expression was given up.
+    pub fn replace_all(&self, regex: &Pattern, text: &str) -> Result<Option<String>, String> {
+        let mut out: Option<String> = None;
+        let (mut copied, mut from) = (0, 0);
+        while let Some(groups) = regex.groups_at(text, from)? {
+            let Some(found) = groups.first().cloned().flatten() else { break };
+            let out = out.get_or_insert_with(|| String::with_capacity(text.len() + 16));
+            out.push_str(&text[copied..found.start]);
+            self.expand(text, &groups, out);
+            copied = found.end;
+            // As in Java, an empty match may follow another at once, but not itself.
+            from = match found.is_empty() {
+                false => found.end,
+                true => match text[found.end..].chars().next() {
+                    Some(c) => found.end + c.len_utf8(),
+                    None => break,
+                },
+            };
         }
-        if from == 0 && out.is_empty() && !regex.is_match(text) {
-            return None;
-        }
-        out.push_str(&text[from..]);
-        Some(out)
+        Ok(out.map(|mut out| {
+            out.push_str(&text[copied..]);
+            out
+        }))
     }
 
-    /// `text` with the first match replaced.
-    pub fn replace_first(&self, regex: &Regex, text: &str) -> String {
-        let Some(captures) = regex.captures(text) else { return text.to_owned() };
-        let found = captures.get(0).expect("the whole match");
+    /// `text` with the first match replaced. The error: the expression was given up.
+    pub fn replace_first(&self, regex: &Pattern, text: &str) -> Result<String, String> {
+        let groups = regex.groups_at(text, 0)?;
+        let Some((found, groups)) = groups.and_then(|groups| Some((groups.first().cloned().flatten()?, groups))) else {
+            return Ok(text.to_owned());
+        };
         let mut out = String::with_capacity(text.len() + 16);
-        out.push_str(&text[..found.start()]);
-        self.expand(&captures, &mut out);
-        out.push_str(&text[found.end()..]);
-        out
+        out.push_str(&text[..found.start]);
+        self.expand(text, &groups, &mut out);
+        out.push_str(&text[found.end..]);
+        Ok(out)
     }
 }
 
@@ -111,13 +121,26 @@ mod tests {
 
     #[test]
     fn groups_and_escapes() {
-        let regex = Regex::new("(?P<a>x+)-(y)?").unwrap();
-        let replaced = |text: &str| Replacement::new(text, &regex).map(|r| r.replace_first(&regex, "<xx-y>"));
+        let regex = Pattern::new("(?<a>x+)-(y)?").unwrap();
+        let replaced = |text: &str| Replacement::new(text, &regex).and_then(|r| r.replace_first(&regex, "<xx-y>"));
         assert_eq!(replaced("$1$2").unwrap(), "<xxy>");
         assert_eq!(replaced("${a}_$11\\$").unwrap(), "<xx_xx1$>");
         assert_eq!(replaced("$0").unwrap(), "<xx-y>");
         assert_eq!(replaced("$3").unwrap_err(), "No group 3");
         assert_eq!(replaced("$x").unwrap_err(), "Illegal group reference");
         assert_eq!(replaced("${b}").unwrap_err(), "No group with name {b}");
+    }
+
+    #[test]
+    fn all_matches_as_in_java() {
+        let all = |pattern: &str, text: &str, with: &str| {
+            let regex = Pattern::new(pattern).unwrap();
+            Replacement::new(with, &regex).unwrap().replace_all(&regex, text).unwrap()
+        };
+        assert_eq!(all("x*", "xab", "-").as_deref(), Some("--a-b-"));
+        assert_eq!(all("b", "abcb", "$0$0").as_deref(), Some("abbcbb"));
+        assert_eq!(all("x", "abc", "-"), None);
+        assert_eq!(all(r"(?<=\d)(?=(\d{3})+$)", "1234567", ",").as_deref(), Some("1,234,567"));
+        assert_eq!(all(r"(.)\1", "aabbc", "<$1>").as_deref(), Some("<a><b>c"));
     }
 }

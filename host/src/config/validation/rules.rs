@@ -1,6 +1,6 @@
 //! What holds between keys, in Kafka Connect's words.
 
-use regex::Regex;
+use tributary_sdk::Pattern;
 
 use super::WorkerSide;
 use super::checked::Checked;
@@ -30,7 +30,7 @@ pub(super) fn topics(checked: &mut Checked<'_>) {
         checked.error("topics", format!("The DLQ topic '{dead_letters}' may not be included in the list of topics ('topics=[{list}]') consumed by the connector"));
     }
     if let Some(regex) = regex
-        && Regex::new(&format!("^(?:{regex})$")).is_ok_and(|pattern| pattern.is_match(dead_letters))
+        && Pattern::whole(&regex).is_ok_and(|pattern| crate::log::name_matches(&pattern, dead_letters))
     {
         checked.error("topics.regex", format!("The DLQ topic '{dead_letters}' may not be matched by the regex for the topics ('topics.regex={regex}') consumed by the connector"));
     }

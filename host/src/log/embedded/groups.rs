@@ -19,14 +19,14 @@ pub(super) type Topics = BTreeMap<std::sync::Arc<str>, i32>;
 #[derive(Debug, Clone)]
 pub(super) enum Wanted {
     Names(BTreeSet<String>),
-    Pattern(regex::Regex),
+    Pattern(tributary_sdk::Pattern),
 }
 
 impl Wanted {
     fn has(&self, topic: &str) -> bool {
         match self {
             Wanted::Names(names) => names.contains(topic),
-            Wanted::Pattern(pattern) => pattern.is_match(topic),
+            Wanted::Pattern(pattern) => crate::log::name_matches(pattern, topic),
         }
     }
 }

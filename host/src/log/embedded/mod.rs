@@ -321,7 +321,7 @@ impl Log for EmbeddedLog {
         let wanted = match subscription {
             Subscription::Topics(topics) => Wanted::Names(topics.iter().cloned().collect()),
             Subscription::Pattern(pattern) => {
-                let regex = regex::Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
+                let regex = tributary_sdk::Pattern::whole(pattern).map_err(|error| {
                     LogError::fatal(format!("topic pattern {pattern:?} is not a regular expression: {error}"))
                 })?;
                 Wanted::Pattern(regex)

@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use regex::Regex;
+use tributary_sdk::Pattern;
 
-use super::super::{ClientSettings, LogError};
+use super::super::{ClientSettings, LogError, name_matches};
 use super::batch_calls::Client;
 
 /// How often new topics are looked for, unless `metadata.max.age.ms` says otherwise.
@@ -20,7 +20,7 @@ const INTERNAL: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
 
 #[derive(Debug)]
 pub(super) struct TopicPattern {
-    regex: Regex,
+    regex: Pattern,
     subscribed: BTreeSet<String>,
     every: Duration,
     due: Instant,
@@ -29,7 +29,7 @@ pub(super) struct TopicPattern {
 impl TopicPattern {
     /// A pattern that has to match the whole name; `settings` may say how often to look for new topics.
     pub(super) fn new(pattern: &str, settings: &ClientSettings) -> Result<Self, LogError> {
-        let regex = Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
+        let regex = Pattern::whole(pattern).map_err(|error| {
             LogError::fatal(format!("topic pattern {pattern:?} is not a regular expression: {error}"))
         })?;
         let every =
@@ -38,7 +38,7 @@ impl TopicPattern {
     }
 
     fn matches(&self, topic: &str) -> bool {
-        self.regex.is_match(topic) && !INTERNAL.contains(&topic)
+        name_matches(&self.regex, topic) && !INTERNAL.contains(&topic)
     }
 
     /// Subscribes to what matches now, when a look is due; how long until the next one.

@@ -8,7 +8,7 @@ use arrow_schema::{DataType, Field, FieldRef};
 use tributary_sdk::Column;
 use tributary_sdk::batch::SCHEMA_NAME;
 
-use super::new_record_state::{DELETED, Deletes, Edited, ExtractNewRecordState};
+use super::new_record_state::{DELETED, Edited, ExtractNewRecordState};
 use crate::converter::HeaderText;
 use crate::transform::headers::{Header, Headers, HeadersBuilder};
 use crate::transform::part::{Opened, Outcome, Part, Side, Target};
@@ -43,8 +43,8 @@ impl ExtractNewRecordState {
         let keep: Vec<bool> = rows
             .clone()
             .map(|row| match (is_tombstone(row), is_delete(row)) {
-                (true, _) => self.deletes == Deletes::RewriteWithTombstone,
-                (_, true) => self.deletes != Deletes::Drop,
+                (true, _) => self.deletes.keeps_tombstones(),
+                (_, true) => !self.deletes.drops_deletions(),
                 _ => after.1.is_valid(row),
             })
             .collect();
@@ -102,7 +102,7 @@ impl ExtractNewRecordState {
             }
             part.headers = Some(headers.finish());
         }
-        let stays = self.deletes == Deletes::RewriteWithTombstone;
+        let stays = self.deletes.keeps_tombstones();
         let keep: Vec<bool> = (0..part.rows.len()).map(|row| stays || column.array().is_valid(row)).collect();
         let routes = vec![None; keep.len()];
         outcome.dropped += keep.iter().filter(|&&keep| !keep).count();

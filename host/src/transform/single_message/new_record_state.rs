@@ -44,6 +44,21 @@ pub(super) enum Deletes {
     Rewrite,
     /// The same, but tombstones stay.
     RewriteWithTombstone,
+    /// Deletions are dropped, tombstones stay: `drop.tombstones=false` of older versions.
+    DropWithTombstone,
+    /// Deletions become tombstones, and tombstones stay: the same with `delete.handling.mode=none`.
+    TombstoneWithTombstone,
+}
+
+impl Deletes {
+    /// Whether what was a tombstone already stays.
+    pub(super) fn keeps_tombstones(self) -> bool {
+        matches!(self, Self::RewriteWithTombstone | Self::DropWithTombstone | Self::TombstoneWithTombstone)
+    }
+
+    pub(super) fn drops_deletions(self) -> bool {
+        matches!(self, Self::Drop | Self::DropWithTombstone)
+    }
 }
 
 /// Names of an envelope's fields.
@@ -74,6 +89,13 @@ impl ExtractNewRecordState {
                      old state, and every record says in __deleted whether it is one); rewrite-with-tombstone; delete-to-tombstone.")
                 .validator(Validator::OneOfIgnoreCase(modes.map(str::to_owned).to_vec())),
             )
+            .define(ConfigKey::nullable("delete.handling.mode", Type::String, Importance::Medium,
+                "Debezium's older key for deletions: drop, rewrite or none (a deletion becomes a tombstone). It counts where \
+                 delete.tombstone.handling.mode is not set; drop if drop.tombstones alone is.")
+                .validator(Validator::OneOfIgnoreCase(["drop", "rewrite", "none"].map(str::to_owned).to_vec())))
+            .define(ConfigKey::nullable("drop.tombstones", Type::Boolean, Importance::Low,
+                "Debezium's older key for tombstones: whether they are dropped. It counts where delete.tombstone.handling.mode is \
+                 not set; true if delete.handling.mode alone is."))
             .define(text("route.by.field", "", "The field of the state that names the topic."))
             .define(text("add.fields.prefix", "__", "What stands before the names of added fields."))
             .define(ConfigKey::optional("add.fields", Type::List, "", Importance::Low, &format!("Fields to add: {list}")))
@@ -89,11 +111,25 @@ impl ExtractNewRecordState {
 
     /// Takes its config.
     pub fn build(_target: Target, settings: &Settings<'_>) -> Result<Box<dyn SingleMessage>> {
-        let deletes = match settings.text("delete.tombstone.handling.mode").to_ascii_lowercase().as_str() {
-            "drop" => Deletes::Drop,
-            "rewrite" => Deletes::Rewrite,
-            "rewrite-with-tombstone" => Deletes::RewriteWithTombstone,
-            _ => Deletes::Tombstone,
+        let old = |key: &str| settings.string(key).filter(|text| !text.trim().is_empty());
+        let (old_mode, drops) = (old("delete.handling.mode"), old("drop.tombstones"));
+        let deletes = if settings.is_set("delete.tombstone.handling.mode") || (old_mode.is_none() && drops.is_none()) {
+            match settings.text("delete.tombstone.handling.mode").to_ascii_lowercase().as_str() {
+                "drop" => Deletes::Drop,
+                "rewrite" => Deletes::Rewrite,
+                "rewrite-with-tombstone" => Deletes::RewriteWithTombstone,
+                _ => Deletes::Tombstone,
+            }
+        } else {
+            let drops = drops.is_none() || settings.boolean("drop.tombstones")?;
+            match (old_mode.unwrap_or("drop").to_ascii_lowercase().as_str(), drops) {
+                ("rewrite", true) => Deletes::Rewrite,
+                ("rewrite", false) => Deletes::RewriteWithTombstone,
+                ("none", true) => Deletes::Tombstone,
+                ("none", false) => Deletes::TombstoneWithTombstone,
+                (_, true) => Deletes::Drop,
+                (_, false) => Deletes::DropWithTombstone,
+            }
         };
         let references = |key: &str| -> Result<Vec<FieldReference>> {
             let prefix = settings.text(&format!("{key}.prefix")).to_owned();
@@ -132,8 +168,8 @@ impl ExtractNewRecordState {
             (Some(after), _) => (after, false),
             (None, None) => return None,
             (None, Some(before)) => match self.deletes {
-                Deletes::Drop => return None,
-                Deletes::Tombstone => {
+                Deletes::Drop | Deletes::DropWithTombstone => return None,
+                Deletes::Tombstone | Deletes::TombstoneWithTombstone => {
                     *route = self.route(&mut before.clone());
                     return Some(None);
                 }
@@ -188,7 +224,7 @@ impl ExtractNewRecordState {
                 }
                 Ok(None) if document.is_none() => {
                     self.push_tombstone_header(&mut headers);
-                    keep[row] = self.deletes == Deletes::RewriteWithTombstone;
+                    keep[row] = self.deletes.keeps_tombstones();
                 }
                 Ok(None) => {}
                 Err(message) => refused.push((row, message)),

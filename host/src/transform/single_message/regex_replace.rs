@@ -8,9 +8,8 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, StringArray};
 use arrow_schema::DataType;
-use regex::Regex;
 use tributary_sdk::config_def::Validator;
-use tributary_sdk::{Column, ConfigDef, ConfigKey, Form, Importance, Result, Type};
+use tributary_sdk::{Column, ConfigDef, ConfigKey, Form, Importance, Pattern, Result, Type};
 
 use super::SingleMessage;
 use crate::transform::config::{Settings, invalid};
@@ -26,7 +25,7 @@ pub struct RegexReplace {
     target: Target,
     /// `None`: the whole key or value.
     field: Option<(String, Key<'static>)>,
-    regex: Regex,
+    regex: Pattern,
     replacement: Replacement,
 }
 
@@ -60,19 +59,29 @@ impl RegexReplace {
         Ok(Box::new(Self { target, field, regex, replacement }))
     }
 
-    fn replace_json<'a>(&self, value: &mut Json<'a>) {
-        let replaced = value.as_str().and_then(|text| self.replacement.replace_all(&self.regex, &text));
+    fn replace_json<'a>(&self, value: &mut Json<'a>) -> std::result::Result<(), String> {
+        let Some(text) = value.as_str() else { return Ok(()) };
+        let replaced = self.replacement.replace_all(&self.regex, &text)?;
         if let Some(replaced) = replaced {
             *value = Json::string(&replaced);
         }
+        Ok(())
     }
 
-    fn replace_column(&self, column: &ArrayRef) -> ArrayRef {
-        let replaced = |text: Option<&str>| {
+    /// Where the expression was given up, the text stays, and the row is named.
+    fn replace_column(&self, column: &ArrayRef) -> (ArrayRef, Vec<(usize, String)>) {
+        let mut refused = Vec::new();
+        let replaced = |(row, text): (usize, Option<&str>)| {
             let text = text?;
-            Some(self.replacement.replace_all(&self.regex, text).unwrap_or_else(|| text.to_owned()))
+            let replaced = self.replacement.replace_all(&self.regex, text);
+            let replaced = replaced.unwrap_or_else(|message| {
+                refused.push((row, message));
+                None
+            });
+            Some(replaced.unwrap_or_else(|| text.to_owned()))
         };
-        Arc::new(column.as_string::<i32>().iter().map(replaced).collect::<StringArray>())
+        let replaced = column.as_string::<i32>().iter().enumerate().map(replaced).collect::<StringArray>();
+        (Arc::new(replaced), refused)
     }
 }
 
@@ -82,10 +91,10 @@ impl SingleMessage for RegexReplace {
             let part = part.edit_json(self.target, outcome, |_, json| {
                 match (&self.field, &mut *json) {
                     (_, None) => {}
-                    (None, Some(document)) => self.replace_json(document),
+                    (None, Some(document)) => return self.replace_json(document),
                     (Some((_, key)), Some(_)) => {
                         if let Some(value) = require_map(json, PURPOSE)?.get_mut(key) {
-                            self.replace_json(value);
+                            return self.replace_json(value);
                         }
                     }
                 }
@@ -97,8 +106,11 @@ impl SingleMessage for RegexReplace {
             if let Opened::Column(column) = part.open(self.target)
                 && column.form() == Form::Text
             {
-                let replaced = Column::new(column.field().clone(), self.replace_column(column.array()));
+                let (replaced, refused) = self.replace_column(column.array());
+                let replaced = Column::new(column.field().clone(), replaced);
                 part.set(self.target, Side::Column(replaced));
+                let part = part.refuse(refused, outcome);
+                return outcome.push(part);
             }
             return outcome.push(part);
         };
@@ -108,7 +120,11 @@ impl SingleMessage for RegexReplace {
                     let class = java_class(&structs.fields[at]);
                     return Err(format!("field {name} is no text, but {class}; Cast it to string first"));
                 }
-                structs.columns[at] = self.replace_column(&structs.columns[at]);
+                let (replaced, refused) = self.replace_column(&structs.columns[at]);
+                if let Some((_, message)) = refused.into_iter().next() {
+                    return Err(message);
+                }
+                structs.columns[at] = replaced;
             }
             Ok(structs.close())
         });

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use regex::Regex;
 use tributary_sdk::config_def::Validator;
-use tributary_sdk::{ConfigDef, ConfigKey, Importance, Result, Type};
+use tributary_sdk::{ConfigDef, ConfigKey, Importance, Pattern, Result, Type};
 
 use super::SingleMessage;
-use crate::transform::config::{Settings, invalid, whole};
+use crate::transform::config::{Settings, invalid};
 use crate::transform::part::{Outcome, Part, Target};
 use crate::transform::replacement::Replacement;
 
 /// See the module's documentation.
 pub struct RegexRouter {
-    whole: Regex,
-    regex: Regex,
+    whole: Pattern,
+    regex: Pattern,
     replacement: Replacement,
 }
 
@@ -40,14 +39,20 @@ impl RegexRouter {
         let regex = settings.regex("regex")?;
         let text = settings.text("replacement");
         let replacement = Replacement::new(text, &regex).map_err(|what| invalid("replacement", text, what))?;
-        Ok(Box::new(Self { whole: whole(&regex), regex, replacement }))
+        Ok(Box::new(Self { whole: settings.whole_regex("regex")?, regex, replacement }))
     }
 }
 
 impl SingleMessage for RegexRouter {
     fn apply<'a>(&'a self, mut part: Part<'a>, outcome: &mut Outcome<'a>) {
-        if self.whole.is_match(&part.topic) {
-            part.topic = Arc::from(self.replacement.replace_first(&self.regex, &part.topic));
+        let routed = self.whole.is_match(&part.topic).and_then(|matches| match matches {
+            true => self.replacement.replace_first(&self.regex, &part.topic).map(Some),
+            false => Ok(None),
+        });
+        match routed {
+            Ok(Some(topic)) => part.topic = Arc::from(topic),
+            Ok(None) => {}
+            Err(message) => return part.refuse_all(Target::Value, &message, outcome),
         }
         outcome.push(part);
     }
