@@ -36,6 +36,8 @@ pub struct WorkerConfig {
     pub offset_flush_timeout: Duration,
     pub task_shutdown_timeout: Duration,
     pub plugin_call_timeout: Duration,
+    /// `sink.parking.delay.ms`; zero: sink tasks keep their clients.
+    pub sink_parking_delay: Duration,
     pub listeners: Vec<Listener>,
     pub authentication: AuthenticationSettings,
     pub rest_max_body: usize,
@@ -117,6 +119,7 @@ impl WorkerConfig {
             offset_flush_timeout: values.millis("offset.flush.timeout.ms"),
             task_shutdown_timeout: values.millis("task.shutdown.graceful.timeout.ms"),
             plugin_call_timeout: values.millis("plugin.call.timeout.ms"),
+            sink_parking_delay: values.millis("sink.parking.delay.ms"),
             listeners,
             authentication,
             rest_max_body: values.parsed("rest.max.body.bytes"),

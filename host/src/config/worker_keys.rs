@@ -113,6 +113,7 @@ pub fn worker_config_def() -> ConfigDef {
         .define(key("topic.tracking.enable", Type::Boolean, Some("true"), Low, "Whether the topics that connectors use are recorded."))
         .define(key("topic.tracking.allow.reset", Type::Boolean, Some("true"), Low, "Whether that record may be reset over REST."))
         .define(key("plugin.call.timeout.ms", Type::Long, Some("10000"), Low, "How long validation waits for a connector's own checks. Not a key of Kafka Connect.").validator(at_least(1)))
+        .define(key("sink.parking.delay.ms", Type::Long, Some("10000"), Low, "A sink task that has had no records for so long gives up its Kafka client until there are some; the worker keeps its place in the group and watches its partitions with one client for all. 0: never. Not a key of Kafka Connect.").validator(at_least(0)))
         .define(key("log.level", Type::String, Some("info"), Low, "Level of the worker's log lines: error, warn, info, debug, trace; or filters by module as in RUST_LOG, which takes precedence. Not a key of Kafka Connect."))
         .define(key("log.format", Type::String, Some("text"), Low, "text, or json: one object a line. Not a key of Kafka Connect.").validator(Validator::OneOf(vec!["text".to_owned(), "json".to_owned()])))
 }

@@ -49,6 +49,15 @@ pub trait Log: Send + Sync {
         settings: &ClientSettings,
         subscription: &Subscription,
     ) -> Result<Box<dyn LogConsumer>, LogError>;
+    /// The same for a sink task, which may have nothing to read for long: where the log can, it costs next to nothing then.
+    fn sink_consumer(
+        &self,
+        settings: &ClientSettings,
+        subscription: &Subscription,
+        _parking: ParkingSettings,
+    ) -> Result<Box<dyn LogConsumer>, LogError> {
+        self.consumer(settings, subscription)
+    }
     /// A reader of explicitly assigned partitions outside any group's assignment. With `enable.partition.eof=true` among the
     /// settings it tells of ends ([`ConsumerEvent::End`]). Offset -2 is the first one there is.
     fn reader(
@@ -71,6 +80,15 @@ pub trait Log: Send + Sync {
     fn remove_static_members(&self, _group: &str, _members: &[String], _timeout: Duration) -> Result<(), LogError> {
         Ok(())
     }
+}
+
+/// When a consumer that has nothing to read gives its client up for the time being.
+#[derive(Clone)]
+pub struct ParkingSettings {
+    /// How long nothing has to come.
+    pub after: Duration,
+    /// Told when it is parked, and when it is no longer.
+    pub parked: Arc<dyn Fn(bool) + Send + Sync>,
 }
 
 /// Kafka client settings by Kafka's names, after overrides.

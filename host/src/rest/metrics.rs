@@ -322,6 +322,15 @@ impl TaskMetrics<'_> {
                 lag as f64,
             );
         }
+        self.out.sample(
+            (
+                "tributary_task_parked",
+                Gauge,
+                "1 while the task has nothing to read and no Kafka client of its own (sink.parking.delay.ms).",
+            ),
+            &self.labels,
+            f64::from(u8::from(progress.parked)),
+        );
         let commits = readings.commit_micros.count;
         self.put(
             "sink_task_metrics_offset_commit_seq_no",

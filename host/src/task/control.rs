@@ -205,6 +205,7 @@ pub struct Counters {
     last_commit_ms: AtomicI64,
     /// Plus one; 0: not known.
     lag: AtomicI64,
+    parked: AtomicBool,
     /// What is being tried again, and why.
     retrying: Mutex<Option<String>>,
     /// What failed.
@@ -248,6 +249,11 @@ impl Counters {
         self.lag.store(lag.map_or(0, |lag| lag + 1), Ordering::Relaxed);
     }
 
+    /// Whether a sink has given up its client while there is nothing to read.
+    pub fn set_parked(&self, parked: bool) {
+        self.parked.store(parked, Ordering::Relaxed);
+    }
+
     /// Something is being tried again, with its reason; or no longer.
     pub fn set_retrying(&self, reason: Option<&str>) {
         let mut retrying = self.retrying.lock().unwrap_or_else(PoisonError::into_inner);
@@ -268,6 +274,7 @@ impl Counters {
             last_record_ms: time(&self.last_record_ms),
             last_commit_ms: time(&self.last_commit_ms),
             lag: time(&self.lag).map(|lag| lag - 1),
+            parked: self.parked.load(Ordering::Relaxed),
             retrying: self.retrying.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             errors: self.errors.totals(),
             readings: self.meters.read(),

@@ -10,7 +10,7 @@ use super::guarded::Guarded;
 use super::{State, TaskSpec, WorkerEvent};
 use crate::config::{ClientKind, TopicCreation, client_settings};
 use crate::converter::{self, ClassKind, Converter, HeaderConverter};
-use crate::log::{ClientSettings, LogError, NewTopic, Subscription};
+use crate::log::{ClientSettings, LogConsumer, LogError, NewTopic, ParkingSettings, Subscription};
 use crate::plugin::{Kind, TransformHandle};
 use crate::state::{StateDirectory, TaskState, changelog};
 use crate::storage::OffsetStore;
@@ -121,7 +121,7 @@ impl Assembly<'_> {
             converter: InboundConverter { converters: self.converters(config)?, chain: self.chain(config, &services)? },
             errors: checked(ErrorPolicy::from_config(config))?,
             dead_letters: self.dead_letters(config, Kind::Sink)?,
-            consumer: self.environment.log.consumer(&consumer, &subscription(config)?)?,
+            consumer: self.sink_consumer(&consumer, &subscription(config)?)?,
             control: self.control.clone(),
             services,
             bounds: Bounds::default(),
@@ -134,6 +134,21 @@ impl Assembly<'_> {
             },
             report: self.report(),
         })
+    }
+
+    /// Costs next to nothing while there is nothing to read, unless `sink.parking.delay.ms` is 0.
+    fn sink_consumer(
+        &self,
+        settings: &ClientSettings,
+        subscription: &Subscription,
+    ) -> Result<Box<dyn LogConsumer>, LogError> {
+        let (log, after) = (&self.environment.log, self.environment.config.sink_parking_delay);
+        if after.is_zero() {
+            return log.consumer(settings, subscription);
+        }
+        let control = self.control.clone();
+        let parked = Arc::new(move |parked| control.counters.set_parked(parked));
+        log.sink_consumer(settings, subscription, ParkingSettings { after, parked })
     }
 
     /// Kafka to Kafka.

@@ -122,6 +122,8 @@ pub struct TaskProgress {
     pub last_commit_ms: Option<i64>,
     /// Records behind the end of the sink's partitions, where known.
     pub lag: Option<i64>,
+    /// Whether a sink has given up its Kafka client while there is nothing to read.
+    pub parked: bool,
     /// Why the task is not getting on although it runs: the error that it is trying to get past.
     pub retrying: Option<String>,
     /// What failed, as Connect's `task-error-metrics` count it.

@@ -23,7 +23,7 @@ use crate::contender::Contender;
 use crate::figures::{Figures, Target};
 
 /// How long idle workers settle, and how long they are watched then.
-const SETTLE: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(20);
 const IDLE: Duration = Duration::from_secs(20);
 /// What is waited for at most.
 const LIMIT: Duration = Duration::from_secs(300);

@@ -1,4 +1,4 @@
-//! One connection to a broker: opened, secured, versions agreed; then one request at a time.
+//! One connection to a broker: opened, secured, versions agreed; then one request at a time, or several of a kind in one go.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
     SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Decodable, StrBytes, encode_request_header_into_buffer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -21,6 +21,9 @@ use super::{WireError, WireErrorKind, WireSettings};
 
 /// Larger answers are none of ours: group metadata of very many connectors stays far below.
 const MAX_ANSWER: usize = 64 << 20;
+
+/// Requests on their way at a time; a broker answers one after the other.
+const IN_FLIGHT: usize = 200;
 
 /// Plain or encrypted.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -63,8 +66,8 @@ impl Connection {
         // Requests are small and waited for.
         let _ = stream.set_nodelay(true);
         let stream: Box<dyn Stream> = match &settings.security.tls {
-            Some(tls) => Box::new(tls.connect(server, stream).await?),
-            None => Box::new(stream),
+            Some(tls) => Box::new(BufReader::new(tls.connect(server, stream).await?)),
+            None => Box::new(BufReader::new(stream)),
         };
         let mut connection = Self {
             stream,
@@ -91,15 +94,49 @@ impl Connection {
         timeout: Duration,
         request: impl FnOnce(i16) -> Request,
     ) -> Result<Request::Answer, WireError> {
-        if self.authenticate_at.is_some_and(|at| Instant::now() >= at) {
-            match tokio::time::timeout(timeout, self.authenticate()).await {
-                Ok(authenticated) => authenticated?,
-                Err(_) => return Err(self.late("authenticating again", timeout)),
-            }
-        }
+        self.keep_authenticated(timeout).await?;
         let version = self.version::<Request>()?;
         let request = request(version);
         self.exchange(timeout, &request, version).await
+    }
+
+    /// Asks several times in one go and waits for all answers, which come in the same order, at most `timeout`.
+    pub async fn call_all<Request: Api>(
+        &mut self,
+        timeout: Duration,
+        requests: &[Request],
+    ) -> Result<Vec<Request::Answer>, WireError> {
+        self.keep_authenticated(timeout).await?;
+        let version = self.version::<Request>()?;
+        let exchange = async {
+            let mut answers = Vec::with_capacity(requests.len());
+            for requests in requests.chunks(IN_FLIGHT) {
+                let mut frames = BytesMut::new();
+                let first = self.correlation.wrapping_add(1);
+                for request in requests {
+                    self.encode(&mut frames, request, version)?;
+                }
+                self.write(&frames).await?;
+                for number in 0..requests.len() {
+                    answers.push(self.answer::<Request>(first.wrapping_add(number as i32), version).await?);
+                }
+            }
+            Ok(answers)
+        };
+        match tokio::time::timeout(timeout, exchange).await {
+            Ok(answers) => answers,
+            Err(_) => Err(self.late(&format!("{:?}", Request::KEY), timeout)),
+        }
+    }
+
+    async fn keep_authenticated(&mut self, timeout: Duration) -> Result<(), WireError> {
+        if self.authenticate_at.is_none_or(|at| Instant::now() < at) {
+            return Ok(());
+        }
+        match tokio::time::timeout(timeout, self.authenticate()).await {
+            Ok(authenticated) => authenticated,
+            Err(_) => Err(self.late("authenticating again", timeout)),
+        }
     }
 
     /// The version that both sides speak.
@@ -203,21 +240,38 @@ impl Connection {
         request: &Request,
         version: i16,
     ) -> Result<Request::Answer, WireError> {
+        let mut frame = BytesMut::new();
+        self.encode(&mut frame, request, version)?;
+        self.write(&frame).await?;
+        self.answer::<Request>(self.correlation, version).await
+    }
+
+    /// Adds a request to what is to be written.
+    fn encode<Request: Api>(
+        &mut self,
+        frames: &mut BytesMut,
+        request: &Request,
+        version: i16,
+    ) -> Result<(), WireError> {
         self.correlation = self.correlation.wrapping_add(1);
         let header = RequestHeader::default()
             .with_request_api_key(Request::KEY as i16)
             .with_request_api_version(version)
             .with_correlation_id(self.correlation)
             .with_client_id(Some(self.client_id.clone()));
-        let mut frame = BytesMut::new();
-        frame.extend_from_slice(&[0; 4]);
-        encode_request_header_into_buffer(&mut frame, &header)
-            .and_then(|()| request.encode(&mut frame, version))
+        let begin = frames.len();
+        frames.extend_from_slice(&[0; 4]);
+        encode_request_header_into_buffer(frames, &header)
+            .and_then(|()| request.encode(frames, version))
             .map_err(|error| self.protocol(format!("{:?} cannot be written: {error}", Request::KEY)))?;
-        let length =
-            u32::try_from(frame.len() - 4).map_err(|_| self.protocol(format!("{:?} is too large", Request::KEY)))?;
-        frame[..4].copy_from_slice(&length.to_be_bytes());
-        self.write(&frame).await?;
+        let length = u32::try_from(frames.len() - begin - 4)
+            .map_err(|_| self.protocol(format!("{:?} is too large", Request::KEY)))?;
+        frames[begin..begin + 4].copy_from_slice(&length.to_be_bytes());
+        Ok(())
+    }
+
+    /// Reads the next answer, which has to be the one to the request of this number.
+    async fn answer<Request: Api>(&mut self, correlation: i32, version: i16) -> Result<Request::Answer, WireError> {
         let mut answer = self.read(Request::KEY).await?;
         // The answer to ApiVersions always has the oldest header, and may be in version 0 whatever was asked.
         let (header, version) = match Request::KEY {
@@ -230,9 +284,10 @@ impl Connection {
         };
         let header = ResponseHeader::decode(&mut answer, header)
             .map_err(|error| self.protocol(format!("the answer to {:?} cannot be read: {error}", Request::KEY)))?;
-        if header.correlation_id != self.correlation {
-            return Err(self
-                .protocol(format!("answer {} came when {} was waited for", header.correlation_id, self.correlation)));
+        if header.correlation_id != correlation {
+            return Err(
+                self.protocol(format!("answer {} came when {correlation} was waited for", header.correlation_id))
+            );
         }
         Request::Answer::decode(&mut answer, version)
             .map_err(|error| self.protocol(format!("the answer to {:?} cannot be read: {error}", Request::KEY)))

@@ -20,6 +20,7 @@ mod connection;
 pub(crate) mod security;
 mod settings;
 
+pub use api::Api;
 pub(super) use client::leave_request;
 pub use client::{Cluster, CoordinatorKind, ProducerIdentity};
 pub use connection::Connection;

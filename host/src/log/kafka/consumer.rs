@@ -10,11 +10,12 @@
 //! returned, after the records that came before it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::run_builder::RunBuilder;
 use super::super::{ConsumerEvent, GroupMetadata, LogConsumer, LogError, TopicPartition, Waker};
-use super::batch_calls::{Client, Message, Messages, Rebalance};
+use super::batch_calls::{Client, Message, Messages, QueueWaker, Rebalance};
 use super::errors;
 use super::topic_pattern::TopicPattern;
 
@@ -55,6 +56,24 @@ impl KafkaConsumer {
             last_run: (0, 0),
             failed: None,
         }
+    }
+
+    /// The member's id and generation, where it is in its group.
+    pub(super) fn membership(&mut self) -> Option<(String, i32)> {
+        self.client.membership()
+    }
+
+    /// The next offset to be delivered, where a record was delivered already.
+    pub(super) fn positions(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<(TopicPartition, Option<i64>)>, LogError> {
+        self.client.positions(partitions)
+    }
+
+    /// What ends a `poll` that waits.
+    pub(super) fn queue_waker(&self) -> Arc<QueueWaker> {
+        self.client.waker()
     }
 
     /// Gathers what is ready, waiting up to `wait` for the first record.

@@ -7,6 +7,7 @@
 //! | `producer`, `consumer`, `admin` | the traits; transactions are the producer's |
 //! | `static_members` | taking sink tasks out of their group |
 //! | `fencing` | fencing transactional ids |
+//! | `parking/` | sink tasks without records: no clients of their own |
 //! | `topic_pattern` | subscription by regular expression |
 //! | `client_log`, `errors` | what librdkafka says, in our words |
 //!
@@ -19,6 +20,7 @@ mod client_log;
 mod consumer;
 mod errors;
 mod fencing;
+mod parking;
 mod producer;
 mod settings;
 mod static_members;
@@ -29,11 +31,12 @@ use std::time::Duration;
 use self::admin::KafkaAdmin;
 use self::batch_calls::Client;
 use self::consumer::KafkaConsumer;
+use self::parking::{ParkingConsumer, ParkingLot};
 use self::producer::KafkaProducer;
 use self::settings::{ClientKind, NativeSettings};
 use self::topic_pattern::TopicPattern;
 use super::{
-    ClientSettings, Log, LogAdmin, LogConsumer, LogError, LogProducer, Subscription, TopicPartition,
+    ClientSettings, Log, LogAdmin, LogConsumer, LogError, LogProducer, ParkingSettings, Subscription, TopicPartition,
     TransactionalProducer,
 };
 
@@ -41,6 +44,7 @@ use super::{
 pub struct KafkaLog {
     settings: ClientSettings,
     admin: KafkaAdmin,
+    lot: ParkingLot,
 }
 
 impl KafkaLog {
@@ -49,7 +53,7 @@ impl KafkaLog {
     pub fn new(bootstrap_servers: &str, settings: &ClientSettings) -> Self {
         let mut settings = settings.clone();
         settings.insert("bootstrap.servers".into(), bootstrap_servers.into());
-        Self { admin: KafkaAdmin::new(settings.clone()), settings }
+        Self { admin: KafkaAdmin::new(settings.clone()), settings, lot: ParkingLot::default() }
     }
 
     fn client(&self, kind: ClientKind, settings: &ClientSettings, name: &str) -> Result<Client, LogError> {
@@ -113,6 +117,30 @@ impl Log for KafkaLog {
             Subscription::Pattern(pattern) => Some(TopicPattern::new(pattern, settings)?),
         };
         Ok(Box::new(KafkaConsumer::new(client, pattern)))
+    }
+
+    fn sink_consumer(
+        &self,
+        settings: &ClientSettings,
+        subscription: &Subscription,
+        parking: ParkingSettings,
+    ) -> Result<Box<dyn LogConsumer>, LogError> {
+        let mut all = self.settings.clone();
+        all.extend(settings.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let Subscription::Topics(topics) = subscription else { return self.consumer(settings, subscription) };
+        if let Err(reason) = parking::possible(&all) {
+            tracing::debug!("the consumer is not parked when it has nothing to read: {reason}");
+            return self.consumer(settings, subscription);
+        }
+        let name = all.get("client.id").cloned().unwrap_or_else(|| "tributary-consumer".to_owned());
+        let of_clients = all.clone();
+        let make = move || {
+            let mut native = NativeSettings::translate(ClientKind::Consumer, &of_clients)?;
+            // A partition that has been read to its end tells where that is.
+            native.values.insert("enable.partition.eof".into(), "true".into());
+            Client::new(ClientKind::Consumer, native, &name)
+        };
+        Ok(Box::new(ParkingConsumer::new(&self.lot, Box::new(make), &all, topics, parking)?))
     }
 
     fn reader(

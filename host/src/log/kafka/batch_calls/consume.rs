@@ -157,6 +157,21 @@ impl Client {
         Ok(list.read().into_iter().map(|(p, offset, _)| (p, (offset >= 0).then_some(offset))).collect())
     }
 
+    /// The member's id and generation, where it is in its group.
+    pub(in super::super) fn membership(&mut self) -> Option<(String, i32)> {
+        // SAFETY: the handle is live; the metadata is owned, its strings are copied, and it is freed.
+        unsafe {
+            let metadata = sys::rd_kafka_consumer_group_metadata(self.rk());
+            if metadata.is_null() {
+                return None;
+            }
+            let member = text(sys::rd_kafka_consumer_group_metadata_member_id(metadata));
+            let generation = sys::rd_kafka_consumer_group_metadata_generation_id(metadata);
+            sys::rd_kafka_consumer_group_metadata_destroy(metadata);
+            (generation >= 0 && !member.is_empty()).then_some((member, generation))
+        }
+    }
+
     /// First and next offset as the last fetch told them; no request is made.
     pub(in super::super) fn known_watermarks(&mut self, partition: &TopicPartition) -> Option<(i64, i64)> {
         let topic = c_string(&partition.topic).ok()?;

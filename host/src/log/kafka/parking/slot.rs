@@ -1,0 +1,135 @@
+//! What passes between a parked consumer and the parking lot.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::super::batch_calls::QueueWaker;
+
+/// What the lot has to say to a consumer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// There is something to read, or only a real client can tell what is wrong.
+    Wanted,
+    /// The group rebalances: give up the partitions and join.
+    Rebalance,
+    /// The subscribed topics are not what they were when the partitions were given out: the group has to rebalance.
+    TopicsChanged,
+    /// The group does not know the member any more, for this reason.
+    Lost(String),
+    /// Another consumer has the `group.instance.id`.
+    Fenced,
+}
+
+#[derive(Default)]
+struct Inside {
+    /// Which guest it was admitted as.
+    admitted: Option<u64>,
+    signal: Option<(u64, Signal)>,
+    woken: bool,
+    /// Of the client, while there is one.
+    queue: Option<Arc<QueueWaker>>,
+}
+
+/// Shared by a consumer, those who wake it, and the lot.
+#[derive(Default)]
+pub(super) struct Slot {
+    inside: Mutex<Inside>,
+    changed: Condvar,
+}
+
+impl Slot {
+    /// The client whose waiting has to be ended, or none.
+    pub(super) fn set_queue(&self, queue: Option<Arc<QueueWaker>>) {
+        self.lock().queue = queue;
+    }
+
+    /// Somebody has something else for the consumer's owner to look at.
+    pub(super) fn wake(&self) {
+        self.tell(|inside| inside.woken = true);
+    }
+
+    /// Whether it was woken since the last call.
+    pub(super) fn take_woken(&self) -> bool {
+        std::mem::take(&mut self.lock().woken)
+    }
+
+    /// The lot keeps the membership and watches all that it was asked to.
+    pub(super) fn admit(&self, guest: u64) {
+        self.tell(|inside| inside.admitted = Some(guest));
+    }
+
+    /// Whether this guest was admitted.
+    pub(super) fn admitted(&self, guest: u64) -> bool {
+        self.lock().admitted == Some(guest)
+    }
+
+    /// What is to be watched has changed.
+    pub(super) fn dismiss(&self) {
+        self.lock().admitted = None;
+    }
+
+    /// Something has happened to a guest. What ends the membership is not overwritten by what only ends the waiting.
+    pub(super) fn signal(&self, guest: u64, signal: Signal) {
+        self.tell(|inside| {
+            let keep = inside.signal.as_ref().is_some_and(|(of, _)| *of == guest) && signal == Signal::Wanted;
+            if !keep {
+                inside.signal = Some((guest, signal));
+            }
+        });
+    }
+
+    /// What has happened to this guest since the last call.
+    pub(super) fn take_signal(&self, guest: u64) -> Option<Signal> {
+        let (of, signal) = self.lock().signal.take()?;
+        (of == guest).then_some(signal)
+    }
+
+    /// Waits until something is told, at most until `deadline`.
+    pub(super) fn wait(&self, deadline: Instant) {
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        let waits = |inside: &mut Inside| !inside.woken && inside.signal.is_none();
+        drop(self.changed.wait_timeout_while(self.lock(), timeout, waits));
+    }
+
+    fn tell(&self, what: impl FnOnce(&mut Inside)) {
+        let mut inside = self.lock();
+        what(&mut inside);
+        let queue = inside.queue.clone();
+        drop(inside);
+        self.changed.notify_all();
+        if let Some(queue) = queue {
+            queue.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_of_an_earlier_guest_is_none() {
+        let slot = Slot::default();
+        slot.signal(1, Signal::Rebalance);
+        assert_eq!(slot.take_signal(2), None);
+        slot.signal(2, Signal::Lost("gone".to_owned()));
+        slot.signal(2, Signal::Wanted);
+        assert_eq!(slot.take_signal(2), Some(Signal::Lost("gone".to_owned())));
+        slot.admit(2);
+        assert!(slot.admitted(2) && !slot.admitted(3));
+        slot.dismiss();
+        assert!(!slot.admitted(2));
+    }
+
+    #[test]
+    fn whoever_is_woken_does_not_wait() {
+        let slot = Slot::default();
+        slot.wake();
+        slot.wait(Instant::now() + std::time::Duration::from_secs(3600));
+        assert!(slot.take_woken() && !slot.take_woken());
+    }
+}
