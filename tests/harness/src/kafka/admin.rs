@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -43,6 +43,17 @@ impl KafkaBroker {
         let results = block_on(admin.create_topics([&topic], &options))?;
         for result in results {
             result.map_err(|(name, code)| Error::new(format!("cannot create topic {name}: {code}")))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a topic so many partitions in all.
+    pub fn add_partitions(&self, name: &str, partitions: usize) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.client().create()?;
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
+        let results = block_on(admin.create_partitions([&NewPartitions::new(name, partitions)], &options))?;
+        for result in results {
+            result.map_err(|(name, code)| Error::new(format!("cannot add partitions to {name}: {code}")))?;
         }
         Ok(())
     }
