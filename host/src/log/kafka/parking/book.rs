@@ -108,7 +108,12 @@ impl Entry {
     }
 
     fn admit(&mut self, id: u64) {
-        if !self.admitted && !self.over && self.last_ok.is_some() && (self.watched || self.guest.watch.is_empty()) {
+        if !self.admitted
+            && !self.over
+            && !self.rebalancing
+            && self.last_ok.is_some()
+            && (self.watched || self.guest.watch.is_empty())
+        {
             self.admitted = true;
             self.guest.slot.admit(id);
         }
