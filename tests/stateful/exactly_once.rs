@@ -1,115 +1,31 @@
-//! Workers that are killed at random moments: no loss, no duplicate, and aggregates equal to a batch.
+//! Workers that are killed, that stand still, and that lose their broker at random moments: no loss, no duplicate, and aggregates
+//! equal to a batch.
 
 use std::thread;
 use std::time::Duration;
 
 use rand::Rng;
 use serde_json::json;
-use tributary_harness::{Error, KafkaBroker, Result, Seed, TributaryWorker, WorkerOptions, wait};
+use tributary_harness::{BrokerOptions, Context, KafkaBroker, Result, Seed, TributaryWorker, WorkerOptions};
+use tributary_tests::{SESSION, Workers};
 
-use crate::events::{DISORDER, Events, SIZE, TTL, deduplicated, values, windows};
+use crate::events::Events;
+use crate::rig::{PARTITIONS, Rig, rounds, unique};
 
-const PARTITIONS: i32 = 3;
-const KILLS: usize = 6;
-
-struct Names {
-    input: String,
-    first: String,
-    windows: String,
-}
-
-fn names(what: &str) -> Names {
-    let own = format!("{what}-{}", std::process::id());
-    Names { input: format!("{own}-in"), first: format!("{own}-first"), windows: format!("{own}-windows") }
-}
-
-/// Two connectors on one input: the first of each event; sums of these by user and window.
-fn create(worker: &TributaryWorker, names: &Names) -> Result<()> {
-    let common = json!({
-        "connector.class": "KafkaSink", "topics": names.input, "tasks.max": 2,
-        "key.converter": "org.apache.kafka.connect.storage.StringConverter",
-        "value.converter": "org.apache.kafka.connect.json.JsonConverter", "value.converter.schemas.enable": false,
-        "transaction.interval.ms": 100, "transforms": "once",
-        "transforms.once.type": "Deduplicate", "transforms.once.key": "v.id", "transforms.once.ttl.ms": TTL,
-        "transforms.once.eventtime.expr": "v.at", "transforms.once.eventtime.max.out.of.orderness.ms": DISORDER,
-    });
-    let with = |more: serde_json::Value| {
-        let mut config = common.clone();
-        for (key, value) in more.as_object().into_iter().flatten() {
-            config[key] = value.clone();
-        }
-        config
-    };
-    worker.rest().put_connector(&names.first, &with(json!({"topic": names.first})))?;
-    let sums = with(json!({
-        "topic": names.windows, "transforms": "once,sums",
-        "transforms.sums.type": "Aggregate", "transforms.sums.key": "v.user", "transforms.sums.window": "tumbling",
-        "transforms.sums.size.ms": SIZE, "transforms.sums.aggs": "n:count(), total:sum(v.amount)",
-        "transforms.sums.eventtime.expr": "v.at", "transforms.sums.eventtime.max.out.of.orderness.ms": DISORDER,
-    }));
-    worker.rest().put_connector(&names.windows, &sums).map(drop)
-}
-
-/// Waits until a connector has committed everything.
-fn finished(worker: &TributaryWorker, broker: &KafkaBroker, names: &Names, connector: &str) -> Result<()> {
-    let ends = broker.watermarks(&names.input)?;
-    wait::until(&format!("{connector} reads its input to the end"), Duration::from_secs(180), || {
-        let offsets = worker.rest().get(&format!("/connectors/{connector}/offsets"))?.ok()?;
-        let committed = |partition: usize| {
-            offsets["offsets"].as_array().into_iter().flatten().any(|entry| {
-                entry["partition"]["kafka_partition"] == partition as i64
-                    && entry["offset"]["kafka_offset"] == ends[partition].1
-            })
-        };
-        if (0..ends.len()).all(committed) {
-            return Ok(Some(()));
-        }
-        let status = worker.rest().status(connector)?;
-        if status["tasks"].as_array().into_iter().flatten().any(|task| task["state"] == "FAILED") {
-            return Err(Error::new(format!("{connector} failed: {status}")));
-        }
-        Ok(None)
-    })
-}
-
-fn same(what: &str, got: &[String], expected: &[String]) -> Result<()> {
-    if got == expected {
-        return Ok(());
-    }
-    let missing: Vec<_> = expected.iter().filter(|value| !got.contains(value)).take(5).collect();
-    let wrong: Vec<_> = got.iter().filter(|value| !expected.contains(value)).take(5).collect();
-    Err(Error::new(format!(
-        "{what}: {} records where {} are expected; missing for instance {missing:#?}, not expected {wrong:#?}",
-        got.len(),
-        expected.len()
-    )))
-}
-
-fn check(broker: &KafkaBroker, names: &Names) -> Result<()> {
-    let input = values(broker, &names.input)?;
-    let sorted = |by_partition: std::collections::BTreeMap<i32, Vec<String>>| {
-        let mut all: Vec<String> = by_partition.into_values().flatten().collect();
-        all.sort();
-        all
-    };
-    same("deduplicated", &sorted(values(broker, &names.first)?), &sorted(deduplicated(&input)))?;
-    same("windows", &sorted(values(broker, &names.windows)?), &windows(&input))
+fn options(group: &str) -> WorkerOptions {
+    WorkerOptions::default().set("group.id", group).set("offset.flush.interval.ms", "200")
 }
 
 #[test]
 fn killed_workers_lose_nothing_and_repeat_nothing() -> Result<()> {
     let mut seed = Seed::announce("kills of stateful transforms");
     let broker = KafkaBroker::shared()?;
-    let names = names("kills");
-    broker.create_topic(&names.input, PARTITIONS, &[])?;
-    broker.create_topic(&names.first, PARTITIONS, &[])?;
-    broker.create_topic(&names.windows, 1, &[])?;
-    let mut events = Events::new(&broker, &names.input)?;
+    let mut worker = TributaryWorker::start_with(&broker.bootstrap(), options(&unique("kills")))?;
+    let rig = Rig::new(&broker, "kills", worker.dir())?;
+    let mut events = Events::new(&broker, &rig.input)?;
     events.produce(10_000, &mut seed)?;
-    let mut worker = TributaryWorker::start_with(&broker.bootstrap(), WorkerOptions::default())?;
-    create(&worker, &names)?;
-    let kills = std::env::var("STATEFUL_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
-    for _ in 0..kills {
+    rig.create(worker.rest(), 2, &json!({}))?;
+    for _ in 0..rounds(6) {
         events.produce(5_000, &mut seed)?;
         thread::sleep(Duration::from_millis(seed.random_range(0..3000)));
         worker.kill9()?;
@@ -117,9 +33,134 @@ fn killed_workers_lose_nothing_and_repeat_nothing() -> Result<()> {
     }
     events.produce(5_000, &mut seed)?;
     events.finish(PARTITIONS)?;
-    let done = finished(&worker, &broker, &names, &names.first)
-        .and_then(|()| finished(&worker, &broker, &names, &names.windows))
-        .and_then(|()| check(&broker, &names));
+    let done = rig.finished(worker.rest(), &broker).and_then(|()| rig.check(&broker));
     done.map_err(|error| worker.with_log(error.to_string()))?;
     worker.stop()
+}
+
+/// A worker that dies between every two steps of the commit loop.
+#[test]
+fn deaths_at_every_step() -> Result<()> {
+    let mut seed = Seed::announce("fail points of stateful transforms");
+    let broker = KafkaBroker::shared()?;
+    let place = tempfile::NamedTempFile::new()?.into_temp_path();
+    let options = options(&unique("steps")).env("TRIBUTARY_TEST_FAIL_POINT", &format!("@{}", place.display()));
+    let mut worker = TributaryWorker::start_with(&broker.bootstrap(), options)?;
+    let rig = Rig::new(&broker, "steps", worker.dir())?;
+    let mut events = Events::new(&broker, &rig.input)?;
+    events.produce(2_000, &mut seed)?;
+    rig.create(worker.rest(), 1, &json!({}))?;
+    for side in ["before", "after"] {
+        for step in ["init", "begin", "send", "positions", "commit", "settle"] {
+            events.produce(2_000, &mut seed)?;
+            worker.kill9()?;
+            // Which of the three tasks comes there first is left to chance.
+            let count = if step == "init" { 1 } else { seed.random_range(1..6) };
+            std::fs::write(&place, format!("{side}-{step}:{count}")).context("the fail point")?;
+            worker.spawn()?;
+            let what = format!("the death {side}-{step}:{count}");
+            let died = tributary_harness::wait::until(&what, tributary_harness::wait::PATIENCE, || {
+                events.produce(50, &mut seed)?;
+                Ok((!worker.is_running()).then_some(()))
+            });
+            died.map_err(|error| worker.with_log(error.to_string()))?;
+        }
+    }
+    std::fs::write(&place, "").context("the fail point")?;
+    worker.kill9()?;
+    worker.spawn()?;
+    events.finish(PARTITIONS)?;
+    let done = rig.finished(worker.rest(), &broker).and_then(|()| rig.check(&broker));
+    done.map_err(|error| worker.with_log(error.to_string()))?;
+    worker.stop()
+}
+
+/// A broker that is restarted, killed or held, and a network that is cut, in the middle of transactions.
+#[test]
+fn outages() -> Result<()> {
+    let mut seed = Seed::announce("outages of stateful transforms");
+    let mut broker = KafkaBroker::start_with(BrokerOptions::default().proxied())?;
+    let mut worker = TributaryWorker::start_with(&broker.proxied_bootstrap(), options("outages"))?;
+    let rig = Rig::new(&broker, "outages", worker.dir())?;
+    let mut events = Events::new(&broker, &rig.input)?;
+    events.produce(5_000, &mut seed)?;
+    rig.create(worker.rest(), 2, &json!({}))?;
+    for round in 0..rounds(4) as u64 {
+        events.produce(3_000, &mut seed)?;
+        thread::sleep(Duration::from_millis(seed.random_range(0..1500)));
+        let pause = Duration::from_millis(seed.random_range(200..4_000));
+        match (round + seed.value()) % 4 {
+            0 => {
+                broker.kill()?;
+                thread::sleep(pause);
+                broker.restart()?;
+            }
+            1 => {
+                broker.proxy().cut();
+                thread::sleep(pause);
+                broker.proxy().resume();
+            }
+            2 => {
+                broker.proxy().stall();
+                thread::sleep(pause);
+                broker.proxy().resume();
+            }
+            _ => {
+                broker.pause()?;
+                thread::sleep(pause);
+                broker.resume()?;
+            }
+        }
+    }
+    events.finish(PARTITIONS)?;
+    let done = rig.finished(worker.rest(), &broker).and_then(|()| rig.check(&broker));
+    done.map_err(|error| worker.with_log(error.to_string()))?;
+    worker.stop()
+}
+
+/// Workers of a group that are killed, stand still until others have their partitions and then go on, and whose connectors get other
+/// numbers of tasks.
+#[test]
+fn takeovers_and_zombies() -> Result<()> {
+    let mut seed = Seed::announce("zombies of stateful transforms");
+    let broker = KafkaBroker::shared()?;
+    let session = SESSION.as_millis().to_string();
+    let options = WorkerOptions::default().set("session.timeout.ms", &session).set("heartbeat.interval.ms", "1000");
+    let mut workers = Workers::start_with(&broker.bootstrap(), 2, options)?;
+    let dir = tempfile::tempdir()?;
+    let rig = Rig::new(&broker, "zombies", dir.path())?;
+    let mut events = Events::new(&broker, &rig.input)?;
+    events.produce(5_000, &mut seed)?;
+    // Consumers that stand still lose their partitions, too, not only their tasks.
+    let more = json!({"consumer.override.session.timeout.ms": "6000"});
+    rig.create(workers.rest(0), 2, &more)?;
+    for round in 0..rounds(4) {
+        events.produce(3_000, &mut seed)?;
+        thread::sleep(Duration::from_millis(seed.random_range(0..2_000)));
+        let victim = seed.random_range(0..2);
+        match round % 3 {
+            0 => {
+                println!("round {round}: SIGSTOP of worker {victim}");
+                workers.get(victim).sigstop()?;
+                thread::sleep(SESSION + Duration::from_millis(seed.random_range(0..4_000)));
+                events.produce(3_000, &mut seed)?;
+                workers.get(victim).sigcont()?;
+            }
+            1 => {
+                println!("round {round}: kill -9 of worker {victim}");
+                workers.get_mut(victim).kill9()?;
+                thread::sleep(Duration::from_millis(seed.random_range(0..3_000)));
+                workers.get_mut(victim).restart()?;
+            }
+            _ => {
+                let tasks = seed.random_range(1..4);
+                println!("round {round}: {tasks} tasks");
+                rig.create(workers.rest(victim), tasks, &more)?;
+            }
+        }
+    }
+    events.finish(PARTITIONS)?;
+    let done = rig.finished(workers.rest(0), &broker).and_then(|()| rig.check(&broker));
+    done.map_err(|error| workers.with_logs(error.to_string()))?;
+    workers.stop()
 }

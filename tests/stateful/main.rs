@@ -3,3 +3,5 @@
 mod events;
 mod exactly_once;
 mod refused;
+mod rig;
+mod sources;

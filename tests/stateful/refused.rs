@@ -1,7 +1,7 @@
 //! Configs that would lose or mix up state are refused, with words that say what to do.
 
 use serde_json::{Value, json};
-use tributary_harness::{Result, TributaryWorker};
+use tributary_harness::{Result, TributaryWorker, WorkerOptions};
 
 fn errors(worker: &TributaryWorker, class: &str, config: &Value) -> Result<String> {
     let answer = worker.rest().put(&format!("/connector-plugins/{class}/config/validate"), config)?.ok()?;
@@ -32,8 +32,10 @@ fn where_state_cannot_be_kept() -> Result<()> {
     };
     let errors = |class: &str, more| errors(&worker, class, &stateful(class, more));
     assert_eq!(errors("KafkaSink", json!({"topic": "out"}))?, "");
-    let file = errors("FileStreamSink", json!({"file": "/tmp/x"}))?;
-    assert!(file.contains("KafkaSink") && file.contains("remove the transform once"), "{file}");
+    assert_eq!(errors("FileStreamSink", json!({"file": "/tmp/x"}))?, "");
+    let source = json!({"file": "/tmp/x", "topic": "out", "topics": null});
+    let refused = errors("FileStreamSource", source.clone())?;
+    assert!(refused.contains("set exactly.once.source.support=enabled on the worker"), "{refused}");
     let pattern = errors("KafkaSink", json!({"topics": null, "topics.regex": "in.*"}))?;
     assert!(pattern.contains("name them in topics"), "{pattern}");
     let window = errors(
@@ -41,5 +43,19 @@ fn where_state_cannot_be_kept() -> Result<()> {
         json!({"transforms.once.type": "Aggregate", "transforms.once.window": "tumbling", "transforms.once.aggs": "n:count()"}),
     )?;
     assert!(window.contains("window=tumbling needs size.ms"), "{window}");
+    worker.stop()?;
+
+    let options = WorkerOptions::default().set("exactly.once.source.support", "enabled");
+    let mut worker = TributaryWorker::start_with("embedded", options)?;
+    let source_errors = |more: Value| {
+        let mut config = stateful("FileStreamSource", source.clone());
+        config.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        self::errors(&worker, "FileStreamSource", &config)
+    };
+    assert_eq!(source_errors(json!({"state.scope": "partition"}))?, "");
+    let boundary = source_errors(json!({"transaction.boundary": "connector"}))?;
+    assert!(boundary.contains("set poll or interval"), "{boundary}");
+    let scope = source_errors(json!({"state.scope": "task"}))?;
+    assert!(scope.contains("write connector or partition"), "{scope}");
     worker.stop()
 }

@@ -75,8 +75,18 @@ pub(super) async fn get(State(api): State<Arc<Api>>, Name(name): Name) -> Result
     Ok(json(StatusCode::OK, &ConnectorInfo::from(&*api.connector(&name)?)))
 }
 
-pub(super) async fn delete(State(api): State<Arc<Api>>, Name(name): Name) -> Result<StatusCode, ApiError> {
+pub(super) async fn delete(
+    State(api): State<Arc<Api>>,
+    Name(name): Name,
+    query: QueryParams,
+) -> Result<StatusCode, ApiError> {
+    let purged = if query.flag("purgeState", false) { Some(api.connector(&name)?) } else { None };
     api.within(|| format!("stopping connector {name} to delete it"), api.herder.delete(&name)).await?;
+    if let Some(connector) = purged {
+        let offsets = api.offsets.clone();
+        let operation = || format!("purging the state of connector {name}, which is deleted");
+        api.blocking(operation, move || offsets.purge_state(&connector)).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

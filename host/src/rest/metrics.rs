@@ -249,6 +249,26 @@ impl TaskMetrics<'_> {
             &self.labels,
             progress.records_filtered as f64,
         );
+        if let Some(state) = &progress.state {
+            for (name, help, value) in [
+                ("state_shards", "Shards whose state is open.", state.shards),
+                ("state_entries_in_memory", "Entries of the transforms' state in memory.", state.entries),
+                ("state_bytes_in_memory", "Memory that they take.", state.bytes),
+                ("state_restoring_shards", "Shards whose state is being restored.", state.restoring),
+                (
+                    "state_records_to_restore",
+                    "Records of the changelog that are left to read for them.",
+                    state.to_restore,
+                ),
+            ] {
+                self.out.sample((&own(name), Gauge, help), &self.labels, value as f64);
+            }
+            self.out.sample(
+                (&own("records_late_total"), Counter, "Records that came too late for transforms that keep state."),
+                &self.labels,
+                progress.records_late as f64,
+            );
+        }
         let retrying = f64::from(u8::from(progress.retrying.is_some()));
         self.out.sample(
             (&own("retrying"), Gauge, "1 while the task tries to get past an error."),
@@ -283,6 +303,14 @@ impl TaskMetrics<'_> {
             "Records polled and not yet acknowledged by Kafka.",
             active(progress),
         );
+        let sizes = &progress.readings.transaction_size;
+        if sizes.count > 0 {
+            let name = "source_task_metrics_transaction_size";
+            self.put(&format!("{name}_avg"), Gauge, "Records of a transaction.", sizes.mean());
+            self.put(&format!("{name}_max"), Gauge, "Records of the largest transaction.", sizes.max as f64);
+            let least = progress.readings.transaction_least as f64;
+            self.put(&format!("{name}_min"), Gauge, "Records of the smallest transaction.", least);
+        }
         self.times("source_task_metrics_poll_batch", "Time of a poll, ms.", &progress.readings.call_micros);
     }
 

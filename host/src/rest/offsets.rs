@@ -15,6 +15,7 @@ use super::api::Api;
 use super::body::Body;
 use super::errors::{ApiError, json};
 use super::params::Name;
+use crate::transform::registry;
 use crate::worker::{OffsetChange, OffsetsError, PartitionOffset};
 
 /// The offsets of a connector.
@@ -76,10 +77,19 @@ pub(super) async fn reset(State(api): State<Arc<Api>>, Name(name): Name) -> Resu
 
 async fn change(api: &Arc<Api>, name: &str, change: OffsetChange) -> Result<Response, ApiError> {
     let done = if change == OffsetChange::Reset { "reset" } else { "altered" };
+    let keeps_state = registry::keeps_state(&api.connector(name)?.config);
+    let state = match change {
+        _ if !keeps_state => "",
+        OffsetChange::Reset => " The state of its transforms has been purged with them.",
+        OffsetChange::Alter(_) => {
+            " The state of its transforms is kept: what they have seen counts, and what is read again counts twice. To begin \
+             without state, reset the offsets first."
+        }
+    };
     let offsets = api.offsets.clone();
     let work = api.herder.while_stopped(name, move |connector| offsets.change(connector, change));
     let outcome = api.within(|| format!("changing the offsets of connector {name}"), work).await?;
-    let message = if outcome? {
+    let mut message = if outcome? {
         format!("The offsets for this connector have been {done} successfully")
     } else {
         format!(
@@ -87,6 +97,7 @@ async fn change(api: &Arc<Api>, name: &str, change: OffsetChange) -> Result<Resp
              connector manages offsets externally, they will need to be manually {done} in the system that the connector uses."
         )
     };
+    message.push_str(state);
     Ok(json(StatusCode::OK, &Message { message }))
 }
 

@@ -76,6 +76,7 @@ fn configs() -> Vec<Endpoint> {
             "Stop a connector and forget it, except its offsets",
             connectors::delete,
         )
+        .query("purgeState", "boolean", "Forget the state of its transforms, too. Not in Kafka Connect")
         .empty(204, "Stopped and forgotten")
         .error(404, "No such connector"),
         Endpoint::get("/connectors/{connector}/config", "A connector's config", connectors::get_config)

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::body::ConfigMap;
 use crate::herder::{ConnectorView, InstanceView, PluginKind, TaskView};
-use crate::worker::{ErrorTotals, State, TaskProgress};
+use crate::worker::{ErrorTotals, State, StateProgress, TaskProgress};
 
 /// Every error.
 #[derive(Debug, Serialize, ToSchema)]
@@ -178,6 +178,12 @@ pub(super) struct Progress {
     pub records_failed: u64,
     /// Records dropped by transforms.
     pub records_filtered: u64,
+    /// Records that came too late for transforms that keep state; not there while none did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records_late: Option<u64>,
+    /// The state of transforms, where some keep state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<KeyedState>,
     /// Records in a second, over the last few seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records_per_second: Option<f64>,
@@ -194,6 +200,36 @@ pub(super) struct Progress {
     /// What failed; not there while nothing did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<Errors>,
+}
+
+/// The state of a task's transforms.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct KeyedState {
+    /// Shards that the task works on: input partitions, or source partitions.
+    pub shards: u64,
+    /// Entries in memory; the others are on disk only.
+    pub entries_in_memory: u64,
+    /// Memory that they take.
+    pub bytes_in_memory: u64,
+    /// Shards that are being restored; not there if none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<u64>,
+    /// Records of the changelog that are left to read for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records_to_restore: Option<u64>,
+}
+
+impl KeyedState {
+    fn new(state: &StateProgress) -> Self {
+        let restores = state.restoring > 0;
+        Self {
+            shards: state.shards,
+            entries_in_memory: state.entries,
+            bytes_in_memory: state.bytes,
+            restoring: restores.then_some(state.restoring),
+            records_to_restore: restores.then_some(state.to_restore),
+        }
+    }
 }
 
 /// What failed since the task started, as Connect's `task-error-metrics` count it.
@@ -268,6 +304,8 @@ impl Progress {
             bytes_in: progress.bytes_in,
             records_failed: progress.records_failed,
             records_filtered: progress.records_filtered,
+            records_late: Some(progress.records_late).filter(|&late| late > 0),
+            state: progress.state.as_ref().map(KeyedState::new),
             records_per_second: records_per_second.map(|rate| (rate * 10.0).round() / 10.0),
             last_record: progress.last_record_ms.map(time),
             last_commit: progress.last_commit_ms.map(time),

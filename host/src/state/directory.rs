@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::{Shard, StateError};
 
@@ -31,6 +32,25 @@ impl StateDirectory {
             ))
         })?;
         Ok(folder.join(format!("{shard}.db")))
+    }
+
+    /// Makes the connector's files those of one changelog topic: if they are of another one, which had the same name, they are
+    /// deleted. Called before a task opens its first shard; tasks of a connector may call at the same time.
+    pub fn claim(&self, connector: &str, topic_id: &str) -> Result<(), StateError> {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = self.connector(connector);
+        let file = folder.join("topic");
+        let known = std::fs::read_to_string(&file).ok();
+        if known.as_deref() == Some(topic_id) {
+            return Ok(());
+        }
+        if known.is_some() {
+            tracing::info!(connector, "the saved state belongs to a changelog topic that is no more, and is deleted");
+            self.purge(connector)?;
+        }
+        let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, topic_id));
+        written.map_err(|error| StateError::new(format!("cannot write {}: {error}", file.display())))
     }
 
     /// Deletes all state of a connector on this worker. Its tasks have to be stopped.
@@ -76,6 +96,19 @@ mod tests {
         assert_eq!(file_name("../a B"), "%2e%2e%2fa%20%42");
         assert_ne!(file_name(&"ä".repeat(255)), file_name(&"ä".repeat(254)));
         assert!(file_name(&"ä".repeat(255)).len() <= 200);
+    }
+
+    #[test]
+    fn files_of_another_topic_are_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDirectory::new(directory.path());
+        state.claim("a", "one").unwrap();
+        let file = state.shard("a", 1).unwrap();
+        std::fs::write(&file, "x").unwrap();
+        state.claim("a", "one").unwrap();
+        assert!(file.exists());
+        state.claim("a", "two").unwrap();
+        assert!(!file.exists());
     }
 
     #[test]

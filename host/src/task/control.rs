@@ -13,7 +13,7 @@ use super::meters::Meters;
 use crate::config::Secrets;
 use crate::log::Waker;
 use crate::plugin::handle::Canceller;
-use crate::worker::TaskProgress;
+use crate::worker::{StateProgress, TaskProgress};
 
 /// How often a task whose worker's lease has run out looks whether it runs again.
 const LEASE_CHECK: Duration = Duration::from_millis(50);
@@ -194,13 +194,14 @@ impl TaskControl {
 }
 
 /// Counters of one task, updated once a batch.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Counters {
     records_in: AtomicU64,
     records_out: AtomicU64,
     bytes_in: AtomicU64,
     records_failed: AtomicU64,
     records_filtered: AtomicU64,
+    records_late: AtomicU64,
     last_record_ms: AtomicI64,
     last_commit_ms: AtomicI64,
     /// Plus one; 0: not known.
@@ -208,6 +209,8 @@ pub struct Counters {
     parked: AtomicBool,
     /// What is being tried again, and why.
     retrying: Mutex<Option<String>>,
+    /// Keyed state, where transforms keep some.
+    state: Mutex<Option<std::sync::Weak<crate::state::TaskState>>>,
     /// What failed.
     pub errors: ErrorCounters,
     /// How long things take, and how large they are.
@@ -236,6 +239,18 @@ impl Counters {
     /// Records were dropped by transforms.
     pub fn filtered(&self, records: usize) {
         self.records_filtered.fetch_add(records as u64, Ordering::Relaxed);
+    }
+
+    /// Records came too late for stateful transforms, whatever became of them.
+    pub fn late(&self, records: u64) {
+        if records > 0 {
+            self.records_late.fetch_add(records, Ordering::Relaxed);
+        }
+    }
+
+    /// Whose state status and metrics tell of.
+    pub fn set_state(&self, state: &std::sync::Arc<crate::state::TaskState>) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::sync::Arc::downgrade(state));
     }
 
     /// Offsets were committed, and it took so long.
@@ -271,6 +286,12 @@ impl Counters {
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             records_failed: self.records_failed.load(Ordering::Relaxed),
             records_filtered: self.records_filtered.load(Ordering::Relaxed),
+            records_late: self.records_late.load(Ordering::Relaxed),
+            state: {
+                let state =
+                    self.state.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|s| s.upgrade());
+                state.map(|state| StateProgress::of(&state.status()))
+            },
             last_record_ms: time(&self.last_record_ms),
             last_commit_ms: time(&self.last_commit_ms),
             lag: time(&self.lag).map(|lag| lag - 1),

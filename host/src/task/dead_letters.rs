@@ -12,20 +12,59 @@ use super::errors::{FailedRecord, TaskError};
 use super::letter_headers::{self, Context};
 use crate::log::{Log, LogError, LogProducer, LogRecords, NewTopic};
 
-/// The dead-letter queue of one task.
-pub struct DeadLetters {
+/// How letters of one task look.
+#[derive(Clone)]
+pub struct Letterhead {
     /// Topic that they go to.
-    pub topic: String,
+    pub topic: Arc<str>,
     /// Whether the reason is put into headers.
     pub context_headers: bool,
     /// The connector's name.
     pub connector: String,
     /// The task's number.
     pub task: u32,
-    /// The task's own producer for them.
-    pub producer: Box<dyn LogProducer>,
     /// Orders and counters.
     pub control: Arc<TaskControl>,
+}
+
+impl Letterhead {
+    /// Failed records as letters, to be produced: a row of `records` for each of `failed`, and where it comes from. Counts them.
+    pub fn letters(
+        &self,
+        mut records: LogRecords,
+        failed: &[&FailedRecord],
+        origin: impl Fn(usize) -> Context,
+    ) -> LogRecords {
+        // Any partition will do, and the key decides as for all records.
+        records.partitions = None;
+        if self.context_headers {
+            let context = |(row, failed): (usize, &&FailedRecord)| {
+                let mut context = origin(row);
+                context.extend(letter_headers::reason(&self.connector, self.task, failed));
+                context
+            };
+            let contexts = failed.iter().enumerate().map(context).collect::<Vec<_>>();
+            records.headers = Some(letter_headers::with_context(records.headers.as_ref(), &contexts));
+        }
+        self.control.counters.errors.dead_lettered(records.len());
+        records
+    }
+
+    /// The task's error when a letter is refused.
+    pub fn refused(&self, error: &LogError) -> TaskError {
+        TaskError::new(format!(
+            "a failed record could not be kept in dead-letter topic {}, so the task stops before it: {error}",
+            self.topic
+        ))
+    }
+}
+
+/// The dead-letter queue of one task.
+pub struct DeadLetters {
+    /// How they look.
+    pub head: Letterhead,
+    /// The task's own producer for them.
+    pub producer: Box<dyn LogProducer>,
     /// Number of the last send.
     pub sent: u64,
     /// Why a letter was refused.
@@ -42,36 +81,25 @@ impl DeadLetters {
     /// Answers `false` when the task has to stop and not all were taken: then their offsets must not move.
     pub fn send(
         &mut self,
-        mut records: LogRecords,
+        records: LogRecords,
         failed: &[&FailedRecord],
         origin: impl Fn(usize) -> Context,
     ) -> Result<bool, TaskError> {
         self.check()?;
-        // Any partition will do, and the key decides as for all records.
-        records.partitions = None;
-        if self.context_headers {
-            let context = |(row, failed): (usize, &&FailedRecord)| {
-                let mut context = origin(row);
-                context.extend(letter_headers::reason(&self.connector, self.task, failed));
-                context
-            };
-            let contexts = failed.iter().enumerate().map(context).collect::<Vec<_>>();
-            records.headers = Some(letter_headers::with_context(records.headers.as_ref(), &contexts));
-        }
-        self.control.counters.errors.dead_lettered(records.len());
+        let records = self.head.letters(records, failed, origin);
         self.sent += 1;
         let mut from = 0;
         while from < records.len() {
-            if !self.control.wait_for_lease() {
+            if !self.head.control.wait_for_lease() {
                 return Ok(false);
             }
-            let taken = self.producer.send(&self.topic, &records, from, self.sent, PATIENCE);
+            let taken = self.producer.send(&self.head.topic, &records, from, self.sent, PATIENCE);
             let taken = taken.map_err(|error| self.failed(&error))?;
             from += taken;
             self.collect(Duration::ZERO)?;
             if taken == 0 {
                 self.waiting();
-                if self.control.stopping() {
+                if self.head.control.stopping() {
                     return Ok(false);
                 }
             }
@@ -85,7 +113,7 @@ impl DeadLetters {
         self.check()?;
         let deadline = Instant::now() + timeout;
         while self.producer.in_flight() > 0 {
-            if self.control.fenced() {
+            if self.head.control.fenced() {
                 return Ok(false);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -101,7 +129,7 @@ impl DeadLetters {
         }
         self.collect(Duration::ZERO)?;
         if std::mem::take(&mut self.waited) {
-            self.control.counters.set_retrying(None);
+            self.head.control.counters.set_retrying(None);
         }
         Ok(true)
     }
@@ -120,15 +148,12 @@ impl DeadLetters {
         let completions = self.producer.poll(timeout).map_err(|error| self.failed(&error))?;
         let refused = completions.into_iter().flat_map(|completion| completion.failed).collect::<Vec<_>>();
         let Some((_, error)) = refused.first() else { return Ok(()) };
-        self.control.counters.errors.dead_letters_refused(refused.len());
+        self.head.control.counters.errors.dead_letters_refused(refused.len());
         Err(self.failed(error))
     }
 
     fn failed(&mut self, error: &LogError) -> TaskError {
-        let error = TaskError::new(format!(
-            "a failed record could not be kept in dead-letter topic {}, so the task stops before it: {error}",
-            self.topic
-        ));
+        let error = self.head.refused(error);
         self.refused.get_or_insert_with(|| error.clone());
         error
     }
@@ -136,9 +161,9 @@ impl DeadLetters {
     fn waiting(&mut self) {
         self.waited = true;
         let reason =
-            format!("dead letters are not acknowledged by topic {} yet; nothing is committed before", self.topic);
+            format!("dead letters are not acknowledged by topic {} yet; nothing is committed before", self.head.topic);
         tracing::warn!("{reason}");
-        self.control.counters.set_retrying(Some(&reason));
+        self.head.control.counters.set_retrying(Some(&reason));
     }
 }
 

@@ -21,6 +21,7 @@ use super::polled::source_context;
 use super::queue::{Popped, Queue, Weight};
 use super::rows;
 use super::services::InstanceServices;
+use super::source_state::Sealed;
 use super::topic_creator::TopicCreator;
 use super::transaction::Ending;
 use super::used_topics::UsedTopics;
@@ -44,6 +45,8 @@ pub struct Outbound {
     pub resumable: bool,
     /// A transaction ends after it.
     pub ends: Option<Ending>,
+    /// What that transaction writes of the transforms' state.
+    pub state: Option<Box<Sealed>>,
 }
 
 /// Records of one topic.
@@ -81,6 +84,7 @@ impl Outbound {
             letters: None,
             resumable: true,
             ends: Some(ending),
+            state: None,
         }
     }
 

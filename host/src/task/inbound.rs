@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow_array::Array;
-use tributary_sdk::sink::TopicPartitionOffset;
+use tributary_sdk::sink::{RecordFailure, TopicPartitionOffset};
 use tributary_sdk::{Batch, Offsets};
 
 use super::error_policy::Origin;
@@ -45,6 +45,20 @@ impl Inbound {
     pub fn row_of(&self, batch: &Batch, row: usize) -> usize {
         let Offsets::Sink(offsets) = &batch.offsets else { return row };
         self.fetched.offsets.values().binary_search(&offsets.value(row)).unwrap_or(row)
+    }
+}
+
+impl Inbound {
+    /// What a sink refused of a batch made from these records.
+    pub fn refused(&self, batch: &Batch, failures: Vec<RecordFailure>) -> Vec<FailedRecord> {
+        let failed = |RecordFailure { row, retriable, message }: RecordFailure| {
+            FailedRecord::put(self.row_of(batch, row), retriable, message)
+        };
+        let mut failed = failures.into_iter().map(failed).collect::<Vec<_>>();
+        // Several rows may have been made of one record.
+        failed.sort_by_key(|record| record.row);
+        failed.dedup_by_key(|record| record.row);
+        failed
     }
 }
 

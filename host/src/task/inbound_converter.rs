@@ -85,6 +85,7 @@ impl InboundConverter {
                 applied => applied.map_err(|error| TaskError::of_call("a transform", error))?,
             };
             filtered += applied.dropped;
+            errors.control.counters.late(applied.late);
             let record = |failure: crate::transform::ChainFailure| {
                 let row = rows.start + failure.row;
                 FailedRecord::data(row, Stage::Transformation, &failure.class, failure.message)

@@ -38,6 +38,8 @@ pub struct Meters {
     call_micros: Meter,
     commit_micros: Meter,
     commit_failures: AtomicU64,
+    transaction_size: Meter,
+    transaction_least: AtomicU64,
     partitions: AtomicU64,
     max_lag: AtomicI64,
     running_ms: AtomicI64,
@@ -63,6 +65,15 @@ impl Meters {
         if !worked {
             self.commit_failures.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A transaction of so many records was committed.
+    pub fn transaction(&self, records: usize) {
+        let records = records as u64;
+        // Plus one; 0: there was none yet.
+        let least = |least: u64| Some(if least == 0 { records + 1 } else { least.min(records + 1) });
+        _ = self.transaction_least.fetch_update(Ordering::Relaxed, Ordering::Relaxed, least);
+        self.transaction_size.record(records);
     }
 
     /// A sink's partitions with the records behind the end of each, where known.
@@ -108,6 +119,8 @@ impl Meters {
             call_micros: self.call_micros.read(),
             commit_micros: self.commit_micros.read(),
             commit_failures: self.commit_failures.load(Ordering::Relaxed),
+            transaction_size: self.transaction_size.read(),
+            transaction_least: self.transaction_least.load(Ordering::Relaxed).saturating_sub(1),
             partitions: self.partitions.load(Ordering::Relaxed),
             max_lag: Some(self.max_lag.load(Ordering::Relaxed)).filter(|&lag| lag >= 0),
             running_ratio: running as f64 / whole,

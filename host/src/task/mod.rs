@@ -2,7 +2,7 @@
 //!
 //! A task is two threads with a bounded [`queue`] between them: one calls the plugin and transforms, the other talks to the
 //! log and commits. Offsets move only after the acknowledgement, or, exactly once, together with the records: see
-//! [`transaction`]. [`stream`] tasks, Kafka to Kafka, are one thread with transactions.
+//! [`transaction`]. [`stream`] tasks, Kafka to Kafka, and sink tasks whose transforms keep state are one thread with transactions.
 
 mod backoff;
 mod consume;
@@ -21,11 +21,13 @@ pub mod meters;
 pub mod offset_tracker;
 pub mod outbound_converter;
 pub mod polled;
+mod put;
 pub mod queue;
 mod retrying_transform;
 pub(crate) mod rows;
 pub mod services;
 pub mod sink_task;
+pub mod source_state;
 pub mod source_task;
 pub mod staged_state;
 pub mod stream;

@@ -11,7 +11,7 @@ use super::polled::{Polled, source_offsets};
 use super::rows;
 use crate::converter::RowFailure;
 use crate::log::LogRecords;
-use crate::transform::TransformChain;
+use crate::transform::{Applied, TransformChain};
 
 /// Converts for one source task.
 pub struct OutboundConverter {
@@ -52,6 +52,7 @@ impl OutboundConverter {
             applied => applied.map_err(|error| TaskError::of_call("a transform", error))?,
         };
         errors.control.counters.filtered(applied.dropped);
+        errors.control.counters.late(applied.late);
         let mut failed = applied
             .failures
             .into_iter()
@@ -96,7 +97,57 @@ impl OutboundConverter {
             letters,
             resumable,
             ends: None,
+            state: None,
         }))
+    }
+
+    /// Converts what stateful transforms emit without a record: each batch by itself. Answers `None` when the task has to stop.
+    pub fn emitted(
+        &mut self,
+        applied: Applied,
+        sequence: Sequence,
+        errors: &ErrorHandler,
+    ) -> Result<Option<Vec<Outbound>>, TaskError> {
+        errors.control.counters.filtered(applied.dropped);
+        errors.control.counters.late(applied.late);
+        if let Some(failure) = applied.failures.first() {
+            let (alias, message) = (&failure.alias, &failure.message);
+            let message = format!("a result of the stateful transforms failed in the transform {alias}: {message}");
+            if !errors.policy.tolerate {
+                return Err(TaskError::new(message));
+            }
+            tracing::warn!("{} results were skipped: {message}", applied.failures.len());
+            errors.control.counters.failed(applied.failures.len());
+        }
+        let mut all = Vec::with_capacity(applied.batches.len());
+        for batch in applied.batches {
+            let (topic, polled) = (batch.topic.clone(), Polled(batch.clone()));
+            let Some((mut records, failed)) = self.serialize(batch, errors) else { return Ok(None) };
+            self.converters.check_away(&failed)?;
+            if !failed.is_empty() {
+                let failed_rows = failed.iter().map(|failed| failed.row).collect::<Vec<_>>();
+                let left = rows::others(records.len(), &failed_rows);
+                records = rows::take_records(&records, &left).map_err(|error| TaskError::new(error.to_string()))?;
+            }
+            let letters = self.dispose(failed, &polled, errors)?;
+            let parts = if records.is_empty() {
+                Vec::new()
+            } else {
+                vec![Part { topic, source_partition: None, records, offsets: None }]
+            };
+            all.push(Outbound {
+                token: sequence.token,
+                epoch: sequence.epoch,
+                source_partition: None,
+                resume_point: None,
+                parts,
+                letters,
+                resumable: true,
+                ends: None,
+                state: None,
+            });
+        }
+        Ok(Some(all))
     }
 
     /// Judges failed records, and makes dead letters of those that are tolerated.

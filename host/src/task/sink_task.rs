@@ -9,10 +9,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tributary_sdk::sink::{Failures, RecordFailure, TopicPartitionOffset};
+use tributary_sdk::sink::TopicPartitionOffset;
 use tributary_sdk::{Batch, Config, Error};
 
-use super::backoff::Backoff;
 use super::consume::{Consume, ConsumeSettings};
 use super::control::TaskControl;
 use super::dead_letters::DeadLetters;
@@ -20,6 +19,7 @@ use super::error_policy::{ErrorHandler, ErrorPolicy};
 use super::errors::{FailedRecord, TaskError};
 use super::inbound::{CommitPort, Inbound, SinkItem};
 use super::inbound_converter::InboundConverter;
+use super::put::{self, NotPut};
 use super::queue::{Bounds, Popped, Queue};
 use super::services::InstanceServices;
 use super::source_task::Report;
@@ -209,7 +209,7 @@ impl PutLoop<'_> {
     fn put_all(&mut self, inbound: Inbound) -> Result<(), TaskError> {
         self.epoch += 1;
         self.services.state.begin(self.epoch);
-        if !self.dispose(&inbound, &inbound.failures)? {
+        if !dispose(self.errors, self.dead_letters.as_deref_mut(), &inbound, &inbound.failures)? {
             return Ok(());
         }
         for batch in &inbound.batches {
@@ -223,90 +223,16 @@ impl PutLoop<'_> {
 
     /// Puts a batch, as often as it takes. Answers `false` when the task has to stop instead.
     fn put(&mut self, batch: &Batch, inbound: &Inbound) -> Result<bool, TaskError> {
-        let mut backoff = Backoff::default();
-        let mut batch = batch.clone();
-        let mut retries = None;
-        loop {
-            if !self.control.wait_for_lease() {
-                return Ok(false);
-            }
-            let mut failures = Failures::default();
-            let begun = Instant::now();
-            let put = self.handle.put(batch.clone(), &mut failures);
-            self.control.counters.meters.called(begun.elapsed());
-            match put {
-                Ok(()) => {}
-                Err(Error::Retriable(message)) => {
-                    let counters = &self.control.counters;
-                    counters.errors.attempt_failed(1);
-                    counters.set_retrying(Some(&message));
-                    tracing::warn!("put will be tried again in {:?}: {message}", backoff.next());
-                    if self.control.wait(backoff.advance()) {
-                        return Ok(false);
-                    }
-                    counters.errors.retried();
-                    continue;
-                }
-                Err(error) => return self.checked("put", Err(error)),
-            }
-            self.control.counters.set_retrying(None);
-            if failures.is_empty() {
-                self.control.counters.went_out(batch.len());
-                return Ok(true);
-            }
-            // A row may be named more than once; what it was refused for at last counts.
-            let mut failed = failures.into_records();
-            failed.retain(|failure| failure.row < batch.len());
-            failed.sort_by_key(|failure| failure.row);
-            failed.dedup_by_key(|failure| failure.row);
-            self.control.counters.went_out(batch.len() - failed.len());
-            let (mut again, mut lost): (Vec<_>, Vec<_>) = failed.into_iter().partition(|failure| failure.retriable);
-            if let Some(first) = again.first() {
-                let retries = retries.get_or_insert_with(|| self.errors.policy.retries());
-                let what = format!("put of {} records", again.len());
-                if !self.errors.pause(retries, &what, &first.message) {
-                    if self.control.stopping() {
-                        return Ok(false);
-                    }
-                    lost.append(&mut again);
-                }
-            }
-            let lost = self.failed_records(&batch, inbound, lost);
-            if !self.dispose(inbound, &lost)? {
-                return Ok(false);
-            }
-            if again.is_empty() {
-                self.control.counters.set_retrying(None);
-                return Ok(true);
-            }
-            let rows = again.iter().map(|failure| failure.row).collect::<Vec<_>>();
-            batch = super::rows::take(&batch, &rows).map_err(|error| TaskError::new(error.to_string()))?;
-        }
-    }
-
-    fn failed_records(&self, batch: &Batch, inbound: &Inbound, failures: Vec<RecordFailure>) -> Vec<FailedRecord> {
-        let failed = |RecordFailure { row, retriable, message }: RecordFailure| {
-            FailedRecord::put(inbound.row_of(batch, row), retriable, message)
+        let (errors, dead_letters) = (self.errors, &mut self.dead_letters);
+        let mut dispose = |batch: &Batch, failures| {
+            let failed = inbound.refused(batch, failures);
+            dispose(errors, dead_letters.as_deref_mut(), inbound, &failed)
         };
-        let mut failed = failures.into_iter().map(failed).collect::<Vec<_>>();
-        // Several rows may have been made of one record.
-        failed.sort_by_key(|record| record.row);
-        failed.dedup_by_key(|record| record.row);
-        failed
-    }
-
-    /// Judges failed records, and keeps those that are tolerated as dead letters where a topic is configured. Answers `false`
-    /// when the task has to stop before they are kept.
-    fn dispose(&mut self, inbound: &Inbound, failed: &[FailedRecord]) -> Result<bool, TaskError> {
-        if failed.is_empty() {
-            return Ok(true);
+        match put::put(self.handle, self.control, errors, batch.clone(), &mut dispose) {
+            Ok(put) => Ok(put),
+            Err(NotPut::Call(error)) => self.checked("put", Err(error)),
+            Err(NotPut::Record(error)) => Err(error),
         }
-        self.errors.judge(failed, inbound)?;
-        let Some(dead_letters) = &mut self.dead_letters else { return Ok(true) };
-        let rows = failed.iter().map(|record| record.row).collect::<Vec<_>>();
-        let records = super::rows::take_records(&inbound.fetched.records, &rows)
-            .map_err(|error| TaskError::new(error.to_string()))?;
-        dead_letters.send(records, &failed.iter().collect::<Vec<_>>(), |row| inbound.context(rows[row]))
     }
 
     /// Asks the connector what may be committed, of these partitions or all. Dead letters are safe before it is asked.
@@ -396,6 +322,25 @@ impl PutLoop<'_> {
             TaskError::of_call(call, error)
         })
     }
+}
+
+/// Judges failed records, and keeps those that are tolerated as dead letters where a topic is configured. Answers `false`
+/// when the task has to stop before they are kept.
+fn dispose(
+    errors: &ErrorHandler,
+    dead_letters: Option<&mut DeadLetters>,
+    inbound: &Inbound,
+    failed: &[FailedRecord],
+) -> Result<bool, TaskError> {
+    if failed.is_empty() {
+        return Ok(true);
+    }
+    errors.judge(failed, inbound)?;
+    let Some(dead_letters) = dead_letters else { return Ok(true) };
+    let rows = failed.iter().map(|record| record.row).collect::<Vec<_>>();
+    let records = super::rows::take_records(&inbound.fetched.records, &rows)
+        .map_err(|error| TaskError::new(error.to_string()))?;
+    dead_letters.send(records, &failed.iter().collect::<Vec<_>>(), |row| inbound.context(rows[row]))
 }
 
 fn at(partition: &TopicPartition, offset: Option<i64>) -> TopicPartitionOffset {

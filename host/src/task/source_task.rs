@@ -5,6 +5,7 @@
 //! partition. How it fails: the first error that is neither tolerated nor retriable ends the task; what was polled before it
 //! is still delivered and committed.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,10 +21,18 @@ use super::errors::TaskError;
 use super::outbound_converter::{OutboundConverter, Sequence};
 use super::queue::{Bounds, Queue};
 use super::services::InstanceServices;
+use super::source_state::{Sealed, SourceState};
 use super::transaction::{Boundary, Ending, SourceTransactions, TransactionSettings};
 use crate::log::LogProducer;
 use crate::plugin::SourceTaskHandle;
+use crate::state::Shard;
+use crate::transform::{Applied, TransformChain};
 use crate::worker::State;
+
+/// How often time is told to transforms that keep state.
+const TICK: Duration = Duration::from_secs(1);
+/// Bytes after which a transaction that ends by the clock ends early: they are held in memory.
+const EARLY: usize = 32 << 20;
 
 /// Takes a task's changes of state.
 pub type Report = Arc<dyn Fn(State) + Send + Sync>;
@@ -60,6 +69,8 @@ pub struct SourceTask {
     pub bounds: Bounds,
     /// How delivery commits.
     pub delivery: DeliverySettings,
+    /// With transforms that keep state.
+    pub state: Option<SourceState>,
     /// Told of RUNNING and PAUSED.
     pub report: Report,
 }
@@ -121,8 +132,13 @@ impl SourceTask {
             report: &self.report,
             boundary,
             last: Sequence { token: 0, epoch: 0 },
+            state: self.state.as_mut().map(|state| Sealing::new(state, boundary)),
         };
-        let polled = poll.run(&self.config);
+        let mut polled = poll.run(&self.config);
+        if polled.is_ok() {
+            // What is complete is committed.
+            polled = poll.seal().map(|_| ());
+        }
         queue.close();
         let delivered = deliver
             .join()
@@ -130,6 +146,11 @@ impl SourceTask {
         // After a panic the instance may not be touched; after a failed start there is nothing to stop.
         let usable = !matches!(&polled, Err(Ended::Panicked(_) | Ended::NotStarted(_)));
         let stopped = if usable && !self.control.fenced() { poll.finish() } else { Ok(()) };
+        if let Some(state) = &self.state
+            && !self.control.fenced()
+        {
+            state.close();
+        }
         // The first cause wins: a failed delivery closes the queue, which only looks like an end of polling.
         delivered.and(polled.map_err(Ended::into_error)).and(stopped)
     }
@@ -170,6 +191,8 @@ struct PollLoop<'a> {
     boundary: Option<Boundary>,
     /// The newest batch and poll.
     last: Sequence,
+    /// With transforms that keep state.
+    state: Option<Sealing<'a>>,
 }
 
 impl PollLoop<'_> {
@@ -218,6 +241,9 @@ impl PollLoop<'_> {
 
     /// Queues what a poll has brought, and where transactions end in it.
     fn hand_over_all(&mut self, batches: &mut Vec<Batch>) -> Result<bool, Ended> {
+        if self.state.is_some() {
+            return self.hand_over_with_state(batches);
+        }
         let count = batches.len();
         // Of several ends at one place only the first has something to end.
         let mut ends = self.services.boundaries.take();
@@ -245,6 +271,70 @@ impl PollLoop<'_> {
         let converted = self.converter.convert(batch, self.last, self.errors).map_err(Ended::Failed)?;
         let Some(outbound) = converted else { return Ok(false) };
         Ok(self.queue(Outbound { ends, ..outbound }))
+    }
+
+    /// The same with state, which is sealed where a transaction is to end: after a poll.
+    fn hand_over_with_state(&mut self, batches: &mut Vec<Batch>) -> Result<bool, Ended> {
+        for mut batch in batches.drain(..) {
+            let Some(state) = &mut self.state else { return Ok(false) };
+            let shard = state.state.shard(batch.source_partition.as_ref(), self.control).map_err(Ended::Failed)?;
+            let Some(shard) = shard else { return Ok(false) };
+            batch.partition = Some(shard);
+            self.last.token += 1;
+            self.control.counters.came_in(batch.len(), batch.bytes());
+            let converted = self.converter.convert(batch, self.last, self.errors).map_err(Ended::Failed)?;
+            let Some(outbound) = converted else { return Ok(false) };
+            state.note(&outbound);
+            if !self.queue(outbound) {
+                return Ok(false);
+            }
+        }
+        let Some(state) = &mut self.state else { return Ok(false) };
+        if state.ticks() && !self.emit(|chain, shard| chain.advance(shard, true))? {
+            return Ok(false);
+        }
+        let asked = self.control.take_commit_request();
+        match &self.state {
+            Some(state) if state.is_due(asked) => self.seal(),
+            _ => Ok(true),
+        }
+    }
+
+    /// Queues what the transforms emit of each shard.
+    fn emit(
+        &mut self,
+        mut of: impl FnMut(&mut TransformChain, Shard) -> tributary_sdk::Result<Applied>,
+    ) -> Result<bool, Ended> {
+        let shards = self.state.as_ref().map(|state| state.state.shared.state.shards()).unwrap_or_default();
+        for shard in shards {
+            let applied = of(&mut self.converter.chain, shard);
+            let applied = applied.map_err(|error| Ended::Failed(TaskError::of_call("a transform", error)))?;
+            let emitted = self.converter.emitted(applied, self.last, self.errors).map_err(Ended::Failed)?;
+            for outbound in emitted.into_iter().flatten() {
+                if let Some(state) = &mut self.state {
+                    state.note(&outbound);
+                }
+                if !self.queue(outbound) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// A transaction ends here, if it can: its state is sealed. Answers `false` when the delivery side has ended.
+    fn seal(&mut self) -> Result<bool, Ended> {
+        if !self.state.as_ref().is_some_and(Sealing::can_end) {
+            return Ok(true);
+        }
+        if !self.emit(TransformChain::before_commit)? {
+            return Ok(false);
+        }
+        let Some(state) = &mut self.state else { return Ok(true) };
+        let sealed = state.seal().map_err(Ended::Failed)?;
+        let Some(sealed) = sealed else { return Ok(true) };
+        let end = Outbound { state: Some(Box::new(sealed)), ..Outbound::end(self.last.epoch, Ending::Commit) };
+        Ok(self.queue(end))
     }
 
     fn queue(&self, mut outbound: Outbound) -> bool {
@@ -284,6 +374,80 @@ impl PollLoop<'_> {
         let stopped = self.handle.stop().map_err(|error| TaskError::of_call("stop", error));
         tracing::debug!("stopped in {:?}", started.elapsed());
         stopped
+    }
+}
+
+/// Where transactions end, for tasks whose transforms keep state.
+struct Sealing<'a> {
+    state: &'a mut SourceState,
+    boundary: Option<Boundary>,
+    next_commit: Instant,
+    next_tick: Instant,
+    /// Source partitions that are known to have places to resume at, and those whose last records have none yet.
+    resuming: HashSet<Arc<str>>,
+    tails: HashSet<Arc<str>>,
+    /// Bytes since the last end; whether there is anything to commit.
+    bytes: usize,
+    dirty: bool,
+}
+
+impl<'a> Sealing<'a> {
+    fn new(state: &'a mut SourceState, boundary: Option<Boundary>) -> Self {
+        let now = Instant::now();
+        Self {
+            state,
+            boundary,
+            next_commit: now,
+            next_tick: now + TICK,
+            resuming: HashSet::new(),
+            tails: HashSet::new(),
+            bytes: 0,
+            dirty: false,
+        }
+    }
+
+    fn note(&mut self, outbound: &Outbound) {
+        self.dirty = true;
+        self.bytes += outbound.parts.iter().map(|part| part.records.bytes()).sum::<usize>();
+        let Some(partition) = &outbound.source_partition else { return };
+        if outbound.resume_point.is_some() {
+            self.resuming.insert(partition.clone());
+        }
+        if outbound.resumable {
+            self.tails.remove(partition);
+        } else if self.resuming.contains(partition) {
+            self.tails.insert(partition.clone());
+        }
+    }
+
+    /// Whether time is to be told to transforms.
+    fn ticks(&mut self) -> bool {
+        let now = Instant::now();
+        let ticks = now >= self.next_tick;
+        if ticks {
+            self.next_tick = now + TICK;
+            // The watermark may have moved.
+            self.dirty = true;
+        }
+        ticks
+    }
+
+    fn is_due(&self, asked: bool) -> bool {
+        let full = self.bytes > EARLY || self.state.shared.state.is_full();
+        asked || full || self.boundary == Some(Boundary::Poll) || Instant::now() >= self.next_commit
+    }
+
+    fn can_end(&self) -> bool {
+        self.dirty && self.tails.is_empty()
+    }
+
+    /// Nothing, if there is nothing to commit.
+    fn seal(&mut self) -> Result<Option<Sealed>, TaskError> {
+        if let Some(Boundary::Interval(interval)) = self.boundary {
+            self.next_commit = Instant::now() + interval;
+        }
+        (self.bytes, self.dirty) = (0, false);
+        self.state.seal().map(Some)
     }
 }
 

@@ -168,3 +168,21 @@ pub fn predicate(name: &str, config: &Config) -> Option<Result<Box<dyn Predicate
     let Make::Predicate(make) = &class.make else { return None };
     Some(Settings::new((class.info.config_def)(), config).and_then(|settings| make(&settings)))
 }
+
+fn stateful_aliases(config: &Config) -> impl Iterator<Item = &str> {
+    let is =
+        |alias: &&str| config.get(&format!("transforms.{alias}.type")).is_some_and(|name| is_stateful(name.trim()));
+    config.list("transforms").into_iter().filter(is)
+}
+
+/// Whether a transform of a connector's config keeps state.
+pub fn keeps_state(config: &Config) -> bool {
+    stateful_aliases(config).next().is_some()
+}
+
+/// The topics of a connector's late records.
+pub fn late_topics(config: &Config) -> Vec<String> {
+    let topic =
+        |alias: &str| config.get(&format!("transforms.{alias}.late.topic")).map(|topic| topic.trim().to_owned());
+    stateful_aliases(config).filter_map(topic).filter(|topic| !topic.is_empty()).collect()
+}

@@ -16,7 +16,7 @@ use crate::state::{StateDirectory, TaskState, changelog};
 use crate::storage::OffsetStore;
 use crate::task::control::TaskControl;
 use crate::task::converters::{Converters, Named};
-use crate::task::dead_letters::{DeadLetters, ensure_topic};
+use crate::task::dead_letters::{DeadLetters, Letterhead, ensure_topic};
 use crate::task::delivery::{DeliverySettings, TopicUsed};
 use crate::task::error_policy::{ErrorHandler, ErrorPolicy};
 use crate::task::errors::TaskError;
@@ -24,12 +24,13 @@ use crate::task::inbound_converter::InboundConverter;
 use crate::task::outbound_converter::OutboundConverter;
 use crate::task::queue::Bounds;
 use crate::task::services::InstanceServices;
+use crate::task::source_state::{Scope, SharedState, SourceState};
 use crate::task::source_task::Report;
-use crate::task::stream::{self, MakeProducer, StreamSettings, StreamState, StreamTask};
+use crate::task::stream::{self, SinkTarget, StreamSettings, StreamState, StreamTask};
 use crate::task::topic_creator::TopicCreator;
-use crate::task::transaction::{Boundary, Current, TransactionSettings};
+use crate::task::transaction::{Boundary, Current, Make, TransactionSettings};
 use crate::task::{ConsumeSettings, RetryingTransform, SinkTask, SourceProducer, SourceTask};
-use crate::transform::TransformChain;
+use crate::transform::{TransformChain, registry};
 
 /// Records that one poll of the log returns at most, unless `consumer.max.poll.records` says otherwise.
 const MAX_POLL_RECORDS: usize = 10_000;
@@ -40,6 +41,9 @@ const REVOKE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long one question to the cluster may take.
 const ASK: Duration = Duration::from_secs(30);
+
+/// Partitions of the changelog of a source whose source partitions keep state each for itself.
+const SOURCE_CHANGELOG_PARTITIONS: i32 = 8;
 
 /// Bytes of the largest record that a source's dead-letter topic takes, where the worker makes it.
 const MAX_SOURCE_LETTER: u32 = 64 << 20;
@@ -59,7 +63,10 @@ impl Assembly<'_> {
         match self.environment.class(&connector_config)?.info().kind {
             Kind::Source => self.source(&connector_config, task_config)?.run(),
             Kind::Sink if self.environment.class(&connector_config)?.info().class == stream::CLASS => {
-                self.stream(&connector_config)?.run()
+                self.stream(&connector_config, None)?.run()
+            }
+            Kind::Sink if registry::keeps_state(&connector_config) => {
+                self.stream(&connector_config, Some(task_config))?.run()
             }
             Kind::Sink => self.sink(&connector_config, task_config)?.run(),
             Kind::Transform => Err(TaskError::new("a transform is not a connector")),
@@ -67,7 +74,7 @@ impl Assembly<'_> {
     }
 
     fn source(&self, config: &Config, task_config: Config) -> Result<SourceTask, TaskError> {
-        let exactly_once = self.transactions(config)?;
+        let mut exactly_once = self.transactions(config)?;
         let services = self.services(match &exactly_once {
             Some(transactions) => transactions.offsets.clone(),
             None => self.source_offsets(config)?,
@@ -75,6 +82,22 @@ impl Assembly<'_> {
         let handle = self.environment.class(config)?.source_task(services.clone());
         let worker = &self.environment.config;
         let dead_letters = self.dead_letters(config, Kind::Source)?;
+        let mut chain = self.chain(config, &services)?;
+        let state = if chain.is_stateful() { Some(self.source_state(config, &chain)?) } else { None };
+        if let Some(state) = &state {
+            let Some(transactions) = &mut exactly_once else {
+                return Err(TaskError::new(
+                    "transforms that keep state need exactly.once.source.support=enabled on the worker: their state is committed \
+                     together with the source's offsets",
+                ));
+            };
+            if transactions.boundary == Boundary::Connector {
+                return Err(TaskError::new("transforms that keep state need transaction.boundary=poll or interval"));
+            }
+            chain.set_state(state.shared.state.clone());
+            self.control.counters.set_state(&state.shared.state);
+            transactions.state = Some(state.shared.clone());
+        }
         Ok(SourceTask {
             name: self.spec.id.to_string(),
             handle: Box::new(Guarded::new(
@@ -84,7 +107,7 @@ impl Assembly<'_> {
             config: task_config,
             converter: OutboundConverter {
                 converters: self.converters(config)?,
-                chain: self.chain(config, &services)?,
+                chain,
                 dead_letters: dead_letters.is_some(),
             },
             dead_letters,
@@ -104,6 +127,7 @@ impl Assembly<'_> {
                 topic_used: self.topic_used(),
                 topics: self.topic_creator(config)?,
             },
+            state,
             report: self.report(),
         })
     }
@@ -151,23 +175,38 @@ impl Assembly<'_> {
         log.sink_consumer(settings, subscription, ParkingSettings { after, parked })
     }
 
-    /// Kafka to Kafka.
-    fn stream(&self, config: &Config) -> Result<StreamTask, TaskError> {
+    /// Kafka to Kafka; with a task config, to a sink whose transforms keep state.
+    fn stream(&self, config: &Config, sink: Option<Config>) -> Result<StreamTask, TaskError> {
         let log = self.environment.log.clone();
         let services = self.services(self.environment.offsets.clone());
+        let sink = match sink {
+            None => None,
+            Some(task_config) => {
+                let handle = self.environment.class(config)?.sink_task(services.clone());
+                let handle = handle.map_err(|error| TaskError::of_call("create", error))?;
+                let handle = Box::new(Guarded::new(handle, self.control.clone()));
+                Some(SinkTarget::new(handle, task_config, services.clone()))
+            }
+        };
         let mut consumer = self.consumer_settings(config)?;
-        let producer = self.transactional_producer(config, &consumer)?;
+        let (id, producer) = self.transactional_producer(config, &consumer)?;
         let max_records = consumer.remove("max.poll.records").and_then(|text| text.trim().parse().ok());
         // What others have not committed is not there; it also makes a new owner wait for what the previous one has open.
         consumer.insert("isolation.level".into(), "read_committed".into());
         // Partitions of one number have to be in one task.
         consumer.insert("partition.assignment.strategy".into(), "range".into());
-        let mut chain = self.any_chain(config, &services)?;
+        let mut chain = self.chain(config, &services)?;
         let state = if chain.is_stateful() { Some(self.state(config, &chain)?) } else { None };
         if let Some(state) = &state {
             chain.set_state(state.state.clone());
+            self.control.counters.set_state(&state.state);
         }
-        let interval: u64 = checked(config.parsed("transaction.interval.ms", 500))?;
+        let worker = &self.environment.config;
+        let interval = match sink {
+            None => Duration::from_millis(checked(config.parsed("transaction.interval.ms", 500))?),
+            Some(_) => worker.offset_flush_interval,
+        };
+        let head = self.letterhead(config, Kind::Sink)?;
         Ok(StreamTask {
             name: self.spec.id.to_string(),
             inbound: InboundConverter { converters: self.converters(config)?, chain },
@@ -176,19 +215,23 @@ impl Assembly<'_> {
                 chain: checked(TransformChain::build(&Config::default(), &mut |class| {
                     Err(Error::failed(format!("Class {class} could not be found.")))
                 }))?,
-                dead_letters: false,
+                dead_letters: head.is_some(),
             },
+            id,
             producer,
+            sink,
             errors: checked(ErrorPolicy::from_config(config))?,
-            dead_letters: self.dead_letters(config, Kind::Sink)?,
+            dead_letters: head.map(|(head, _)| head),
             control: self.control.clone(),
             report: self.report(),
             settings: StreamSettings {
-                interval: Duration::from_millis(interval.max(1)),
+                interval: interval.max(Duration::from_millis(1)),
                 max_records: max_records.unwrap_or(MAX_POLL_RECORDS),
                 max_bytes: MAX_POLL_BYTES,
                 from_end: consumer.get("auto.offset.reset").is_some_and(|reset| reset.trim() == "latest"),
                 topic: config.get("topic").map(str::trim).filter(|topic| !topic.is_empty()).map(Into::into),
+                late_topics: registry::late_topics(config),
+                flush_timeout: worker.offset_flush_timeout,
                 topic_used: self.topic_used(),
             },
             state,
@@ -199,7 +242,7 @@ impl Assembly<'_> {
     }
 
     /// Offsets, outputs and state are in one transaction, so in one cluster.
-    fn transactional_producer(&self, config: &Config, consumer: &ClientSettings) -> Result<MakeProducer, TaskError> {
+    fn transactional_producer(&self, config: &Config, consumer: &ClientSettings) -> Result<(String, Make), TaskError> {
         let mut settings = self.client(ClientKind::Producer, config)?;
         let worker = self.environment.config.cluster_settings().map_err(|error| TaskError::new(error.to_string()))?;
         for (name, settings) in [("producer", &settings), ("consumer", consumer)] {
@@ -215,8 +258,8 @@ impl Assembly<'_> {
         settings.entry("transaction.timeout.ms".into()).or_insert_with(|| "60000".into());
         let group = self.environment.config.group_id.as_deref().unwrap_or("connect");
         let id = format!("{group}-{}", self.spec.id);
-        let log = self.environment.log.clone();
-        Ok(Box::new(move || log.transactional_producer(&id, &settings)))
+        let (log, own) = (self.environment.log.clone(), id.clone());
+        Ok((id, Box::new(move || log.transactional_producer(&own, &settings))))
     }
 
     /// The state of stateful transforms, with its changelog, which is made if it is missing.
@@ -246,8 +289,7 @@ impl Assembly<'_> {
             }
         }
         let Some((topic, count)) = partitions else { return Err(TaskError::new("there are no topics")) };
-        let group = self.environment.config.group_id.as_deref().unwrap_or("connect");
-        let changelog = changelog::topic(group, &self.spec.id.connector);
+        let changelog = changelog::topic(self.environment.group_of_state(), &self.spec.id.connector);
         let new = NewTopic {
             name: changelog.clone(),
             partitions: Some(count),
@@ -259,17 +301,61 @@ impl Assembly<'_> {
         if known != count {
             return Err(TaskError::new(format!(
                 "{topic} has {count} partitions, and the state of connector {} was made with {known} (topic {changelog}): keys may \
-                 have moved to other partitions. Create a connector with another name, or delete that topic to begin without state",
+                 have moved to other partitions. Create a connector with another name, or stop it and reset its offsets, which purges the state, too",
                 self.spec.id.connector
             )));
         }
+        let (state, reader) = self.task_state(config, chain)?;
+        Ok(StreamState { state, changelog, reader })
+    }
+
+    /// The stores, and settings of clients that read the changelog.
+    fn task_state(
+        &self,
+        config: &Config,
+        chain: &TransformChain,
+    ) -> Result<(Arc<TaskState>, ClientSettings), TaskError> {
         let directory = StateDirectory::new(&self.environment.config.data_dir);
+        let topic = changelog::topic(self.environment.group_of_state(), &self.spec.id.connector);
+        if let Some(id) = self.environment.log.admin().topic_identity(&topic, ASK)?.and_then(|topic| topic.id) {
+            directory.claim(&self.spec.id.connector, &id).map_err(|error| TaskError::new(error.message))?;
+        }
         let task = self.spec.id.to_string();
         let state = TaskState::new(directory, &self.spec.id.connector, &task, chain.state_bytes())
             .map_err(|error| TaskError::new(error.message))?;
         let mut reader = self.client(ClientKind::Consumer, config)?;
         reader.insert("client.id".into(), format!("connector-changelog-{task}"));
-        Ok(StreamState { state, changelog, reader })
+        Ok((state, reader))
+    }
+
+    /// The same for a source.
+    fn source_state(&self, config: &Config, chain: &TransformChain) -> Result<SourceState, TaskError> {
+        let connector = &self.spec.id.connector;
+        let scope = match config.get("state.scope").map_or("connector", str::trim) {
+            "connector" if self.spec.id.task > 0 => {
+                return Err(TaskError::new(
+                    "the connector has several tasks, and records of one key may be in any: set tasks.max=1, or \
+                     state.scope=partition if those of one key are always in one source partition",
+                ));
+            }
+            "connector" => Scope::Connector,
+            "partition" => Scope::Partition,
+            other => return Err(TaskError::new(format!("state.scope={other}: write connector or partition"))),
+        };
+        let log = &self.environment.log;
+        let group = self.environment.group_of_state();
+        let changelog = changelog::topic(group, connector);
+        let new = NewTopic {
+            name: changelog.clone(),
+            partitions: Some(if scope == Scope::Connector { 1 } else { SOURCE_CHANGELOG_PARTITIONS }),
+            settings: [("cleanup.policy".to_owned(), "compact".to_owned())].into(),
+            ..NewTopic::default()
+        };
+        ensure_topic(&**log, &new, self.control)?;
+        let partitions = log.admin().topic(&changelog, ASK)?.map_or(1, |known| known.partitions.max(1));
+        let (state, reader) = self.task_state(config, chain)?;
+        let shared = SharedState { state, changelog: changelog.as_str().into(), partitions, log: log.clone() };
+        Ok(SourceState::new(shared, scope, reader))
     }
 
     /// What the task's transactions are made with, if it delivers exactly once.
@@ -300,6 +386,7 @@ impl Assembly<'_> {
             flush_timeout: self.environment.config.offset_flush_timeout,
             topic_used: self.topic_used(),
             topics: self.topic_creator(config)?,
+            state: None,
         }))
     }
 
@@ -362,19 +449,7 @@ impl Assembly<'_> {
             .map_err(|error| TaskError::new(error.to_string()))
     }
 
-    /// Of a task that does not commit state with its offsets.
     fn chain(&self, config: &Config, services: &Arc<InstanceServices>) -> Result<TransformChain, TaskError> {
-        let chain = self.any_chain(config, services)?;
-        // Validation says so, too; a config may come from elsewhere.
-        if chain.is_stateful() {
-            return Err(TaskError::new(
-                "transforms that keep state can be used in KafkaSink only: the tasks of other connectors do not commit state with offsets",
-            ));
-        }
-        Ok(chain)
-    }
-
-    fn any_chain(&self, config: &Config, services: &Arc<InstanceServices>) -> Result<TransformChain, TaskError> {
         let (registry, services) = (self.environment.registry.clone(), services.clone());
         let errors = ErrorHandler {
             policy: checked(ErrorPolicy::from_config(config))?,
@@ -429,6 +504,13 @@ impl Assembly<'_> {
 
     /// The dead-letter queue, where one is configured. Its topic is made if it is missing.
     fn dead_letters(&self, config: &Config, kind: Kind) -> Result<Option<DeadLetters>, TaskError> {
+        let Some((head, client)) = self.letterhead(config, kind)? else { return Ok(None) };
+        let producer = self.environment.log.producer(&client)?;
+        Ok(Some(DeadLetters { head, producer, sent: 0, refused: None, waited: false }))
+    }
+
+    /// The same, with settings for a producer.
+    fn letterhead(&self, config: &Config, kind: Kind) -> Result<Option<(Letterhead, ClientSettings)>, TaskError> {
         let Some(topic) =
             config.get("errors.deadletterqueue.topic.name").map(str::trim).filter(|topic| !topic.is_empty())
         else {
@@ -449,17 +531,14 @@ impl Assembly<'_> {
             new.settings.insert("max.message.bytes".into(), MAX_SOURCE_LETTER.to_string());
         }
         ensure_topic(&*self.environment.log, &new, self.control)?;
-        Ok(Some(DeadLetters {
-            topic: topic.to_owned(),
+        let head = Letterhead {
+            topic: topic.into(),
             context_headers: checked(config.parsed("errors.deadletterqueue.context.headers.enable", false))?,
             connector: self.spec.id.connector.clone(),
             task: self.spec.id.task,
-            producer: self.environment.log.producer(&client)?,
             control: self.control.clone(),
-            sent: 0,
-            refused: None,
-            waited: false,
-        }))
+        };
+        Ok(Some((head, client)))
     }
 
     /// What makes the connector's topics; nothing where neither its config nor the worker's wants it.

@@ -59,6 +59,11 @@ pub struct StartsByKind {
 }
 
 impl Environment {
+    /// The first part of changelogs' names.
+    pub fn group_of_state(&self) -> &str {
+        self.config.group_id.as_deref().unwrap_or("connect")
+    }
+
     /// Configs with their secrets. Must not be stored, logged or shown; `control` learns what has to be hidden.
     pub fn resolve<const N: usize>(
         &self,

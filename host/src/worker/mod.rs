@@ -8,6 +8,7 @@ mod connector_thread;
 mod environment;
 mod exactly_once;
 mod guarded;
+mod kept_state;
 mod latch;
 mod offsets;
 mod passwords;
@@ -23,5 +24,5 @@ pub use environment::{ConnectorOffsetsOf, Environment, StartsByKind, TaskOffsets
 pub use exactly_once::{ExactlyOnce, FENCE_WITHIN, transactional_ids};
 pub use offsets::{ConnectorOffsets, OffsetChange, OffsetsError, PartitionOffset, StoredOffsets};
 pub use readings::{Distribution, StartCounters, Starts, TaskReadings};
-pub use types::{ConnectorSpec, ErrorTotals, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};
+pub use types::{ConnectorSpec, ErrorTotals, State, StateProgress, TaskId, TaskProgress, TaskSpec, WorkerEvent};
 pub use worker::Worker;

@@ -18,6 +18,7 @@ use crate::plugin::ConnectorHandle;
 use crate::task::control::TaskControl;
 use crate::task::errors::TaskError;
 use crate::task::services::InstanceServices;
+use crate::transform::registry;
 
 /// A partition and the offset in it, as REST has them.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +65,8 @@ pub trait ConnectorOffsets: Send + Sync {
     fn list(&self, connector: &ConnectorView) -> Result<Vec<PartitionOffset>, OffsetsError>;
     /// Changes the offsets of a stopped connector. `true`: the connector has checked them, or has changed its own as well.
     fn change(&self, connector: &ConnectorView, change: OffsetChange) -> Result<bool, OffsetsError>;
+    /// Forgets the state of the transforms of a connector whose tasks do not run any more.
+    fn purge_state(&self, connector: &ConnectorView) -> Result<(), OffsetsError>;
 }
 
 /// Offsets where the worker keeps them: its store, and the log's consumer groups.
@@ -101,6 +104,7 @@ impl ConnectorOffsets for StoredOffsets {
     fn change(&self, connector: &ConnectorView, change: OffsetChange) -> Result<bool, OffsetsError> {
         let secrets = TaskControl::default();
         let config = self.resolve(connector, &secrets)?;
+        let resets = change == OffsetChange::Reset;
         let changed = match connector.kind {
             Some(PluginKind::Source) => self.change_source(&connector.name, &config, change),
             Some(PluginKind::Sink) => self.change_sink(&connector.name, &config, change),
@@ -110,7 +114,24 @@ impl ConnectorOffsets for StoredOffsets {
                 config.get("connector.class").unwrap_or_default()
             ))),
         };
-        changed.map_err(|error| error.without(secrets.secrets()))
+        let changed = changed.map_err(|error| error.without(secrets.secrets()))?;
+        if resets && registry::keeps_state(&config) {
+            // Whoever begins anew must not remember.
+            self.purge_state(connector).map_err(|error| {
+                OffsetsError::Failed(format!("The offsets have been reset, and {error}. Reset them again"))
+            })?;
+        }
+        Ok(changed)
+    }
+
+    fn purge_state(&self, connector: &ConnectorView) -> Result<(), OffsetsError> {
+        let tasks = connector.tasks.len() as u32;
+        self.environment.purge_state(&connector.name, &connector.config, tasks).map_err(|error| {
+            OffsetsError::Failed(format!(
+                "the state of the transforms of connector {} could not be purged: {error}",
+                connector.name
+            ))
+        })
     }
 }
 

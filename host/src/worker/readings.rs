@@ -29,6 +29,10 @@ pub struct TaskReadings {
     pub commit_micros: Distribution,
     /// Commits that failed.
     pub commit_failures: u64,
+    /// Records of a transaction, where the task has transactions.
+    pub transaction_size: Distribution,
+    /// Records of the smallest one.
+    pub transaction_least: u64,
     /// Partitions of a sink task.
     pub partitions: u64,
     /// The longest way to the end of a partition, in records, where known.

@@ -3,6 +3,7 @@
 use tributary_sdk::Config;
 
 use super::readings::TaskReadings;
+use crate::state::ShardStatus;
 
 /// A task: connector name and number from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -116,6 +117,10 @@ pub struct TaskProgress {
     pub records_failed: u64,
     /// Records dropped by transforms.
     pub records_filtered: u64,
+    /// Records that came too late for stateful transforms, whatever became of them.
+    pub records_late: u64,
+    /// Keyed state, where transforms keep some.
+    pub state: Option<StateProgress>,
     /// When the last record passed, ms since the epoch.
     pub last_record_ms: Option<i64>,
     /// When offsets were last committed, ms since the epoch.
@@ -130,6 +135,42 @@ pub struct TaskProgress {
     pub errors: ErrorTotals,
     /// How long its steps take, and how large they are.
     pub readings: TaskReadings,
+}
+
+/// The keyed state of a task.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StateProgress {
+    /// Shards that are open.
+    pub shards: u64,
+    /// Entries in memory.
+    pub entries: u64,
+    /// Memory that they take.
+    pub bytes: u64,
+    /// Shards that are being restored.
+    pub restoring: u64,
+    /// Records of the changelog that are left to read for them.
+    pub to_restore: u64,
+}
+
+impl StateProgress {
+    /// All shards together.
+    pub fn of(shards: &[ShardStatus]) -> Self {
+        let mut all = Self::default();
+        for shard in shards {
+            match shard.to_restore {
+                Some(records) => {
+                    all.restoring += 1;
+                    all.to_restore += records;
+                }
+                None => {
+                    all.shards += 1;
+                    all.entries += shard.entries as u64;
+                    all.bytes += shard.bytes as u64;
+                }
+            }
+        }
+        all
+    }
 }
 
 /// Errors of a task since it started: the attributes of Connect's `task-error-metrics`.

@@ -167,6 +167,10 @@ impl TaskRunner for FakeRunner {
 
 /// Changes take a while; a reset is what the connector does not care about.
 impl ConnectorOffsets for FakeRunner {
+    fn purge_state(&self, _: &ConnectorView) -> Result<(), OffsetsError> {
+        Ok(())
+    }
+
     fn list(&self, _: &ConnectorView) -> Result<Vec<PartitionOffset>, OffsetsError> {
         let offset = |partition| PartitionOffset { partition, offset: serde_json::json!({"position": 1}) };
         Ok(vec![offset(serde_json::json!({"file": "f"}))])

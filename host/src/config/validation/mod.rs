@@ -124,7 +124,7 @@ impl Validator {
 
     fn check(&self, checked: &mut Checked<'_>, plugin: &PluginClass, nulls: &[String]) {
         self.add_base(checked, framework_def(plugin.kind), plugin, &self.worker.defaults);
-        nested::transforms_and_predicates(checked, &*self.plugins, &plugin.class);
+        nested::transforms_and_predicates(checked, &*self.plugins, plugin.kind, self.worker.exactly_once);
         if plugin.kind == PluginKind::Sink {
             rules::topics(checked);
             rules::consumer_group(checked, &self.worker);

@@ -7,18 +7,22 @@ use super::classes::{Unusable, class_names, find, find_version, interface, versi
 use super::custom;
 use super::infos::ConfigValueInfo;
 use crate::herder::{PluginCatalog, PluginKind};
-use crate::task::stream::CLASS;
 use crate::transform::registry;
 
 /// `transforms.<alias>.*` and `predicates.<alias>.*`.
-/// `connector` is the connector's class.
-pub(super) fn transforms_and_predicates(checked: &mut Checked<'_>, plugins: &dyn PluginCatalog, connector: &str) {
+/// `of` is what the connector is; `exactly_once`: whether the worker's sources deliver so.
+pub(super) fn transforms_and_predicates(
+    checked: &mut Checked<'_>,
+    plugins: &dyn PluginCatalog,
+    of: PluginKind,
+    exactly_once: bool,
+) {
     for (list, kind, heading) in
         [("transforms", PluginKind::Transformation, "Transforms"), ("predicates", PluginKind::Predicate, "Predicates")]
     {
         for alias in aliases(checked.config.get(list).unwrap_or_default()) {
             let group = format!("{heading}: {alias}");
-            Alias { plugins, list, kind, alias: &alias, group, connector }.check(checked);
+            Alias { plugins, list, kind, alias: &alias, group, of, exactly_once }.check(checked);
         }
     }
 }
@@ -42,7 +46,8 @@ struct Alias<'a> {
     kind: PluginKind,
     alias: &'a str,
     group: String,
-    connector: &'a str,
+    of: PluginKind,
+    exactly_once: bool,
 }
 
 impl Alias<'_> {
@@ -134,20 +139,37 @@ impl Alias<'_> {
                 checked.error(&type_key, error.to_string());
             }
         }
-        if self.connector != CLASS {
-            checked.error(
-                &type_key,
-                format!(
-                    "{class} keeps state, which has to be committed together with the offsets: that is what the tasks of KafkaSink do, \
-                     and those of {} do not. Write its results to a topic with KafkaSink, or remove the transform {}",
-                    self.connector, self.alias
-                ),
-            );
+        if self.of == PluginKind::Source {
+            self.stateful_in_source(checked, &type_key, class);
         } else if checked.config.get("topics.regex").is_some() {
             checked.error(
                 "topics.regex",
                 format!("{class} keeps state for each partition number, so all topics have to have as many partitions: name them in topics"),
             );
+        }
+    }
+
+    /// A source's state is committed in the transactions of exactly-once delivery, whose ends the worker has to know beforehand.
+    fn stateful_in_source(&self, checked: &mut Checked<'_>, type_key: &str, class: &str) {
+        if !self.exactly_once {
+            checked.error(
+                type_key,
+                format!(
+                    "{class} keeps state, which has to be committed together with the source's offsets: set \
+                     exactly.once.source.support=enabled on the worker, or remove the transform {}",
+                    self.alias
+                ),
+            );
+        } else if checked.config.get("transaction.boundary").is_some_and(|b| b.trim().eq_ignore_ascii_case("connector"))
+        {
+            checked.error(
+                "transaction.boundary",
+                format!("{class} keeps state, which goes with transactions that end with polls or by the clock: set poll or interval"),
+            );
+        }
+        let scope = checked.config.get("state.scope").map(str::trim);
+        if let Some(scope) = scope.filter(|scope| !["connector", "partition"].contains(scope)) {
+            checked.error(type_key, format!("state.scope={scope}: write connector or partition"));
         }
     }
 

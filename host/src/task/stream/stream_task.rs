@@ -1,24 +1,30 @@
 //! The loop of a stream task: one thread, one transaction after the other.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tributary_sdk::Batch;
+use tributary_sdk::sink::RecordFailure;
 
-use super::writer::{MakeProducer, Trouble, Writer};
-use crate::log::{ClientSettings, ConsumerEvent, FetchedBatch, Log, LogConsumer, TopicPartition};
-use crate::state::{LogChangelog, Positions, Shard, StateError, TaskState};
+use super::Trouble;
+use super::group_offsets::GroupOffsets;
+use super::sink_target::SinkTarget;
+use crate::log::{ClientSettings, ConsumerEvent, FetchedBatch, Log, LogConsumer, LogRecords, TopicPartition};
+use crate::state::{Layer, LogChangelog, Positions, Shard, StateError, TaskState};
 use crate::task::control::TaskControl;
-use crate::task::dead_letters::DeadLetters;
-use crate::task::delivery::TopicUsed;
+use crate::task::dead_letters::Letterhead;
+use crate::task::delivery::{Part, TopicUsed};
 use crate::task::error_policy::{ErrorHandler, ErrorPolicy};
-use crate::task::errors::TaskError;
+use crate::task::errors::{FailedRecord, TaskError};
 use crate::task::inbound::Inbound;
 use crate::task::inbound_converter::InboundConverter;
+use crate::task::letter_headers::{AS_PRODUCED, Context};
 use crate::task::outbound_converter::{OutboundConverter, Sequence};
+use crate::task::polled::{Polled, source_context};
 use crate::task::rows;
 use crate::task::source_task::Report;
+use crate::task::transaction::{Advance, End, Ending, Make, Piece, Refusal, Slice, Transactor, entry_refused};
 use crate::task::used_topics::UsedTopics;
 use crate::transform::Applied;
 use crate::worker::State;
@@ -32,8 +38,9 @@ const LAG: Duration = Duration::from_secs(5);
 const ASK: Duration = Duration::from_secs(30);
 /// How long the changelog may give nothing while there is more to come: as long as a transaction may be open.
 const CHANGELOG: Duration = Duration::from_secs(120);
-/// Records of an open transaction.
+/// Records and bytes of an open transaction: what it writes is held in memory.
 const MAX_RECORDS: usize = 500_000;
+const MAX_BYTES: usize = 64 << 20;
 /// How many transactions in a row may come to nothing.
 const FRUITLESS: u32 = 10;
 
@@ -49,6 +56,10 @@ pub struct StreamSettings {
     pub from_end: bool,
     /// Where records go that still have the topic they come from.
     pub topic: Option<Arc<str>>,
+    /// Topics of late records. They are written to the log, also by sink tasks.
+    pub late_topics: Vec<String>,
+    /// How long stopping may wait for the last commit.
+    pub flush_timeout: Duration,
     /// Told of each topic read or written.
     pub topic_used: TopicUsed,
 }
@@ -75,12 +86,16 @@ pub struct StreamTask {
     pub log: Arc<dyn Log>,
     /// Where records come from.
     pub consumer: Box<dyn LogConsumer>,
-    /// Where they go.
-    pub producer: MakeProducer,
+    /// `transactional.id`.
+    pub id: String,
+    /// Makes producers with the id.
+    pub producer: Make,
+    /// Where records go that are not written to the log.
+    pub sink: Option<SinkTarget>,
     /// What happens to records that fail.
     pub errors: ErrorPolicy,
-    /// Where failed records are kept, if anywhere.
-    pub dead_letters: Option<DeadLetters>,
+    /// Where failed records are kept, if anywhere: in the task's own transactions.
+    pub dead_letters: Option<Letterhead>,
     /// Orders and progress.
     pub control: Arc<TaskControl>,
     /// Told of RUNNING and PAUSED.
@@ -96,12 +111,14 @@ impl StreamTask {
     pub fn run(self) -> Result<(), TaskError> {
         let control = self.control.clone();
         let errors = ErrorHandler { policy: self.errors, task: self.name.as_str().into(), control: control.clone() };
+        let positions = GroupOffsets::new(self.consumer);
+        let flush_timeout = self.settings.flush_timeout;
         let mut running = Running {
             inbound: self.inbound,
             outbound: self.outbound,
             log: self.log,
-            consumer: self.consumer,
-            writer: Writer::new(self.producer, control.clone()),
+            transactor: Transactor::new(self.id, self.producer, None, control.clone(), positions),
+            sink: self.sink,
             errors,
             dead_letters: self.dead_letters,
             topics: UsedTopics::new(self.settings.topic_used.clone()),
@@ -110,15 +127,24 @@ impl StreamTask {
             control,
             events: VecDeque::new(),
             assigned: Vec::new(),
+            held_by_connector: Vec::new(),
             started: BTreeSet::new(),
-            positions: BTreeMap::new(),
+            layer: None,
+            waiting: Vec::new(),
             records: 0,
+            bytes: 0,
             opened: Instant::now(),
+            deadline: None,
             paused: false,
+            torn: false,
             fruitless: 0,
         };
-        let mut result = running.run(&self.report);
-        if result.is_ok() && running.control.may_write() && !running.lost_its_way() {
+        let control = running.control.clone();
+        let started = running.sink.as_mut().map_or(Ok(()), |sink| sink.start(&control));
+        let mut result = started.and_then(|()| running.run(&self.report));
+        // A part of a batch may be in the state already: the transaction must not be committed then.
+        if result.is_ok() && running.control.may_write() && !running.torn {
+            running.deadline = Some(Instant::now() + flush_timeout);
             result = match running.commit() {
                 Err(Trouble::Fatal(error)) => Err(error),
                 // What was not committed is read again.
@@ -129,8 +155,8 @@ impl StreamTask {
                 Ok(()) | Err(Trouble::Stopped) => Ok(()),
             };
         }
-        running.end();
-        result
+        let ended = running.end();
+        result.and(ended)
     }
 }
 
@@ -138,10 +164,10 @@ struct Running {
     inbound: InboundConverter,
     outbound: OutboundConverter,
     log: Arc<dyn Log>,
-    consumer: Box<dyn LogConsumer>,
-    writer: Writer,
+    transactor: Transactor<GroupOffsets>,
+    sink: Option<SinkTarget>,
     errors: ErrorHandler,
-    dead_letters: Option<DeadLetters>,
+    dead_letters: Option<Letterhead>,
     settings: StreamSettings,
     state: Option<StreamState>,
     control: Arc<TaskControl>,
@@ -149,14 +175,23 @@ struct Running {
     /// Polled and not taken yet.
     events: VecDeque<ConsumerEvent>,
     assigned: Vec<TopicPartition>,
+    /// Partitions that the connector itself asked to pause.
+    held_by_connector: Vec<TopicPartition>,
     /// Those of them that are being read.
     started: BTreeSet<TopicPartition>,
-    /// Next-to-read offsets of the open transaction.
-    positions: BTreeMap<TopicPartition, i64>,
-    /// Records that the open transaction is made from.
+    /// Of the transaction that is being committed.
+    layer: Option<Layer>,
+    /// What goes with the transaction of a sink: it is opened only when the connector has flushed.
+    waiting: Vec<Part>,
+    /// Records that the open transaction is made from, and bytes that it writes.
     records: usize,
+    bytes: usize,
     opened: Instant,
+    /// Until when the last commit has time.
+    deadline: Option<Instant>,
     paused: bool,
+    /// The task has stopped in the middle of a batch.
+    torn: bool,
     fruitless: u32,
 }
 
@@ -166,7 +201,8 @@ impl Running {
     fn run(&mut self, report: &Report) -> Result<(), TaskError> {
         let mut reported = None;
         let (mut next_tick, mut next_lag) = (Instant::now() + TICK, Instant::now());
-        let mut begun = Some(self.writer.renew());
+        // Fences earlier producers of the id.
+        let mut begun = Some(self.drive());
         while !self.control.stopping() {
             let paused = self.control.paused();
             let state = if paused { State::Paused } else { State::Running };
@@ -183,7 +219,10 @@ impl Running {
             };
             match done {
                 Ok(()) => {}
-                Err(Trouble::Stopped) => return Ok(()),
+                Err(Trouble::Stopped) => {
+                    self.torn = true;
+                    return Ok(());
+                }
                 Err(Trouble::Fatal(error)) => return Err(error),
                 Err(Trouble::Again(reason)) => {
                     self.fruitless += 1;
@@ -196,6 +235,7 @@ impl Running {
                         "the transaction came to nothing and is done again from the committed offsets: {reason}"
                     );
                     if self.control.wait(Duration::from_millis(100) * self.fruitless) {
+                        self.torn = true;
                         return Ok(());
                     }
                     begun = Some(self.begin_anew());
@@ -203,7 +243,7 @@ impl Running {
             }
             if Instant::now() >= next_lag {
                 next_lag = Instant::now() + LAG;
-                let lag = self.consumer.lag();
+                let lag = self.consumer().lag();
                 self.control.counters.meters.partitions(self.assigned.len(), lag.iter().map(|(_, lag)| *lag));
                 self.control.counters.set_lag((!lag.is_empty()).then(|| lag.iter().map(|(_, lag)| lag).sum()));
             }
@@ -211,19 +251,30 @@ impl Running {
         Ok(())
     }
 
+    fn consumer(&mut self) -> &mut dyn LogConsumer {
+        &mut *self.transactor.positions.consumer
+    }
+
     fn turn(&mut self, paused: bool, ticks: bool) -> Done {
         if paused != self.paused {
             self.commit()?;
+            let partitions = self.assigned.clone();
             let change = match paused {
-                true => self.consumer.pause(&self.assigned),
-                false => self.consumer.resume(&self.assigned),
+                true => self.consumer().pause(&partitions),
+                false => {
+                    let held = &self.held_by_connector;
+                    let wanted = partitions.into_iter().filter(|partition| !held.contains(partition));
+                    let wanted = wanted.collect::<Vec<_>>();
+                    self.consumer().resume(&wanted)
+                }
             };
             change.map_err(TaskError::from)?;
             self.paused = paused;
         }
+        self.obey_connector()?;
         if self.events.is_empty() {
-            let Self { consumer, settings, .. } = self;
-            let polled = consumer.poll(settings.max_records, settings.max_bytes, POLL);
+            let (records, bytes) = (self.settings.max_records, self.settings.max_bytes);
+            let polled = self.consumer().poll(records, bytes, POLL);
             self.events.extend(polled.map_err(TaskError::from)?);
         }
         while let Some(event) = self.events.pop_front() {
@@ -232,15 +283,28 @@ impl Running {
                 ConsumerEvent::Assigned(partitions) => self.start(partitions)?,
                 ConsumerEvent::Revoked(partitions) => {
                     let committed = self.commit();
+                    let clean = self.transactor.positions.is_clean();
+                    let closed = self.sink.as_mut().map_or(Ok(()), |sink| sink.close(&partitions));
                     // Whatever became of it: the group waits.
                     self.give_up(&partitions)?;
+                    closed?;
                     committed?;
+                    if !clean {
+                        return Err(Trouble::Again(
+                            "partitions were given up before the connector had written all of their records".to_owned(),
+                        ));
+                    }
                 }
                 ConsumerEvent::Lost(partitions) => {
+                    let closed = self.sink.as_mut().map_or(Ok(()), |sink| sink.close(&partitions));
                     self.give_up(&partitions)?;
+                    closed?;
                     return Err(Trouble::Again("partitions were taken away while a transaction was open".to_owned()));
                 }
                 ConsumerEvent::End(..) => {}
+            }
+            if self.is_due() {
+                self.commit()?;
             }
         }
         if ticks {
@@ -249,10 +313,40 @@ impl Running {
                 self.emit(applied)?;
             }
         }
-        let due = self.opened.elapsed() >= self.settings.interval || self.records >= MAX_RECORDS;
-        let full = self.state.as_ref().is_some_and(|state| state.state.is_full());
-        if due || full || self.control.take_commit_request() {
+        if self.is_due() || self.control.take_commit_request() {
             self.commit()?;
+        }
+        // What is aborted meanwhile is sent again.
+        self.drive()
+    }
+
+    /// Whether the open transaction is to end.
+    fn is_due(&self) -> bool {
+        self.opened.elapsed() >= self.settings.interval
+            || self.records >= MAX_RECORDS
+            || self.bytes >= MAX_BYTES
+            || self.state.as_ref().is_some_and(|state| state.state.is_full())
+    }
+
+    /// Pauses and resumes what the connector asks for.
+    fn obey_connector(&mut self) -> Done {
+        let Some(sink) = &self.sink else { return Ok(()) };
+        for (hold, partitions) in sink.services.pauses.take() {
+            let named = |partition: &&TopicPartition| {
+                partitions.is_empty()
+                    || partitions.iter().any(|p| p.topic == partition.topic && p.partition == partition.partition)
+            };
+            let partitions = self.assigned.iter().filter(named).cloned().collect::<Vec<_>>();
+            self.held_by_connector.retain(|held| !partitions.contains(held));
+            let change = if hold {
+                self.held_by_connector.extend(partitions.iter().cloned());
+                self.consumer().pause(&partitions)
+            } else if !self.paused {
+                self.consumer().resume(&partitions)
+            } else {
+                Ok(())
+            };
+            change.map_err(TaskError::from)?;
         }
         Ok(())
     }
@@ -267,10 +361,13 @@ impl Running {
         // They are this task's from now on, also if it has to begin anew.
         self.assigned.extend(partitions.iter().filter(|new| !self.assigned.contains(new)).cloned().collect::<Vec<_>>());
         let committed = self.open(&partitions)?;
-        self.consumer.assign(&committed).map_err(TaskError::from)?;
+        if let Some(sink) = &mut self.sink {
+            sink.open(&committed)?;
+        }
+        self.consumer().assign(&committed).map_err(TaskError::from)?;
         self.started.extend(partitions.iter().cloned());
         if self.paused {
-            self.consumer.pause(&partitions).map_err(TaskError::from)?;
+            self.consumer().pause(&partitions).map_err(TaskError::from)?;
         }
         Ok(())
     }
@@ -278,10 +375,11 @@ impl Running {
     /// The committed offsets of partitions, whose state is restored.
     fn open(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, Option<i64>)>, Trouble> {
         // Waits for the transactions of whoever had the partitions before.
-        let committed = self.consumer.committed(partitions, ASK).map_err(|error| match error.retriable {
+        let committed = self.consumer().committed(partitions, ASK).map_err(|error| match error.retriable {
             true => Trouble::Again(error.message),
             false => Trouble::Fatal(error.into()),
         })?;
+        self.transactor.positions.begin(&committed);
         let Some(StreamState { state, changelog, reader }) = &self.state else { return Ok(committed) };
         let open = state.shards();
         let shards: BTreeSet<Shard> = partitions.iter().map(|partition| partition.partition).collect();
@@ -306,13 +404,15 @@ impl Running {
 
     fn give_up(&mut self, partitions: &[TopicPartition]) -> Done {
         self.assigned.retain(|partition| !partitions.contains(partition));
+        self.held_by_connector.retain(|partition| !partitions.contains(partition));
         self.started.retain(|partition| !partitions.contains(partition));
+        self.transactor.positions.forget(partitions);
         for shard in self.shards() {
             if !self.assigned.iter().any(|partition| partition.partition == shard) {
                 self.close_shard(shard);
             }
         }
-        self.consumer.unassign(partitions).map_err(|error| TaskError::from(error).into())
+        self.consumer().unassign(partitions).map_err(|error| TaskError::from(error).into())
     }
 
     fn close_shard(&mut self, shard: Shard) {
@@ -324,15 +424,17 @@ impl Running {
 
     /// Forgets the open transaction, whatever became of it, and goes on from what is committed.
     fn begin_anew(&mut self) -> Done {
-        self.writer.abort();
-        self.positions.clear();
-        self.records = 0;
+        self.transactor.reset();
+        self.transactor.positions.reset();
+        self.layer = None;
+        self.waiting.clear();
+        (self.records, self.bytes, self.opened) = (0, 0, Instant::now());
         for shard in self.shards() {
             self.close_shard(shard);
         }
         self.events.retain(|event| !matches!(event, ConsumerEvent::Batch(_)));
         // Only after this is it certain what is committed.
-        self.writer.renew()?;
+        self.drive()?;
         let partitions = self.assigned.clone();
         if partitions.is_empty() {
             return Ok(());
@@ -346,12 +448,16 @@ impl Running {
                 }
             };
             if self.started.contains(&partition) {
-                self.consumer.seek(&partition, offset).map_err(|error| match error.retriable {
+                self.consumer().seek(&partition, offset).map_err(|error| match error.retriable {
                     true => Trouble::Again(error.message),
                     false => Trouble::Fatal(error.into()),
                 })?;
             } else {
-                self.consumer.assign(&[(partition.clone(), Some(offset))]).map_err(TaskError::from)?;
+                let place = (partition.clone(), Some(offset));
+                if let Some(sink) = &mut self.sink {
+                    sink.open(std::slice::from_ref(&place))?;
+                }
+                self.consumer().assign(&[place]).map_err(TaskError::from)?;
                 self.started.insert(partition);
             }
         }
@@ -363,58 +469,38 @@ impl Running {
             // Read before the partition was given up.
             return Ok(());
         }
-        self.begin()?;
+        if self.transactor.positions.is_clean() {
+            self.opened = Instant::now();
+        }
         self.topics.used(&fetched.topic_partition.topic);
         self.records += fetched.records.len();
         self.control.counters.came_in(fetched.records.len(), fetched.records.bytes());
-        // A part of it may be in the state already: the transaction must not be committed then.
-        let Some(inbound) = self.inbound.convert(fetched, &self.errors)? else { return Err(self.stop_here()) };
-        self.dispose(&inbound)?;
-        let topic = inbound.partition.topic.clone();
-        for batch in inbound.batches {
-            self.write(batch, Some(&topic))?;
+        let converted = self.inbound.convert(fetched, &self.errors)?;
+        let mut inbound = converted.ok_or(Trouble::Stopped)?;
+        self.dispose(&inbound.failures, &inbound, &inbound.fetched.records)?;
+        for batch in std::mem::take(&mut inbound.batches) {
+            self.write(batch, Some(&inbound))?;
         }
-        self.positions.insert(inbound.partition, inbound.next_offset);
-        Ok(())
+        self.transactor.positions.advance(inbound.partition, inbound.next_offset);
+        self.drive()
     }
 
-    fn begin(&mut self) -> Done {
-        if !self.writer.is_open() {
-            self.opened = Instant::now();
-        }
-        self.writer.begin()
-    }
-
-    /// The task has to stop in the middle of a batch.
-    fn stop_here(&mut self) -> Trouble {
-        self.writer.abort();
-        self.positions.clear();
-        Trouble::Stopped
-    }
-
-    /// Whether something was staged for a transaction that is not open any more.
-    fn lost_its_way(&self) -> bool {
-        !self.writer.is_open()
-    }
-
-    fn dispose(&mut self, inbound: &Inbound) -> Done {
-        let failed = &inbound.failures;
+    /// Judges records that failed, and makes dead letters of those that are tolerated.
+    fn dispose(&mut self, failed: &[FailedRecord], origin: &Inbound, records: &LogRecords) -> Done {
         if failed.is_empty() {
             return Ok(());
         }
-        self.errors.judge(failed, inbound)?;
-        let Some(dead_letters) = &mut self.dead_letters else { return Ok(()) };
-        let picked = failed.iter().map(|record| record.row).collect::<Vec<_>>();
-        let records =
-            rows::take_records(&inbound.fetched.records, &picked).map_err(|error| TaskError::new(error.to_string()))?;
-        match dead_letters.send(records, &failed.iter().collect::<Vec<_>>(), |row| inbound.context(picked[row]))? {
-            true => Ok(()),
-            false => Err(self.stop_here()),
-        }
+        self.errors.judge(failed, origin)?;
+        let Some(head) = &self.dead_letters else { return Ok(()) };
+        let letters = letters(head, failed, records, |row| origin.context(row))?;
+        self.add(letters);
+        Ok(())
     }
 
     /// Writes what stateful transforms emit without a record.
     fn emit(&mut self, applied: Applied) -> Done {
+        self.control.counters.filtered(applied.dropped);
+        self.control.counters.late(applied.late);
         if let Some(failure) = applied.failures.first() {
             let (alias, message) = (&failure.alias, &failure.message);
             let message = format!("a result of the stateful transforms failed in the transform {alias}: {message}");
@@ -424,18 +510,72 @@ impl Running {
             tracing::warn!("{} results were skipped: {message}", applied.failures.len());
             self.control.counters.failed(applied.failures.len());
         }
-        self.control.counters.filtered(applied.dropped);
         for batch in applied.batches {
-            self.begin()?;
+            if self.transactor.positions.is_clean() {
+                self.opened = Instant::now();
+            }
             self.write(batch, None)?;
         }
         Ok(())
     }
 
+    fn write(&mut self, batch: Batch, from: Option<&Inbound>) -> Done {
+        match &self.sink {
+            Some(_) if !self.settings.late_topics.iter().any(|topic| **topic == *batch.topic) => self.put(batch, from),
+            _ => self.produce(batch, from),
+        }
+    }
+
+    /// Gives a batch to the plugin.
+    fn put(&mut self, batch: Batch, from: Option<&Inbound>) -> Done {
+        let Some(sink) = &mut self.sink else { return Ok(()) };
+        let (errors, head) = (&self.errors, self.dead_letters.as_ref());
+        let mut kept = Vec::new();
+        // Results are made of several records, or of none: what is kept of them is what they are.
+        let made = !matches!(batch.offsets, tributary_sdk::Offsets::Sink(_));
+        let mut dispose = |batch: &Batch, failures: Vec<RecordFailure>| {
+            if failures.is_empty() {
+                return Ok(true);
+            }
+            match from.filter(|_| !made) {
+                Some(inbound) => {
+                    let failed = inbound.refused(batch, failures);
+                    errors.judge(&failed, inbound)?;
+                    if let Some(head) = head {
+                        let records = &inbound.fetched.records;
+                        kept.push(letters(head, &failed, records, |row| inbound.context(row))?);
+                    }
+                }
+                None => {
+                    let polled = Polled(batch.clone());
+                    let failed = failures
+                        .into_iter()
+                        .map(|failure| FailedRecord::put(failure.row, failure.retriable, failure.message));
+                    let failed = failed.collect::<Vec<_>>();
+                    errors.judge(&failed, &polled)?;
+                    if let Some(head) = head {
+                        let rows = failed.iter().map(|failed| failed.row).collect::<Vec<_>>();
+                        let records = polled.records(&rows)?;
+                        let context = |row: usize| polled.context(rows[row]);
+                        let records = head.letters(records, &failed.iter().collect::<Vec<_>>(), context);
+                        kept.push(part(&head.topic, records));
+                    }
+                }
+            }
+            Ok(true)
+        };
+        let put = sink.put(batch, errors, &mut dispose)?;
+        self.transactor.positions.touch();
+        kept.into_iter().for_each(|letters| self.add(letters));
+        if put { Ok(()) } else { Err(Trouble::Stopped) }
+    }
+
     /// Converts and sends. Nothing is written to the topic that it comes from.
-    fn write(&mut self, mut batch: Batch, from: Option<&Arc<str>>) -> Done {
-        let is_input =
-            |topic: &Arc<str>| from == Some(topic) || self.assigned.iter().any(|partition| partition.topic == *topic);
+    fn produce(&mut self, mut batch: Batch, from: Option<&Inbound>) -> Done {
+        let is_input = |topic: &Arc<str>| {
+            from.is_some_and(|from| from.partition.topic == *topic)
+                || self.assigned.iter().any(|partition| partition.topic == *topic)
+        };
         if is_input(&batch.topic) {
             let topic = self.settings.topic.clone().ok_or_else(|| {
                 TaskError::new(format!(
@@ -446,38 +586,100 @@ impl Running {
             batch.topic = topic;
         }
         let sequence = Sequence { token: 0, epoch: 0 };
-        let Some(outbound) = self.outbound.convert(batch, sequence, &self.errors)? else {
-            return Err(self.stop_here());
-        };
+        let outbound = self.outbound.convert(batch, sequence, &self.errors)?.ok_or(Trouble::Stopped)?;
+        if let (Some(failed), Some(head)) = (outbound.letters, &self.dead_letters) {
+            let reasons = failed.failed.iter().collect::<Vec<_>>();
+            let records = head.letters(failed.records, &reasons, |row| failed.contexts[row].clone());
+            let letters = part(&head.topic, records);
+            self.add(letters);
+        }
         for part in outbound.parts {
             self.topics.used(&part.topic);
-            self.writer.send(&part.topic, &part.records)?;
-            self.control.counters.went_out(part.records.len());
+            self.add(part);
         }
         Ok(())
     }
 
-    /// Commits outputs, state and offsets together.
-    fn commit(&mut self) -> Done {
-        let committed = self.try_commit();
-        if committed.is_err() {
-            // Its layer is gone: nothing of it may be committed later.
-            self.writer.abort();
-            self.positions.clear();
+    /// Makes records part of the open transaction.
+    fn add(&mut self, part: Part) {
+        if part.records.is_empty() {
+            return;
         }
-        committed
+        self.bytes += part.records.bytes();
+        self.transactor.positions.touch();
+        match self.sink {
+            Some(_) => self.waiting.push(part),
+            None => self.transactor.add(Piece::of([part])),
+        }
     }
 
-    fn try_commit(&mut self) -> Done {
+    /// Does what can be done of the open transaction.
+    fn drive(&mut self) -> Done {
+        loop {
+            let advanced = match self.transactor.advance(self.deadline) {
+                Ok(advanced) => advanced,
+                Err(error) => {
+                    return Err(match self.transactor.end() {
+                        // It makes no difference who it was: begin anew, from what is committed.
+                        Some(End::TakenOver) => Trouble::Again(error.message),
+                        Some(End::Failed) if !self.transactor.is_hopeless() => Trouble::Again(error.message),
+                        _ => Trouble::Fatal(error),
+                    });
+                }
+            };
+            match advanced {
+                Advance::Waiting => return Ok(()),
+                Advance::Settled(_) => self.settled()?,
+                Advance::Refused(refusals) => self.refused(refusals)?,
+                Advance::Stopped => return Err(Trouble::Stopped),
+                Advance::Lost => return Err(Trouble::Again(self.transactor.last_error())),
+            }
+        }
+    }
+
+    /// Records that the log refused for good are left out of the transaction, if that is tolerated.
+    fn refused(&mut self, refusals: Vec<Refusal>) -> Done {
+        for (part, lost) in self.transactor.take_out(refusals)? {
+            let failed = lost.iter().map(|(row, error)| FailedRecord::produce(*row, error)).collect::<Vec<_>>();
+            let Some((_, error)) = lost.first() else { continue };
+            if self.state.as_ref().is_some_and(|state| *state.changelog == *part.topic) {
+                return Err(entry_refused(&part.topic, error).into());
+            }
+            if let Some(head) = self.dead_letters.as_ref().filter(|head| head.topic == part.topic) {
+                self.control.counters.errors.dead_letters_refused(lost.len());
+                return Err(head.refused(error).into());
+            }
+            self.errors.judge(&failed, &part)?;
+            if let Some(head) = &self.dead_letters {
+                let context = |row: usize| source_context(&part.topic, None, None, row, AS_PRODUCED);
+                let letters = letters(head, &failed, &part.records, context)?;
+                self.bytes += letters.records.bytes();
+                // The transaction may be complete already.
+                self.transactor.pieces.push(Piece::of([letters]));
+                self.transactor.changed();
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits outputs, state and offsets together. Nothing, as long as the connector keeps records back.
+    fn commit(&mut self) -> Done {
+        self.drive()?;
         for shard in self.shards() {
             let applied = self.inbound.chain.before_commit(shard).map_err(chain_error)?;
             self.emit(applied)?;
         }
-        let layer = self.state.as_ref().map(|state| state.state.seal()).transpose().map_err(state_error)?;
-        if layer.as_ref().is_some_and(|layer| !layer.is_empty()) {
-            self.begin()?;
+        if let Some(sink) = &mut self.sink {
+            let positions = &self.transactor.positions;
+            if (sink.unflushed || !positions.open().is_empty()) && !sink.pre_commit(positions.all())? {
+                // Asked again after another interval.
+                self.opened = Instant::now();
+                return Ok(());
+            }
         }
-        if !self.writer.is_open() {
+        let layer = self.state.as_ref().map(|state| state.state.seal()).transpose().map_err(state_error)?;
+        let changes = layer.as_ref().is_some_and(|layer| !layer.is_empty());
+        if self.transactor.positions.is_clean() && !changes {
             self.opened = Instant::now();
             return match (&self.state, layer) {
                 // It is empty; layers are committed in their order.
@@ -485,58 +687,96 @@ impl Running {
                 _ => Ok(()),
             };
         }
-        let begun = Instant::now();
-        let mut tokens = BTreeMap::new();
+        let mut slices = Vec::new();
         if let (Some(state), Some(layer)) = (&self.state, &layer) {
-            for changes in &layer.changes {
-                tokens.insert(changes.shard, self.writer.send(&state.changelog, &changes.records())?);
-            }
+            let topic: Arc<str> = state.changelog.as_str().into();
+            slices.extend(layer.changes.iter().map(|changes| Slice {
+                part: part(&topic, changes.records()),
+                alone: false,
+                mark: Some(changes.shard as u64),
+            }));
         }
-        if let Some(dead_letters) = &mut self.dead_letters
-            && !dead_letters.flush(Duration::from_secs(30))?
-        {
-            return Err(Trouble::Again("dead letters were not acknowledged within 30 seconds".to_owned()));
+        self.layer = layer;
+        if changes {
+            self.transactor.positions.touch();
         }
-        let inputs: Vec<(TopicPartition, i64)> =
-            self.positions.iter().map(|(partition, offset)| (partition.clone(), *offset)).collect();
-        let group = self.consumer.group_metadata().map_err(TaskError::from)?;
-        self.writer.commit(&inputs, &group)?;
-        self.control.counters.committed(begun.elapsed());
-        (self.records, self.fruitless, self.opened) = (0, 0, Instant::now());
-        self.positions.clear();
-        if let (Some(StreamState { state, changelog, .. }), Some(layer)) = (&self.state, layer) {
-            let mut ends = BTreeMap::new();
-            for (shard, token) in tokens {
-                let next = match self.writer.last_offset(token) {
-                    Some(offset) => offset + 1,
-                    // Nobody else writes to this partition.
-                    None => {
-                        let partition = TopicPartition { topic: changelog.as_str().into(), partition: shard };
-                        self.log.admin().watermarks(&partition, ASK).map_err(TaskError::from)?.1
-                    }
-                };
-                ends.insert(shard, next);
-            }
-            state.committed(layer, Positions { inputs, changelog: ends }).map_err(state_error)?;
+        // Positions alone are a piece, too.
+        slices.extend(self.waiting.drain(..).map(Slice::from));
+        self.transactor.add(Piece { parts: slices });
+        self.transactor.machine.end(Ending::Commit);
+        self.drive()?;
+        match self.transactor.machine.held() {
+            0 => Ok(()),
+            _ => Err(Trouble::Stopped),
         }
-        Ok(())
     }
 
-    fn end(mut self) {
+    /// A transaction is committed.
+    fn settled(&mut self) -> Done {
+        (self.records, self.bytes, self.fruitless, self.opened) = (0, 0, 0, Instant::now());
+        if let Some(sink) = &mut self.sink {
+            let stored = sink.services.state.commit(sink.epoch);
+            stored.unwrap_or_else(|error| {
+                tracing::error!("state was not stored and will be at the next commit: {error}")
+            });
+        }
+        let told: HashMap<u64, i64> = self.transactor.take_ends();
+        let (Some(StreamState { state, changelog, .. }), Some(layer)) = (&self.state, self.layer.take()) else {
+            return Ok(());
+        };
+        let mut ends = BTreeMap::new();
+        for changes in &layer.changes {
+            let next = match told.get(&(changes.shard as u64)) {
+                Some(next) => *next,
+                // Nobody else writes to this partition.
+                None => {
+                    let partition = TopicPartition { topic: changelog.as_str().into(), partition: changes.shard };
+                    self.log.admin().watermarks(&partition, ASK).map_err(TaskError::from)?.1
+                }
+            };
+            ends.insert(changes.shard, next);
+        }
+        state.committed(layer, Positions { inputs: Vec::new(), changelog: ends }).map_err(state_error)
+    }
+
+    fn end(mut self) -> Result<(), TaskError> {
         if self.control.fenced() {
             // Whoever comes next ends what is open.
-            return;
+            return Ok(());
         }
-        self.writer.abort();
+        self.transactor.close();
         for shard in self.shards() {
             self.close_shard(shard);
         }
-        self.writer.close();
-        self.consumer.close(Duration::from_secs(5)).unwrap_or_else(|error| tracing::warn!("{error}"));
-        if let Some(dead_letters) = self.dead_letters {
-            dead_letters.close();
-        }
+        let stopped = match &mut self.sink {
+            Some(sink) => {
+                let closed = sink.close(&self.assigned);
+                let stopped = sink.stop();
+                closed.and(stopped)
+            }
+            None => Ok(()),
+        };
+        let consumer = self.transactor.positions.consumer;
+        consumer.close(Duration::from_secs(5)).unwrap_or_else(|error| tracing::warn!("{error}"));
+        stopped
     }
+}
+
+/// Failed rows of records as dead letters.
+fn letters(
+    head: &Letterhead,
+    failed: &[FailedRecord],
+    records: &LogRecords,
+    context: impl Fn(usize) -> Context,
+) -> Result<Part, TaskError> {
+    let picked = failed.iter().map(|record| record.row).collect::<Vec<_>>();
+    let records = rows::take_records(records, &picked).map_err(|error| TaskError::new(error.to_string()))?;
+    let records = head.letters(records, &failed.iter().collect::<Vec<_>>(), |row| context(picked[row]));
+    Ok(part(&head.topic, records))
+}
+
+fn part(topic: &Arc<str>, records: LogRecords) -> Part {
+    Part { topic: topic.clone(), source_partition: None, records, offsets: None }
 }
 
 fn chain_error(error: tributary_sdk::Error) -> Trouble {

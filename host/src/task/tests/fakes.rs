@@ -16,7 +16,7 @@ use crate::log::{
 use crate::storage::{OffsetStore, StateStore, StorageError};
 use crate::task::control::TaskControl;
 use crate::task::converters::{Converters, Named};
-use crate::task::dead_letters::DeadLetters;
+use crate::task::dead_letters::{DeadLetters, Letterhead};
 use crate::task::services::InstanceServices;
 
 /// What happened, in order.
@@ -185,12 +185,14 @@ impl LogProducer for ScriptedProducer {
 /// Dead letters that go to the topic `dlq` of a scripted producer.
 pub fn dead_letters(producer: ScriptedProducer, control: &Arc<TaskControl>) -> DeadLetters {
     DeadLetters {
-        topic: "dlq".into(),
-        context_headers: true,
-        connector: "c".into(),
-        task: 0,
+        head: Letterhead {
+            topic: "dlq".into(),
+            context_headers: true,
+            connector: "c".into(),
+            task: 0,
+            control: control.clone(),
+        },
         producer: Box::new(producer),
-        control: control.clone(),
         sent: 0,
         refused: None,
         waited: false,

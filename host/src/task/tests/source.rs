@@ -103,6 +103,7 @@ impl Running {
             control: control.clone(),
             services,
             bounds: Default::default(),
+            state: None,
             delivery: DeliverySettings {
                 commit_interval: Duration::from_millis(20),
                 flush_timeout: Duration::from_millis(300),

@@ -170,6 +170,11 @@ impl CommitLoop {
         self.sent
     }
 
+    /// Whether a commit was asked for whose outcome is not known.
+    pub fn is_uncertain(&self) -> bool {
+        self.uncertain
+    }
+
     /// Whether a transaction is open in the log.
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Aborting)

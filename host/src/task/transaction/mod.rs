@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `commit_loop` | the loop as a state machine without I/O: outcomes in, the next step out; simulated in `simulation` |
 //! | `transactor` | carries the steps out with a transactional producer, and holds what the open transaction is made of |
-//! | `source_offsets` | a source's positions, in the same transaction |
+//! | `source_offsets` | a source's positions, in the same transaction (those of a consumer group: `stream/group_offsets`) |
 //! | `source_loop` | the second thread of an exactly-once source task |
 //! | `boundary` | where a source's transactions end |
 //! | `fail_points` | places at which tests let the worker die |
@@ -32,5 +32,6 @@ mod transactor;
 mod simulation;
 
 pub use boundary::{Boundary, Ending};
-pub use source_loop::{SourceTransactions, TransactionSettings};
-pub use transactor::Current;
+pub use commit_loop::{End, Outcome};
+pub use source_loop::{SourceTransactions, TransactionSettings, entry_refused};
+pub use transactor::{Advance, Current, Lost, Make, Piece, Positions, Refusal, Slice, Transactor};

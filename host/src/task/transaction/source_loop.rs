@@ -4,11 +4,10 @@
 //! records have no offset is committed together with what comes after them. Dead letters are acknowledged before the
 //! transaction that they were left out of is committed; after a crash in between they are there twice.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow_array::Array;
 use tributary_sdk::source::SourcePosition;
 
 use super::super::control::TaskControl;
@@ -21,16 +20,20 @@ use super::super::polled::source_context;
 use super::super::queue::{Popped, Queue};
 use super::super::rows;
 use super::super::services::InstanceServices;
+use super::super::source_state::SharedState;
 use super::super::topic_creator::TopicCreator;
 use super::super::used_topics::UsedTopics;
 use super::boundary::{Boundary, Ending};
 use super::source_offsets::SourceOffsets;
 use super::transactor::{Advance, Current, Make, Piece, Refusal, Slice, Transactor};
-use crate::log::LogError;
+use crate::log::{LogError, TopicPartition};
+use crate::state::{Layer, Positions, Shard};
 use crate::storage::TransactionalOffsets;
 
 /// Bytes of a transaction after which one that ends by the clock ends early: they are held in memory.
 const EARLY: usize = 32 << 20;
+/// How long one question to the cluster may take.
+const ASK: Duration = Duration::from_secs(30);
 /// How long dead letters may take before the commit is tried again.
 const DEAD_LETTERS_WAIT: Duration = Duration::from_secs(3);
 /// How long to wait for the next batch while something is in flight, and while nothing is.
@@ -54,6 +57,8 @@ pub struct TransactionSettings {
     pub topic_used: TopicUsed,
     /// Makes topics before they are written to; `None`: nobody does, or the cluster itself.
     pub topics: Option<Arc<TopicCreator>>,
+    /// With transforms that keep state: transactions end where the polling side has sealed it.
+    pub state: Option<SharedState>,
 }
 
 /// See the module.
@@ -77,6 +82,12 @@ pub struct SourceTransactions {
     next_commit: Instant,
     began: Instant,
     bytes: usize,
+    state: Option<SharedState>,
+    /// Of the open transaction, with the marks of their records.
+    layers: Vec<(Layer, Vec<(u64, Shard)>)>,
+    last_mark: u64,
+    /// Whether the state of everything that was taken is in a layer.
+    sealed: bool,
 }
 
 impl SourceTransactions {
@@ -88,7 +99,8 @@ impl SourceTransactions {
         dead_letters: Option<DeadLetters>,
         committed: Arc<Mutex<Vec<SourcePosition>>>,
     ) -> Self {
-        let TransactionSettings { id, boundary, make, offsets, current, flush_timeout, topic_used, topics } = settings;
+        let TransactionSettings { id, boundary, make, offsets, current, flush_timeout, topic_used, topics, state } =
+            settings;
         let control = services.control.clone();
         let positions = SourceOffsets::new(&services.connector, offsets);
         let transactor = Transactor::new(id, make, current, control.clone(), positions);
@@ -110,6 +122,10 @@ impl SourceTransactions {
             next_commit: now,
             began: now,
             bytes: 0,
+            state,
+            layers: Vec::new(),
+            last_mark: 0,
+            sealed: true,
         }
     }
 
@@ -171,8 +187,10 @@ impl SourceTransactions {
                 Popped::TimedOut => {}
                 Popped::Closed => return Ok(true),
             }
-            let asked = self.control.take_commit_request();
+            // With state, the polling side says where transactions end.
+            let asked = self.state.is_none() && self.control.take_commit_request();
             if let Boundary::Interval(_) = self.boundary
+                && self.state.is_none()
                 && (asked || self.until_due().is_zero() || self.bytes > EARLY)
             {
                 self.set_next_commit();
@@ -187,8 +205,8 @@ impl SourceTransactions {
         loop {
             match self.transactor.advance(deadline)? {
                 Advance::Waiting => return Ok(true),
-                Advance::Stopped => return Ok(false),
-                Advance::Settled(records) => self.settled(records),
+                Advance::Stopped | Advance::Lost => return Ok(false),
+                Advance::Settled(records) => self.settled(records)?,
                 Advance::Refused(refusals) => {
                     if !self.resolve(refusals)? {
                         return Ok(false);
@@ -198,7 +216,7 @@ impl SourceTransactions {
         }
     }
 
-    fn settled(&mut self, records: usize) {
+    fn settled(&mut self, records: usize) -> Result<(), TaskError> {
         tracing::debug!("committed a transaction of {records} records in {:?}", self.began.elapsed());
         self.bytes = 0;
         let positions = self.transactor.positions.take_news();
@@ -209,11 +227,42 @@ impl SourceTransactions {
         if let Err(error) = self.services.state.commit(complete) {
             tracing::error!("state was not stored and will be with the next transaction: {error}");
         }
+        self.layers_committed()
+    }
+
+    /// The layers of a committed transaction are saved, with where the changelog goes on behind each.
+    fn layers_committed(&mut self) -> Result<(), TaskError> {
+        let told = self.transactor.take_ends();
+        let Some(SharedState { state, changelog, partitions, log }) = &self.state else { return Ok(()) };
+        let mut layers = std::mem::take(&mut self.layers).into_iter().peekable();
+        while let Some((layer, marks)) = layers.next() {
+            let mut ends = BTreeMap::new();
+            for (mark, shard) in marks {
+                let next = match told.get(&mark) {
+                    Some(next) => *next,
+                    // The log does not tell: nothing comes after the last layer yet.
+                    None if layers.peek().is_none() => {
+                        let partition = TopicPartition { topic: changelog.clone(), partition: shard % partitions };
+                        log.admin().watermarks(&partition, ASK).map_err(TaskError::from)?.1
+                    }
+                    None => {
+                        return Err(TaskError::new(format!(
+                            "the log did not tell where records of {changelog} were written; the state is restored from there when \
+                             the task is started again"
+                        )));
+                    }
+                };
+                ends.insert(shard, next);
+            }
+            let positions = Positions { inputs: Vec::new(), changelog: ends };
+            state.committed(layer, positions).map_err(|error| TaskError::new(error.message))?;
+        }
+        Ok(())
     }
 
     /// Adds a batch to the transaction. Answers `false` when the task has to stop first.
     fn take(&mut self, outbound: Outbound) -> Result<bool, TaskError> {
-        let Outbound { epoch, source_partition, resume_point, resumable, parts, letters, ends, .. } = outbound;
+        let Outbound { epoch, source_partition, resume_point, resumable, parts, letters, ends, state, .. } = outbound;
         for part in &parts {
             if *part.topic == *self.transactor.positions.topic() {
                 return Err(TaskError::new(
@@ -250,8 +299,21 @@ impl SourceTransactions {
             if self.transactor.machine.held() == 0 {
                 self.began = Instant::now();
             }
-            let parts = parts.into_iter().map(|part| Slice { part, alone: false }).collect();
-            self.transactor.add(Piece { parts });
+            self.transactor.add(Piece::of(parts));
+        }
+        self.sealed = state.is_some();
+        if let Some(sealed) = state {
+            let mut marks = Vec::new();
+            let mark = |(shard, part): (Shard, Part)| {
+                self.last_mark += 1;
+                marks.push((self.last_mark, shard));
+                Slice { part, alone: false, mark: Some(self.last_mark) }
+            };
+            let parts: Vec<Slice> = sealed.parts.into_iter().map(mark).collect();
+            self.layers.push((sealed.layer, marks));
+            if !parts.is_empty() {
+                self.transactor.add(Piece { parts });
+            }
         }
         self.wanted = ends.or(self.wanted);
         Ok(true)
@@ -260,7 +322,7 @@ impl SourceTransactions {
     /// Ends the transaction if it is to end and can.
     fn try_to_end(&mut self) -> Result<(), TaskError> {
         let Some(ending) = self.wanted else { return Ok(()) };
-        if ending == Ending::Commit && !self.tails.is_empty() {
+        if ending == Ending::Commit && !self.tails.is_empty() || self.state.is_some() && !self.sealed {
             return Ok(());
         }
         if let Some(dead_letters) = &mut self.dead_letters
@@ -296,34 +358,16 @@ impl SourceTransactions {
     /// Deals with rows that the log refused: those that were too large together are sent apart, others are judged. Answers
     /// `false` when the task has to stop first.
     fn resolve(&mut self, refusals: Vec<Refusal>) -> Result<bool, TaskError> {
-        // From the last to the first, so that numbers stay right.
-        let mut refusals = refusals;
-        refusals.sort_by_key(|refusal| std::cmp::Reverse((refusal.piece, refusal.slice)));
-        for Refusal { piece, slice, rows } in refusals {
-            let (large, mut lost): (Vec<_>, Vec<_>) =
-                rows.into_iter().partition(|(_, error)| error.code == Some("MSG_SIZE_TOO_LARGE"));
-            let parts = &mut self.transactor.pieces[piece].parts;
-            let Slice { part, .. } = parts.remove(slice);
-            if large.len() > 1 {
-                let middle = part.records.len() / 2;
-                let halves = [cut(&part, 0, middle), cut(&part, middle, part.records.len() - middle)];
-                let halves = halves.map(|part| Slice { part, alone: true });
-                parts.splice(slice..slice, halves);
-                // Others that were refused are refused again.
-                continue;
-            }
-            lost.extend(large);
-            lost.sort_by_key(|(row, _)| *row);
-            let rows = lost.iter().map(|(row, _)| *row).collect::<Vec<_>>();
-            let left = without(&part, &rows)?;
-            if !left.records.is_empty() {
-                parts.insert(slice, Slice { part: left, alone: false });
+        for (part, lost) in self.transactor.take_out(refusals)? {
+            if let (Some(state), Some((_, error))) = (&self.state, lost.first())
+                && state.changelog == part.topic
+            {
+                return Err(entry_refused(&part.topic, error));
             }
             if !self.dispose(&part, &lost)? {
                 return Ok(false);
             }
         }
-        self.transactor.changed();
         Ok(true)
     }
 
@@ -363,22 +407,10 @@ impl SourceTransactions {
     }
 }
 
-/// Rows of a part.
-fn cut(part: &Part, from: usize, len: usize) -> Part {
-    Part {
-        records: part.records.slice(from, len),
-        offsets: part.offsets.as_ref().map(|offsets| offsets.slice(from, len)),
-        ..part.clone()
-    }
-}
-
-/// A part without these rows.
-fn without(part: &Part, except: &[usize]) -> Result<Part, TaskError> {
-    let left = rows::others(part.records.len(), except);
-    let records = rows::take_records(&part.records, &left).map_err(|error| TaskError::new(error.to_string()))?;
-    let offsets = part
-        .offsets
-        .as_ref()
-        .map(|offsets| left.iter().map(|&row| offsets.is_valid(row).then(|| offsets.value(row).to_owned())).collect());
-    Ok(Part { records, offsets, ..part.clone() })
+/// The task's error when the changelog takes an entry of the state not.
+pub fn entry_refused(changelog: &str, error: &LogError) -> TaskError {
+    TaskError::new(format!(
+        "an entry of the state cannot be written to the changelog: {error}; let transforms keep less for each key (collect has a \
+         bound), or raise max.message.bytes of the topic {changelog} and producer.override.max.request.size"
+    ))
 }

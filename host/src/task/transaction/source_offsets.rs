@@ -137,6 +137,10 @@ impl Positions for SourceOffsets {
         Ok(1)
     }
 
+    fn tells(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     fn settled(&mut self) {
         let positions = self.positions();
         self.open.clear();

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow_array::Array;
+
 use super::super::backoff::Backoff;
 use super::super::control::TaskControl;
 use super::super::delivery::Part;
 use super::super::errors::TaskError;
+use super::super::rows;
 use super::commit_loop::{CommitLoop, End, Outcome, Step};
 use super::fail_points;
 use crate::log::{Completion, LogError, NextStep, TransactionError, TransactionalProducer, is_fenced};
@@ -34,6 +37,14 @@ pub trait Positions {
     fn add(&mut self, producer: &mut dyn TransactionalProducer, number: u64) -> Result<u64, TransactionError>;
     /// They are committed.
     fn settled(&mut self);
+    /// Whether committed positions tell if the open transaction was committed: not if it moves none.
+    fn tells(&self) -> bool;
+    /// Told of each error, before it is known what is done about it.
+    fn noticed(&mut self, _error: &LogError) {}
+    /// The transaction can never be committed: what it brings forward is not this task's any more.
+    fn gone(&self) -> bool {
+        false
+    }
 }
 
 /// A batch of the transaction.
@@ -49,7 +60,25 @@ pub struct Slice {
     pub part: Part,
     /// They are sent with nothing else in the client: together with others they were too large.
     pub alone: bool,
+    /// [`Transactor::take_ends`] tells under this number where they end in their partition; they have to be in one partition.
+    pub mark: Option<u64>,
 }
+
+impl From<Part> for Slice {
+    fn from(part: Part) -> Self {
+        Self { part, alone: false, mark: None }
+    }
+}
+
+impl Piece {
+    /// Of whole parts.
+    pub fn of(parts: impl IntoIterator<Item = Part>) -> Self {
+        Self { parts: parts.into_iter().map(Slice::from).collect() }
+    }
+}
+
+/// Rows of a part that the log refused for good, and why.
+pub type Lost = (Part, Vec<(usize, LogError)>);
 
 /// Rows that the log refused for good.
 pub struct Refusal {
@@ -71,17 +100,20 @@ pub enum Advance {
     Settled(usize),
     /// The task may write nothing more, or its time is up.
     Stopped,
+    /// [`Positions::gone`]: begin anew from what is committed, after [`Transactor::reset`].
+    Lost,
 }
 
 /// See the module.
 pub struct Transactor<P> {
-    /// For messages.
-    pub id: String,
-    pub make: Make,
-    pub current: Option<Current>,
-    pub control: Arc<TaskControl>,
+    id: String,
+    make: Make,
+    current: Option<Current>,
+    control: Arc<TaskControl>,
+    /// What the transaction brings forward.
     pub positions: P,
-    pub machine: CommitLoop,
+    /// Where it is.
+    pub(in super::super) machine: CommitLoop,
     /// What the transaction is made of.
     pub pieces: Vec<Piece>,
     producer: Option<Box<dyn TransactionalProducer>>,
@@ -90,6 +122,8 @@ pub struct Transactor<P> {
     /// Sends before this one belong to earlier transactions.
     first_send: u64,
     failed: Vec<Completion>,
+    /// Next offsets of marked slices of the open transaction.
+    ends: HashMap<u64, i64>,
     backoff: Backoff,
     last_error: Option<LogError>,
     aborts: u32,
@@ -113,6 +147,7 @@ impl<P: Positions> Transactor<P> {
             last_send: 0,
             first_send: 1,
             failed: Vec::new(),
+            ends: HashMap::new(),
             backoff: Backoff::default(),
             last_error: None,
             aborts: 0,
@@ -129,6 +164,72 @@ impl<P: Positions> Transactor<P> {
     /// The pieces have been changed.
     pub fn changed(&mut self) {
         self.machine.replace(self.pieces.len());
+    }
+
+    /// Forgets the open transaction, whatever became of it. The next producer ends it; only after that producer's `init`, which
+    /// [`Self::advance`] makes next, it is certain what is committed.
+    pub fn reset(&mut self) {
+        self.close();
+        self.pieces.clear();
+        self.sends.clear();
+        self.failed.clear();
+        self.ends.clear();
+        self.first_send = self.last_send + 1;
+        self.machine = CommitLoop::default();
+    }
+
+    /// Why the loop has ended, if it has.
+    pub fn end(&self) -> Option<End> {
+        match self.machine.next() {
+            Step::End(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    /// Whether no other producer will do better.
+    pub fn is_hopeless(&self) -> bool {
+        self.last_error.as_ref().is_some_and(hopeless)
+    }
+
+    /// What went wrong last.
+    pub fn last_error(&self) -> String {
+        self.last_error.as_ref().map_or_else(String::new, |error| error.message.clone())
+    }
+
+    /// Of the transaction that was settled last: where marked slices end, as far as the log has told.
+    pub fn take_ends(&mut self) -> HashMap<u64, i64> {
+        std::mem::take(&mut self.ends)
+    }
+
+    /// Takes refused rows out of the transaction, which is then sent again without them: they are answered. Rows that were too
+    /// large together are sent apart instead.
+    pub fn take_out(&mut self, mut refusals: Vec<Refusal>) -> Result<Vec<Lost>, TaskError> {
+        let mut all = Vec::new();
+        // From the last to the first, so that numbers stay right.
+        refusals.sort_by_key(|refusal| std::cmp::Reverse((refusal.piece, refusal.slice)));
+        for Refusal { piece, slice, rows } in refusals {
+            let (large, mut lost): (Vec<_>, Vec<_>) =
+                rows.into_iter().partition(|(_, error)| error.code == Some("MSG_SIZE_TOO_LARGE"));
+            let parts = &mut self.pieces[piece].parts;
+            let Slice { part, mark, .. } = parts.remove(slice);
+            if large.len() > 1 {
+                let middle = part.records.len() / 2;
+                let halves = [cut(&part, 0, middle), cut(&part, middle, part.records.len() - middle)];
+                parts.splice(slice..slice, halves.map(|part| Slice { part, alone: true, mark }));
+                // Others that were refused are refused again.
+                continue;
+            }
+            lost.extend(large);
+            lost.sort_by_key(|(row, _)| *row);
+            let rows = lost.iter().map(|(row, _)| *row).collect::<Vec<_>>();
+            let left = without(&part, &rows)?;
+            if !left.records.is_empty() {
+                parts.insert(slice, Slice { part: left, alone: false, mark });
+            }
+            all.push((part, lost));
+        }
+        self.changed();
+        Ok(all)
     }
 
     /// Whether the client has something that is not acknowledged.
@@ -172,6 +273,9 @@ impl<P: Positions> Transactor<P> {
             if self.control.fenced() {
                 return Ok(Advance::Stopped);
             }
+            if self.positions.gone() {
+                return Ok(Advance::Lost);
+            }
             self.machine.outcome(outcome);
             match outcome {
                 Outcome::Done | Outcome::DoneLate | Outcome::Before | Outcome::After | Outcome::Other => {}
@@ -204,6 +308,8 @@ impl<P: Positions> Transactor<P> {
             Step::Renew => self.renew(),
             Step::Init => self.init(),
             Step::Look => match self.positions.look() {
+                // Nothing is guessed.
+                Ok(Outcome::Before) if self.machine.is_uncertain() && !self.positions.tells() => Outcome::Other,
                 Ok(found) => found,
                 Err(error) => self.troubled(error),
             },
@@ -231,6 +337,7 @@ impl<P: Positions> Transactor<P> {
                     }
                     self.sends.clear();
                     self.failed.clear();
+                    self.ends.clear();
                     self.aborts = 0;
                 } else {
                     self.aborts += 1;
@@ -402,7 +509,13 @@ impl<P: Positions> Transactor<P> {
     fn completed(&mut self, completions: Vec<Completion>) {
         for completion in completions {
             if completion.failed.is_empty() {
-                self.sends.remove(&completion.token);
+                let sent = self.sends.remove(&completion.token);
+                let slice = sent.and_then(|(piece, slice)| self.pieces.get(piece)?.parts.get(slice));
+                if let (Some(mark), Some((_, last))) = (slice.and_then(|slice| slice.mark), completion.last) {
+                    // Halves of what was too large are in their order.
+                    let end = self.ends.entry(mark).or_default();
+                    *end = (last + 1).max(*end);
+                }
             } else if completion.token >= self.first_send {
                 self.failed.push(completion);
             }
@@ -424,9 +537,16 @@ impl<P: Positions> Transactor<P> {
     }
 
     fn settle(&mut self) -> usize {
+        if let Some(producer) = &mut self.producer {
+            // A log that commits at once tells of offsets only now.
+            let completions = producer.as_producer().poll(Duration::ZERO).unwrap_or_default();
+            self.completed(completions);
+        }
         let slices = self.pieces.drain(..).flat_map(|piece| piece.parts);
-        let records = slices.map(|slice| slice.part.records.len()).sum();
+        // The changelog's records are the worker's own.
+        let records = slices.filter(|slice| slice.mark.is_none()).map(|slice| slice.part.records.len()).sum();
         self.control.counters.went_out(records);
+        self.control.counters.meters.transaction(records);
         self.sends.clear();
         self.failed.clear();
         self.positions.settled();
@@ -446,6 +566,7 @@ impl<P: Positions> Transactor<P> {
     }
 
     fn failed(&mut self, TransactionError { error, next }: TransactionError) -> Outcome {
+        self.positions.noticed(&error);
         let outcome = match next {
             NextStep::Retry => Outcome::Again,
             NextStep::Abort => Outcome::Abort,
@@ -485,6 +606,10 @@ impl<P: Positions> Transactor<P> {
                  come again and again: raise producer.override.transaction.timeout.ms, make transactions smaller \
                  (transaction.boundary), or see whether another worker has the same group.id"
             ),
+            End::TakenOver if self.machine.is_uncertain() && !self.positions.tells() => format!(
+                "whether the last transaction of {id} was committed is not known{reason}, and it moved no offset that would tell; \
+                 the task goes on from what is stored when it is started again"
+            ),
             End::TakenOver => format!(
                 "the stored offsets of {id} were moved by somebody else while its transaction was open; the task goes on from \
                  them when it is started again"
@@ -517,6 +642,26 @@ fn of_the_record(error: &LogError) -> bool {
             )
     };
     !error.retriable && !error.code.is_some_and(of_the_transaction)
+}
+
+/// Rows of a part.
+fn cut(part: &Part, from: usize, len: usize) -> Part {
+    Part {
+        records: part.records.slice(from, len),
+        offsets: part.offsets.as_ref().map(|offsets| offsets.slice(from, len)),
+        ..part.clone()
+    }
+}
+
+/// A part without these rows.
+fn without(part: &Part, except: &[usize]) -> Result<Part, TaskError> {
+    let left = rows::others(part.records.len(), except);
+    let records = rows::take_records(&part.records, &left).map_err(|error| TaskError::new(error.to_string()))?;
+    let offsets = part
+        .offsets
+        .as_ref()
+        .map(|offsets| left.iter().map(|&row| offsets.is_valid(row).then(|| offsets.value(row).to_owned())).collect());
+    Ok(Part { records, offsets, ..part.clone() })
 }
 
 fn hopeless(error: &LogError) -> bool {

@@ -93,7 +93,21 @@ impl Client {
             outcome(written, "reading the group membership").map_err(|error| error.error)?;
             let copy = std::slice::from_raw_parts(buffer.cast::<u8>(), size).to_vec();
             sys::rd_kafka_mem_free(ptr::null_mut(), buffer);
-            Ok(copy)
+            match generation(&copy) {
+                // The broker would take offsets from nobody as from a client that manages partitions by itself.
+                Some(generation) if generation < 0 => Err(LogError {
+                    message: "reading the group membership: this consumer is not a member of its group any more".into(),
+                    retriable: true,
+                    code: Some("UNKNOWN_MEMBER_ID"),
+                }),
+                _ => Ok(copy),
+            }
         }
     }
+}
+
+/// The generation in serialized metadata: librdkafka writes it behind a word that names its layout.
+fn generation(metadata: &[u8]) -> Option<i32> {
+    let rest = metadata.strip_prefix(b"CGMDv2:")?;
+    Some(i32::from_ne_bytes(rest.get(..4)?.try_into().ok()?))
 }

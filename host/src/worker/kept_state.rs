@@ -1,0 +1,40 @@
+//! The keyed state of connectors that do not run, forgotten when users ask for it.
+//!
+//! The changelog topic is the truth, so forgetting is to delete it, after the producers of former tasks are fenced: one that was left
+//! behind would write to it again. This worker's files go at once; those of others when the connector's next task finds that they
+//! belong to another topic ([`StateDirectory::claim`]).
+
+use std::time::Duration;
+
+use tributary_sdk::Config;
+
+use super::environment::Environment;
+use super::exactly_once::{FENCE_WITHIN, transactional_ids};
+use crate::log::LogError;
+use crate::state::{StateDirectory, changelog};
+use crate::transform::registry;
+
+/// How long one question to the cluster may take.
+const ASK: Duration = Duration::from_secs(30);
+
+impl Environment {
+    /// Forgets the state of a stopped connector that had so many tasks. Fine where there is none.
+    pub fn purge_state(&self, connector: &str, config: &Config, tasks: u32) -> Result<(), LogError> {
+        let topic = changelog::topic(self.group_of_state(), connector);
+        // A connector that keeps none now may have kept some; then it does not matter if the cluster tells nothing of the topic.
+        match self.log.admin().topic(&topic, ASK) {
+            Ok(Some(_)) => {
+                self.fence_former_tasks(connector)?;
+                let ids = transactional_ids(self.group_of_state(), connector, tasks.max(1));
+                self.log.fence_producers(&ids, FENCE_WITHIN)?;
+                self.log.admin().delete_topic(&topic, ASK)?;
+                tracing::info!(connector, "purged the state of its transforms: deleted topic {topic}");
+            }
+            Ok(None) => {}
+            Err(error) if registry::keeps_state(config) => return Err(error),
+            Err(_) => {}
+        }
+        let purged = StateDirectory::new(&self.config.data_dir).purge(connector);
+        purged.map_err(|error| LogError { message: error.message, retriable: error.retriable, code: None })
+    }
+}

@@ -1,0 +1,161 @@
+//! Connectors with state on one input, and the judge of what they write.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tributary_harness::{Error, KafkaBroker, Rest, Result, wait};
+
+use crate::events::{DISORDER, SIZE, TTL, deduplicated, values, windows};
+
+/// Partitions of the input.
+pub const PARTITIONS: i32 = 3;
+
+/// How often something goes wrong in a test: few times, unless `STATEFUL_ROUNDS` says otherwise.
+pub fn rounds(few: usize) -> usize {
+    std::env::var("STATEFUL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
+}
+
+/// A name that no other test of a shared broker has.
+pub fn unique(what: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{what}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Connectors, named as what they write.
+pub struct Rig {
+    pub input: String,
+    /// The first of each event.
+    pub first: String,
+    /// Sums of these by user and window.
+    pub windows: String,
+    /// The same sums, in a file.
+    pub sink: String,
+    pub file: PathBuf,
+}
+
+impl Rig {
+    /// Makes the topics.
+    pub fn new(broker: &KafkaBroker, what: &str, dir: &Path) -> Result<Self> {
+        let own = unique(what);
+        let name = |what: &str| format!("{own}-{what}");
+        let rig = Self {
+            input: name("in"),
+            first: name("first"),
+            windows: name("windows"),
+            sink: name("sink"),
+            file: dir.join(name("lines")),
+        };
+        broker.create_topic(&rig.input, PARTITIONS, &[])?;
+        broker.create_topic(&rig.first, PARTITIONS, &[])?;
+        broker.create_topic(&rig.windows, 1, &[])?;
+        Ok(rig)
+    }
+
+    /// The names of the connectors.
+    pub fn names(&self) -> [&str; 3] {
+        [&self.first, &self.windows, &self.sink]
+    }
+
+    /// Creates the connectors, or changes the number of their tasks.
+    pub fn create(&self, rest: &Rest, tasks: usize, more: &Value) -> Result<()> {
+        let mut common = json!({
+            "topics": self.input, "tasks.max": tasks,
+            "key.converter": "org.apache.kafka.connect.storage.StringConverter",
+            "value.converter": "org.apache.kafka.connect.json.JsonConverter", "value.converter.schemas.enable": false,
+            "errors.restart.backoff.initial.ms": "50",
+            "transforms.once.type": "Deduplicate", "transforms.once.key": "v.id", "transforms.once.ttl.ms": TTL,
+            "transforms.once.eventtime.expr": "v.at", "transforms.once.eventtime.max.out.of.orderness.ms": DISORDER,
+        });
+        extend(&mut common, more);
+        let with = |more: Value| {
+            let mut config = common.clone();
+            extend(&mut config, &more);
+            config
+        };
+        let sums = json!({
+            "transforms": "once,sums",
+            "transforms.sums.type": "Aggregate", "transforms.sums.key": "v.user", "transforms.sums.window": "tumbling",
+            "transforms.sums.size.ms": SIZE, "transforms.sums.aggs": "n:count(), total:sum(v.amount)",
+            "transforms.sums.eventtime.expr": "v.at", "transforms.sums.eventtime.max.out.of.orderness.ms": DISORDER,
+        });
+        let kafka = json!({"connector.class": "KafkaSink", "transaction.interval.ms": 100});
+        let mut first = with(kafka.clone());
+        extend(&mut first, &json!({"topic": self.first, "transforms": "once"}));
+        rest.put_connector(&self.first, &first)?;
+        let mut by_window = with(kafka);
+        extend(&mut by_window, &sums);
+        extend(&mut by_window, &json!({"topic": self.windows}));
+        rest.put_connector(&self.windows, &by_window)?;
+        let mut sink = with(sums);
+        extend(&mut sink, &json!({"connector.class": "FileStreamSink", "file": self.file, "tasks.max": 1}));
+        rest.put_connector(&self.sink, &sink).map(drop)
+    }
+
+    /// Waits until all have committed everything.
+    pub fn finished(&self, rest: &Rest, broker: &KafkaBroker) -> Result<()> {
+        self.names().into_iter().try_for_each(|name| finished(rest, broker, &self.input, name))
+    }
+
+    /// Compares what was written with a batch computation. What a sink does at least once may be there twice.
+    pub fn check(&self, broker: &KafkaBroker) -> Result<()> {
+        let input = values(broker, &self.input)?;
+        let sorted = |by_partition: BTreeMap<i32, Vec<String>>| {
+            let mut all: Vec<String> = by_partition.into_values().flatten().collect();
+            all.sort();
+            all
+        };
+        let expected = windows(&input);
+        same("deduplicated", &sorted(values(broker, &self.first)?), &sorted(deduplicated(&input)))?;
+        same("windows", &sorted(values(broker, &self.windows)?), &expected)?;
+        let lines = std::fs::read(&self.file)?;
+        let lines = String::from_utf8_lossy(&lines);
+        // A line that was torn by a kill is no result, and comes again.
+        let whole = |line: &&str| serde_json::from_str::<Value>(line).is_ok();
+        let written: BTreeSet<String> = lines.lines().filter(whole).map(str::to_owned).collect();
+        same("windows in the file", &written.into_iter().collect::<Vec<_>>(), &expected)
+    }
+}
+
+fn extend(config: &mut Value, more: &Value) {
+    for (key, value) in more.as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
+}
+
+/// Waits until a connector has committed everything.
+fn finished(rest: &Rest, broker: &KafkaBroker, input: &str, connector: &str) -> Result<()> {
+    let ends = broker.watermarks(input)?;
+    wait::until(&format!("{connector} reads its input to the end"), Duration::from_secs(180), || {
+        let offsets = rest.get(&format!("/connectors/{connector}/offsets"))?.ok()?;
+        let committed = |partition: usize| {
+            offsets["offsets"].as_array().into_iter().flatten().any(|entry| {
+                entry["partition"]["kafka_partition"] == partition as i64
+                    && entry["offset"]["kafka_offset"] == ends[partition].1
+            })
+        };
+        if (0..ends.len()).all(committed) {
+            return Ok(Some(()));
+        }
+        let status = rest.status(connector)?;
+        if status["tasks"].as_array().into_iter().flatten().any(|task| task["state"] == "FAILED") {
+            return Err(Error::new(format!("{connector} failed: {status}")));
+        }
+        Ok(None)
+    })
+}
+
+fn same(what: &str, got: &[String], expected: &[String]) -> Result<()> {
+    if got == expected {
+        return Ok(());
+    }
+    let missing: Vec<_> = expected.iter().filter(|value| !got.contains(value)).take(5).collect();
+    let wrong: Vec<_> = got.iter().filter(|value| !expected.contains(value)).take(5).collect();
+    Err(Error::new(format!(
+        "{what}: {} records where {} are expected; missing for instance {missing:#?}, not expected {wrong:#?}",
+        got.len(),
+        expected.len()
+    )))
+}
