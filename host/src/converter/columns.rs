@@ -15,6 +15,39 @@ use arrow_array::{ArrayRef, ListArray, MapArray, StructArray};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 
+use super::RowFailure;
+
+/// What a decoder says of a plan that does not fit its columns.
+pub const MISMATCH: &str = "the schema and its columns do not belong together";
+
+/// Reads one value a row, `None` is a tombstone. A row that `read` refuses is a failure of its own, with `what` before the reason.
+pub fn decode_rows(
+    field: &Field,
+    rows: &[Option<&[u8]>],
+    what: &str,
+    mut read: impl FnMut(&mut Builder, &[u8]) -> Result<(), String>,
+) -> Result<(ArrayRef, Vec<RowFailure>), String> {
+    let mut builder = Builder::new(field, rows.len())?;
+    let mut failures = Vec::new();
+    for (row, value) in rows.iter().enumerate() {
+        match value {
+            None => builder.append_null(),
+            Some(value) => {
+                if let Err(message) = read(&mut builder, value) {
+                    builder.pad(row + 1);
+                    failures.push(RowFailure { row, message: format!("{what}: {message}") });
+                }
+            }
+        }
+    }
+    Ok((builder.finish()?, failures))
+}
+
+/// An integer in the column's type.
+pub fn fitting<T: TryFrom<i64>>(value: i64) -> Result<T, String> {
+    T::try_from(value).map_err(|_| format!("the number {value} does not fit its type"))
+}
+
 /// Collects one array.
 pub struct Builder {
     /// Whether nulls may stand in it; where not, a null becomes an empty value.

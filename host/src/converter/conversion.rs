@@ -89,3 +89,11 @@ pub struct RowFailure {
     /// Why.
     pub message: String,
 }
+
+/// Adds the field that an error is in: of fields inside of it, a path grows.
+pub(crate) fn within(name: &str, error: String) -> String {
+    match error.rsplit_once(", in field ") {
+        Some((what, path)) => format!("{what}, in field {name}.{path}"),
+        None => format!("{error}, in field {name}"),
+    }
+}

@@ -30,6 +30,7 @@ pub mod values;
 pub use bytes::ByteArrayConverter;
 pub use canonical::canonical;
 pub use class_info::{ClassInfo, ClassKind};
+pub(crate) use conversion::within;
 pub use conversion::{Converter, FromConnect, RowFailure, Run, ToConnect};
 pub(crate) use header::of_json;
 pub use header::{HeaderConversion, HeaderConverter};

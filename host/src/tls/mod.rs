@@ -6,6 +6,8 @@
 //! | `jks`, `pkcs12` | Java's two formats of stores |
 //! | `private_key` | keys out of encryption, as the TLS library takes them |
 //! | `outbound` | TLS of HTTP clients |
+//! | `unnamed` | the same, where servers' names are not to be checked |
+//! | `verifier` | servers' certificates |
 //!
 //! One reader for all that speaks TLS here (the REST API and its clients, the data and group clients of Kafka, tokens, schema
 //! registries), so that a store which serves one serves all. What cannot be read is an error that begins with the property and
@@ -16,6 +18,8 @@ mod outbound;
 mod pkcs12;
 mod private_key;
 pub(crate) mod stores;
+mod unnamed;
+mod verifier;
 
 use std::sync::Arc;
 
@@ -25,6 +29,8 @@ use rustls::pki_types::CertificateDer;
 
 pub use outbound::outbound;
 pub use stores::{Identity, identity, trusted};
+pub use unnamed::UnnamedTls;
+pub use verifier::{Verifier, checks_names};
 
 /// Finds a property by its name without any prefix (`ssl.keystore.location`).
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -4,8 +4,8 @@ use tributary_sdk::config_def::Validator;
 use tributary_sdk::{ConfigKey, Error, Importance, Result, Type};
 
 use super::config::Settings;
-use super::json::{Json, Key};
-use super::part::require_map;
+use super::json::{Json, Key, Object};
+use super::part::{not_json, require_map};
 
 /// One or more steps from the whole value down to a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,11 +25,19 @@ impl FieldPath {
     /// The path in `key`, in the syntax that the config chooses.
     pub fn of(settings: &Settings<'_>, key: &str) -> Result<Self> {
         let text = settings.text(key);
-        let steps = match settings.text("field.syntax.version").to_ascii_uppercase().as_str() {
-            "V2" => divide(text)?,
-            _ => vec![text.to_owned()],
-        };
-        Ok(Self {
+        match settings.text("field.syntax.version").to_ascii_uppercase().as_str() {
+            "V2" => Self::parse(text),
+            _ => Ok(Self::from_steps(vec![text.to_owned()])),
+        }
+    }
+
+    /// A path in the V2 syntax.
+    pub fn parse(text: &str) -> Result<Self> {
+        Ok(Self::from_steps(divide(text)?))
+    }
+
+    fn from_steps(steps: Vec<String>) -> Self {
+        Self {
             steps: steps
                 .into_iter()
                 .map(|step| {
@@ -37,12 +45,17 @@ impl FieldPath {
                     (step, key)
                 })
                 .collect(),
-        })
+        }
     }
 
     /// The names, from the outside in.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.steps.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Sets the value at the path, or takes it out. Objects on the way that are missing or null are made, unless there is nothing to set.
+    pub fn set<'a>(&'a self, object: &mut Object<'a>, value: Option<Json<'a>>) -> std::result::Result<(), String> {
+        set(&self.steps, object, value)
     }
 
     /// Takes the value at the path out of a document; `None` where it is missing or null.
@@ -57,6 +70,34 @@ impl FieldPath {
             current = object.remove(key).filter(|value| !value.is_null());
         }
         Ok(current)
+    }
+}
+
+fn set<'a>(
+    steps: &'a [(String, Key<'static>)],
+    object: &mut Object<'a>,
+    value: Option<Json<'a>>,
+) -> std::result::Result<(), String> {
+    let Some(((name, key), rest)) = steps.split_first() else { return Ok(()) };
+    let Some((next, _)) = rest.first() else {
+        match value {
+            Some(value) => object.set(key.borrowed(), value),
+            None => drop(object.remove(key)),
+        }
+        return Ok(());
+    };
+    if object.get(key).is_none_or(Json::is_null) {
+        if value.as_ref().is_none_or(Json::is_null) {
+            return Ok(());
+        }
+        object.set(key.borrowed(), Json::Object(Object::default()));
+    }
+    let Some(inner) = object.get_mut(key) else { return Ok(()) };
+    let class = inner.java_class();
+    match inner.object() {
+        Ok(Some(inner)) => set(rest, inner, value),
+        Ok(None) => Err(format!("the field {name} is {class}, which has no field {next}")),
+        Err(error) => Err(not_json(error)),
     }
 }
 

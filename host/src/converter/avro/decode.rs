@@ -5,8 +5,8 @@ use arrow_schema::Field;
 use super::options::Options;
 use super::schema::{Kind, Schema};
 use super::to_connect::{is_map_entry, union_names};
-use crate::converter::RowFailure;
-use crate::converter::columns::{Builder, Values};
+use crate::converter::columns::{Builder, MISMATCH, Values, decode_rows, fitting};
+use crate::converter::{RowFailure, within};
 
 /// What a place in the schema is read as.
 pub enum Node {
@@ -87,20 +87,9 @@ pub fn decode(
     field: &Field,
     rows: &[Option<&[u8]>],
 ) -> Result<(arrow_array::ArrayRef, Vec<RowFailure>), String> {
-    let mut builder = Builder::new(field, rows.len())?;
-    let mut failures = Vec::new();
-    for (row, value) in rows.iter().enumerate() {
-        let Some(value) = value else {
-            builder.append_null();
-            continue;
-        };
-        let mut input = Input { bytes: value };
-        if let Err(message) = read(node, &mut builder, &mut input) {
-            builder.pad(row + 1);
-            failures.push(RowFailure { row, message: format!("Error deserializing Avro message: {message}") });
-        }
-    }
-    Ok((builder.finish()?, failures))
+    decode_rows(field, rows, "Error deserializing Avro message", |builder, value| {
+        read(node, builder, &mut Input { bytes: value })
+    })
 }
 
 /// What is left of a value.
@@ -152,10 +141,6 @@ impl<'d> Input<'d> {
         }
         Ok(count)
     }
-}
-
-fn fitting<T: TryFrom<i64>>(value: i64) -> Result<T, String> {
-    T::try_from(value).map_err(|_| format!("the number {value} does not fit its type"))
 }
 
 fn text(bytes: &[u8]) -> Result<&str, String> {
@@ -252,19 +237,11 @@ fn read(node: &Node, builder: &mut Builder, input: &mut Input<'_>) -> Result<(),
                 _ => return Err("a union is not read into a struct".to_owned()),
             }
         }
-        _ => return Err("the schema and its columns do not belong together".to_owned()),
+        _ => return Err(MISMATCH.to_owned()),
     }
     Ok(())
 }
 
 fn no_branch(number: u64) -> String {
     format!("a union has no branch with the number {}", number >> 1)
-}
-
-/// Adds a field's name to an error.
-fn within(name: &str, error: String) -> String {
-    match error.split_once(", in field ") {
-        Some((what, path)) => format!("{what}, in field {name}.{path}"),
-        None => format!("{error}, in field {name}"),
-    }
 }

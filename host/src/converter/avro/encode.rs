@@ -21,6 +21,7 @@ use super::names::{GENERAL_UNION, UNION};
 use super::options::Options;
 use super::schema::{Kind, Schema};
 use super::to_connect::is_map_entry;
+use crate::converter::within;
 
 /// How a schema is met.
 #[derive(Clone, Copy)]
@@ -164,7 +165,7 @@ impl<'a> Encoder<'a> {
                 for (name, member) in members {
                     match member {
                         Member::Field(encoder) => {
-                            encoder.write(row, out).map_err(|error| format!("{error}, in field {name}"))?;
+                            encoder.write(row, out).map_err(|error| within(name, error))?;
                         }
                         Member::Constant(bytes) => out.extend_from_slice(bytes),
                     }
@@ -257,7 +258,7 @@ fn record<'a>(
             (Some(at), _) => {
                 used[at] = true;
                 let encoder = Encoder::new(&wanted.schema, &fields[at], &*columns[at], rules);
-                Member::Field(encoder.map_err(|error| format!("{error}, in field {name}"))?)
+                Member::Field(encoder.map_err(|error| within(name, error))?)
             }
             (None, Some(default)) => {
                 let mut bytes = Vec::new();

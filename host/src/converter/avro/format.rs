@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Array, new_empty_array};
+use arrow_array::new_empty_array;
 use arrow_schema::FieldRef;
 use tributary_sdk::{Column, Config, ConfigDef, Form, Result};
 
@@ -11,7 +11,7 @@ use super::encode::{Encoder, Rules};
 use super::options::{self, Options};
 use super::schema::Schema;
 use super::{from_connect, to_connect};
-use crate::converter::schema_registry::{Decoded, Format, Outgoing, Registered, SchemaText};
+use crate::converter::schema_registry::{Decoded, Format, Outgoing, Registered, SchemaText, schemaless, write_rows};
 
 /// `io.confluent.connect.avro.AvroConverter`.
 pub struct AvroFormat {
@@ -55,10 +55,7 @@ impl Format for AvroFormat {
 
     fn outgoing(&self, column: &Column) -> std::result::Result<Outgoing, String> {
         if column.form() == Form::Json {
-            return Err(
-                "values without a schema (JSON documents) have no Avro schema; give them one, for example with a source or converter that has schemas, or use JsonConverter or JsonSchemaConverter"
-                    .to_owned(),
-            );
+            return Err(schemaless("Avro"));
         }
         let (text, record) = from_connect::root_schema(column.field(), self.options)?;
         Ok(Outgoing { schema: SchemaText::plain(Self::KIND, text), record })
@@ -80,14 +77,7 @@ impl Format for AvroFormat {
         give: &mut dyn FnMut(usize, std::result::Result<&[u8], String>),
     ) -> std::result::Result<(), String> {
         let encoder = Encoder::new(&writer.schema, column.field(), column.array(), writer.rules)?;
-        let mut out = Vec::with_capacity(256);
-        for row in (0..column.len()).filter(|&row| column.array().is_valid(row)) {
-            out.clear();
-            match encoder.write(row, &mut out) {
-                Ok(()) => give(row, Ok(&out)),
-                Err(message) => give(row, Err(format!("Error serializing Avro message: {message}"))),
-            }
-        }
+        write_rows(column, &[], "Error serializing Avro message", give, |row, out| encoder.write(row, out));
         Ok(())
     }
 }

@@ -2,14 +2,13 @@
 
 use arrow_schema::{DataType, Field, TimeUnit};
 use serde_json::{Map, Value, json};
-use tributary_sdk::batch::{
-    SCHEMA_DEFAULT, SCHEMA_DOC, SCHEMA_NAME, SCHEMA_OPTIONAL, SCHEMA_PARAMETERS, SCHEMA_VERSION,
-};
+use tributary_sdk::batch::{SCHEMA_DEFAULT, SCHEMA_DOC, SCHEMA_NAME, SCHEMA_OPTIONAL, SCHEMA_VERSION};
 
 use super::defaults;
 use super::names::*;
 use super::options::Options;
-use crate::converter::json::logical;
+use crate::converter::json::{logical, parameters};
+use crate::converter::within;
 
 /// The Avro schema of a whole key or value, and its full name if it is a record.
 pub fn root_schema(field: &Field, options: Options) -> Result<(String, Option<String>), String> {
@@ -72,8 +71,7 @@ impl Writer {
     fn schema(&mut self, field: &Field) -> Result<Value, String> {
         let metadata = field.metadata();
         let name = metadata.get(SCHEMA_NAME).map(String::as_str);
-        let parameters: Map<String, Value> =
-            metadata.get(SCHEMA_PARAMETERS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let parameters = parameters(field);
         let parameter = |key: &str| parameters.get(key).and_then(Value::as_str);
         let mut schema = Map::new();
         let mut put = |key: &str, value: Value| schema.insert(key.to_owned(), value);
@@ -166,7 +164,7 @@ impl Writer {
                 self.put_name(&mut schema, "record", name);
                 let mut members = Vec::with_capacity(fields.len());
                 for field in fields {
-                    members.push(self.member(field).map_err(|error| format!("{error}, in field {}", field.name()))?);
+                    members.push(self.member(field).map_err(|error| within(field.name(), error))?);
                 }
                 schema.insert("fields".to_owned(), Value::Array(members));
             }

@@ -248,10 +248,23 @@ fn damaged_values_fail_their_rows_only() {
 
 #[test]
 fn schemas_that_cannot_be_used_say_why() {
+    // Forty records, each of which has the one before twice.
+    let doubling = (0..40).fold("\"int\"".to_owned(), |inner, n| {
+        let again = if n == 0 { "int".to_owned() } else { format!("R{}", n - 1) };
+        format!(r#"{{"type":"record","name":"R{n}","fields":[{{"name":"a","type":{inner}}},{{"name":"b","type":"{again}"}}]}}"#)
+    });
     let format = format(&[]);
     for (schema, part) in [
         ("{", "not JSON"),
-        (r#"{"type":"record","name":"R","fields":[{"name":"next","type":["null","R"]}]}"#, "contains itself"),
+        (
+            r#"{"type":"record","name":"R","fields":[{"name":"next","type":["null","R"]}]}"#,
+            "R contains itself; values of such a type have no columns and cannot be converted, in field next of R",
+        ),
+        (
+            r#"{"type":"record","name":"n.A","fields":[{"name":"b","type":{"type":"record","name":"B","fields":[{"name":"back","type":{"type":"map","values":"A"}}]}}]}"#,
+            "n.A contains itself; values of such a type have no columns and cannot be converted, in field back of n.B, in field b of n.A",
+        ),
+        (&doubling, "more than 50000 parts"),
         (r#"{"type":"record","name":"R","fields":[{"name":"x","type":"a.Missing"}]}"#, "a.Missing"),
         (r#"{"type":"record","fields":[]}"#, "no name"),
     ] {

@@ -4,42 +4,36 @@
 //! field. (Kafka Connect takes 0, `false` or null for a number, a boolean or a text of another type, and cuts integers that
 //! are too large: here these rows fail, so that nothing is lost silently.)
 
-use std::sync::Arc;
-
-use arrow_array::builder::{BinaryBuilder, BooleanBuilder, NullBufferBuilder, PrimitiveBuilder, StringBuilder};
-use arrow_array::types::{
-    Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType,
-    TimestampMillisecondType,
-};
-use arrow_array::{ArrayRef, ListArray, MapArray, StructArray};
-use arrow_buffer::{OffsetBuffer, ScalarBuffer};
-use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
+use arrow_array::ArrayRef;
+use arrow_schema::{DataType, Field, Fields};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tributary_sdk::batch::{SCHEMA_DEFAULT, SCHEMA_NAME, SCHEMA_OPTIONAL};
 
 use super::config::Options;
-use super::schema::logical;
+use super::schema::{logical, type_name};
 use super::syntax::{Items, Kind, Members};
 use super::union::{is_union, member_of};
 use super::{decimal, text};
 use crate::converter::RowFailure;
+use crate::converter::columns::{Builder, MISMATCH, Values};
 
 /// One value a row. `None` is a tombstone: null, whatever the schema says; the text `null` becomes the default, or fails where
 /// the schema is not optional. The texts were checked. Rows that fail have some value in the array. The error is of the schema.
 pub fn decode(field: &Field, rows: &[Option<&str>], options: &Options) -> Result<(ArrayRef, Vec<RowFailure>), String> {
-    let mut builder = Builder::new(field, rows.len(), options)?;
+    let node = Node::new(field, options)?;
+    let mut builder = Builder::new(field, rows.len())?;
     let optional = field.metadata().get(SCHEMA_OPTIONAL).is_none_or(|optional| optional == "true");
     let mut failures = Vec::new();
     for (row, text) in rows.iter().enumerate() {
         let mut error = None;
         match text {
-            None => builder.append_nothing(),
-            Some("null") if !optional && builder.default.is_none() => {
-                fail(&mut error, format!("Invalid null value for required {} field", builder.type_name));
-                builder.append_nothing();
+            None => builder.append_null(),
+            Some("null") if !optional && node.default.is_none() => {
+                fail(&mut error, node.null_refused());
+                builder.append_null();
             }
-            Some(_) => builder.append(*text, &mut error),
+            Some(_) => node.append(*text, &mut builder, &mut error),
         }
         if let Some(Failure { mut path, what }) = error {
             path.reverse();
@@ -56,161 +50,106 @@ struct Failure {
     what: String,
 }
 
-/// Collects one array. `append` always adds exactly one entry, so that columns stay of one length when a row fails.
-struct Builder {
-    nullable: bool,
+/// How values of a field are read. `append` always adds exactly one entry, so that columns stay of one length when a row fails.
+struct Node {
     default: Option<String>,
-    type_name: &'static str,
-    values: Values,
+    type_name: String,
+    shape: Shape,
 }
 
-enum Values {
-    Boolean(BooleanBuilder),
-    Int8(PrimitiveBuilder<Int8Type>),
-    Int16(PrimitiveBuilder<Int16Type>),
-    Int32(PrimitiveBuilder<Int32Type>),
-    Int64(PrimitiveBuilder<Int64Type>),
-    Float32(PrimitiveBuilder<Float32Type>),
-    Float64(PrimitiveBuilder<Float64Type>),
-    Date(PrimitiveBuilder<Date32Type>),
-    Time(PrimitiveBuilder<Time32MillisecondType>),
-    Timestamp(PrimitiveBuilder<TimestampMillisecondType>),
-    Text(StringBuilder),
-    Bytes(BinaryBuilder),
-    Decimal(BinaryBuilder, i32),
-    List {
-        item: FieldRef,
-        items: Box<Builder>,
-        offsets: Vec<i32>,
-        nulls: NullBufferBuilder,
-    },
+enum Shape {
+    /// As the column's type says.
+    Plain,
+    /// The scale.
+    Decimal(i32),
+    List(Box<Node>),
     Map {
-        entries: FieldRef,
         entries_as_objects: bool,
-        keys: Box<Builder>,
-        values: Box<Builder>,
-        offsets: Vec<i32>,
-        nulls: NullBufferBuilder,
+        keys: Box<Node>,
+        values: Box<Node>,
     },
+    /// Of a union, values are of one of the members' types.
     Struct {
         fields: Fields,
-        members: Vec<Builder>,
-        nulls: NullBufferBuilder,
-        /// Values are of one of the members' types.
+        members: Vec<Node>,
         union: bool,
     },
 }
 
-impl Builder {
-    fn new(field: &Field, rows: usize, options: &Options) -> Result<Self, String> {
+impl Node {
+    fn new(field: &Field, options: &Options) -> Result<Self, String> {
         let metadata = field.metadata();
-        let nulls = || NullBufferBuilder::new(rows);
-        let offsets = || {
-            let mut offsets = Vec::with_capacity(rows + 1);
-            offsets.push(0);
-            offsets
-        };
-        let (type_name, values) = match field.data_type() {
-            DataType::Boolean => ("BOOLEAN", Values::Boolean(BooleanBuilder::with_capacity(rows))),
-            DataType::Int8 => ("INT8", Values::Int8(PrimitiveBuilder::with_capacity(rows))),
-            DataType::Int16 => ("INT16", Values::Int16(PrimitiveBuilder::with_capacity(rows))),
-            DataType::Int32 => ("INT32", Values::Int32(PrimitiveBuilder::with_capacity(rows))),
-            DataType::Int64 => ("INT64", Values::Int64(PrimitiveBuilder::with_capacity(rows))),
-            DataType::Float32 => ("FLOAT32", Values::Float32(PrimitiveBuilder::with_capacity(rows))),
-            DataType::Float64 => ("FLOAT64", Values::Float64(PrimitiveBuilder::with_capacity(rows))),
-            DataType::Date32 => ("INT32", Values::Date(PrimitiveBuilder::with_capacity(rows))),
-            DataType::Time32(TimeUnit::Millisecond) => ("INT32", Values::Time(PrimitiveBuilder::with_capacity(rows))),
-            DataType::Timestamp(TimeUnit::Millisecond, _) => {
-                let builder = PrimitiveBuilder::with_capacity(rows).with_data_type(field.data_type().clone());
-                ("INT64", Values::Timestamp(builder))
-            }
-            DataType::Utf8 => ("STRING", Values::Text(StringBuilder::with_capacity(rows, rows * 16))),
+        let shape = match field.data_type() {
             DataType::Binary if metadata.get(SCHEMA_NAME).is_some_and(|name| name == logical::DECIMAL) => {
-                ("BYTES", Values::Decimal(BinaryBuilder::with_capacity(rows, rows * 8), decimal::scale(field)?))
+                Shape::Decimal(decimal::scale(field)?)
             }
-            DataType::Binary => ("BYTES", Values::Bytes(BinaryBuilder::with_capacity(rows, rows * 16))),
-            DataType::List(item) => {
-                let items = Box::new(Self::new(item, rows, options)?);
-                ("ARRAY", Values::List { item: item.clone(), items, offsets: offsets(), nulls: nulls() })
-            }
+            DataType::List(item) => Shape::List(Box::new(Self::new(item, options)?)),
             DataType::Map(entries, _) => {
                 let DataType::Struct(pair) = entries.data_type() else {
                     return Err("a map without entries".to_owned());
                 };
-                let keys = Box::new(Self::new(&pair[0], rows, options)?);
-                let values = Box::new(Self::new(&pair[1], rows, options)?);
-                (
-                    "MAP",
-                    Values::Map {
-                        entries: entries.clone(),
-                        entries_as_objects: options.entries_as_objects,
-                        keys,
-                        values,
-                        offsets: offsets(),
-                        nulls: nulls(),
-                    },
-                )
+                Shape::Map {
+                    entries_as_objects: options.entries_as_objects,
+                    keys: Box::new(Self::new(&pair[0], options)?),
+                    values: Box::new(Self::new(&pair[1], options)?),
+                }
             }
-            DataType::Struct(fields) => {
-                let members = fields.iter().map(|field| Self::new(field, rows, options)).collect::<Result<_, _>>()?;
-                let union = options.unions && is_union(field);
-                ("STRUCT", Values::Struct { fields: fields.clone(), members, nulls: nulls(), union })
-            }
-            other => return Err(format!("the type {other} cannot be read from JSON")),
+            DataType::Struct(fields) => Shape::Struct {
+                fields: fields.clone(),
+                members: fields.iter().map(|field| Self::new(field, options)).collect::<Result<_, _>>()?,
+                union: options.unions && is_union(field),
+            },
+            _ => Shape::Plain,
         };
         let default = metadata.get(SCHEMA_DEFAULT).filter(|_| options.replace_null_with_default).cloned();
-        Ok(Self { nullable: field.is_nullable(), default, type_name, values })
+        Ok(Self { default, type_name: type_name(field.data_type()), shape })
+    }
+
+    fn null_refused(&self) -> String {
+        format!("Invalid null value for required {} field", self.type_name)
     }
 
     /// Adds a value, or null and the reason for it.
-    fn append(&mut self, value: Option<&str>, error: &mut Option<Failure>) {
-        let default;
-        let value = match value {
-            Some(text) if text != "null" => text,
-            _ if self.default.is_some() => {
-                default = self.default.clone().unwrap_or_default();
-                &default
-            }
+    fn append(&self, value: Option<&str>, builder: &mut Builder, error: &mut Option<Failure>) {
+        let value = match (value, &self.default) {
+            (Some(text), _) if text != "null" => text,
+            (_, Some(default)) => default,
             _ => {
-                if !self.nullable {
-                    fail(error, format!("Invalid null value for required {} field", self.type_name));
+                if !builder.nullable() {
+                    fail(error, self.null_refused());
                 }
-                return self.append_nothing();
+                return builder.append_null();
             }
         };
-        if let Err(what) = self.append_value(value, error) {
+        if let Err(what) = self.append_value(value, builder, error) {
             fail(error, what);
-            self.append_nothing();
+            builder.append_null();
         }
     }
 
     /// Adds a value that is not null. After `Err`, nothing was added.
-    fn append_value(&mut self, value: &str, error: &mut Option<Failure>) -> Result<(), String> {
+    fn append_value(&self, value: &str, builder: &mut Builder, error: &mut Option<Failure>) -> Result<(), String> {
         let wrong = |expected: &str| format!("expected {expected}, but found {}", shown(value));
-        match &mut self.values {
-            Values::Boolean(builder) => match value {
+        match (&self.shape, &mut builder.values) {
+            (_, Values::Boolean(builder)) => match value {
                 "true" => builder.append_value(true),
                 "false" => builder.append_value(false),
                 _ => return Err(wrong("a boolean")),
             },
-            Values::Int8(builder) => builder.append_value(integer(value)?),
-            Values::Int16(builder) => builder.append_value(integer(value)?),
-            Values::Int32(builder) => builder.append_value(integer(value)?),
-            Values::Int64(builder) => builder.append_value(integer(value)?),
-            Values::Date(builder) => builder.append_value(logical_integer(value, "Date", "integer")?),
-            Values::Time(builder) => builder.append_value(logical_integer(value, "Time", "integer")?),
-            Values::Timestamp(builder) => builder.append_value(logical_integer(value, "Timestamp", "integral")?),
-            Values::Float32(builder) => builder.append_value(float(value)? as f32),
-            Values::Float64(builder) => builder.append_value(float(value)?),
-            Values::Text(builder) => match Kind::of(value) {
+            (_, Values::Int8(builder)) => builder.append_value(integer(value)?),
+            (_, Values::Int16(builder)) => builder.append_value(integer(value)?),
+            (_, Values::Int32(builder)) => builder.append_value(integer(value)?),
+            (_, Values::Int64(builder)) => builder.append_value(integer(value)?),
+            (_, Values::Date(builder)) => builder.append_value(logical_integer(value, "Date", "integer")?),
+            (_, Values::Time(builder)) => builder.append_value(logical_integer(value, "Time", "integer")?),
+            (_, Values::Timestamp(builder)) => builder.append_value(logical_integer(value, "Timestamp", "integral")?),
+            (_, Values::Float32(builder)) => builder.append_value(float(value)? as f32),
+            (_, Values::Float64(builder)) => builder.append_value(float(value)?),
+            (_, Values::Text(builder)) => match Kind::of(value) {
                 Kind::String => builder.append_value(text::string_value(value)),
                 _ => return Err(wrong("a string")),
             },
-            Values::Bytes(builder) => match Kind::of(value) {
-                Kind::String => builder.append_value(base64(value).ok_or("Invalid bytes field")?),
-                _ => return Err(wrong("a base64 string")),
-            },
-            Values::Decimal(builder, scale) => match Kind::of(value) {
+            (Shape::Decimal(scale), Values::Bytes(builder)) => match Kind::of(value) {
                 Kind::Number => builder.append_value(decimal::from_text(value, *scale)?),
                 Kind::String => builder.append_value(base64(value).ok_or("Invalid bytes for Decimal field")?),
                 other => {
@@ -220,16 +159,19 @@ impl Builder {
                     ));
                 }
             },
-            Values::List { items, offsets, nulls, .. } => {
+            (_, Values::Bytes(builder)) => match Kind::of(value) {
+                Kind::String => builder.append_value(base64(value).ok_or("Invalid bytes field")?),
+                _ => return Err(wrong("a base64 string")),
+            },
+            (Shape::List(node), Values::List(list)) => {
                 for (i, item) in Items::of(value).ok_or_else(|| wrong("an array"))?.enumerate() {
                     let Ok(item) = item else { break };
-                    nested(error, || i.to_string(), |error| items.append(Some(item), error));
+                    nested(error, || i.to_string(), |error| node.append(Some(item), &mut list.items, error));
                 }
-                offsets.push(items.len() as i32);
-                nulls.append_non_null();
+                list.end();
             }
-            Values::Map { entries_as_objects, keys, values, offsets, nulls, .. } => {
-                if let Values::Text(names) = &mut keys.values {
+            (Shape::Map { entries_as_objects, keys, values }, Values::Map(map)) => {
+                if let Values::Text(names) = &mut map.keys.values {
                     let members = Members::of(value).ok_or_else(|| {
                         format!(
                             "Maps with string fields should be encoded as JSON objects, but found {}",
@@ -247,7 +189,7 @@ impl Builder {
                     }
                     for (key, value) in entries {
                         names.append_value(&key);
-                        nested(error, || key.to_string(), |error| values.append(Some(value), error));
+                        nested(error, || key.to_string(), |error| values.append(Some(value), &mut map.values, error));
                     }
                 } else {
                     let items = Items::of(value).ok_or_else(|| {
@@ -288,28 +230,28 @@ impl Builder {
                             error,
                             || i.to_string(),
                             |error| {
-                                keys.append(Some(key), error);
-                                values.append(Some(value), error);
+                                keys.append(Some(key), &mut map.keys, error);
+                                values.append(Some(value), &mut map.values, error);
                             },
                         );
                     }
                 }
-                offsets.push(values.len() as i32);
-                nulls.append_non_null();
+                map.end();
             }
-            Values::Struct { fields, members, nulls, union: true } => {
+            (Shape::Struct { fields, members, union: true }, Values::Struct(structs)) => {
                 let chosen = member_of(fields, value)
                     .ok_or_else(|| format!("Did not find matching oneof field for data {}", shown(value)))?;
-                for (index, member) in members.iter_mut().enumerate() {
+                for (index, column) in structs.members.iter_mut().enumerate() {
                     if index == chosen {
-                        nested(error, || fields[index].name().clone(), |error| member.append(Some(value), error));
+                        let name = || fields[index].name().clone();
+                        nested(error, name, |error| members[index].append(Some(value), column, error));
                     } else {
-                        member.append_nothing();
+                        column.append_null();
                     }
                 }
-                nulls.append_non_null();
+                structs.end();
             }
-            Values::Struct { fields, members, nulls, .. } => {
+            (Shape::Struct { fields, members, .. }, Values::Struct(structs)) => {
                 let object = Members::of(value).ok_or_else(|| {
                     format!("Structs should be encoded as JSON objects, but found {}", node_type(Kind::of(value)))
                 })?;
@@ -330,107 +272,16 @@ impl Builder {
                         next = i + 1;
                     }
                 }
-                for ((field, member), value) in fields.iter().zip(members).zip(found) {
-                    nested(error, || field.name().clone(), |error| member.append(value, error));
+                for (((field, member), column), value) in
+                    fields.iter().zip(members).zip(&mut structs.members).zip(found)
+                {
+                    nested(error, || field.name().clone(), |error| member.append(value, column, error));
                 }
-                nulls.append_non_null();
+                structs.end();
             }
+            _ => return Err(MISMATCH.to_owned()),
         }
         Ok(())
-    }
-
-    /// Adds a null, or where the schema has none, some value: the row is null or has failed.
-    fn append_nothing(&mut self) {
-        let null = self.nullable;
-        macro_rules! primitive {
-            ($builder:expr) => {
-                if null { $builder.append_null() } else { $builder.append_value(Default::default()) }
-            };
-        }
-        match &mut self.values {
-            Values::Boolean(builder) => primitive!(builder),
-            Values::Int8(builder) => primitive!(builder),
-            Values::Int16(builder) => primitive!(builder),
-            Values::Int32(builder) => primitive!(builder),
-            Values::Int64(builder) => primitive!(builder),
-            Values::Float32(builder) => primitive!(builder),
-            Values::Float64(builder) => primitive!(builder),
-            Values::Date(builder) => primitive!(builder),
-            Values::Time(builder) => primitive!(builder),
-            Values::Timestamp(builder) => primitive!(builder),
-            Values::Text(builder) if null => builder.append_null(),
-            Values::Text(builder) => builder.append_value(""),
-            Values::Bytes(builder) | Values::Decimal(builder, _) if null => builder.append_null(),
-            Values::Bytes(builder) | Values::Decimal(builder, _) => builder.append_value([]),
-            Values::List { items, offsets, nulls, .. } => {
-                offsets.push(items.len() as i32);
-                nulls.append(!null);
-            }
-            Values::Map { values, offsets, nulls, .. } => {
-                offsets.push(values.len() as i32);
-                nulls.append(!null);
-            }
-            Values::Struct { members, nulls, .. } => {
-                members.iter_mut().for_each(Self::append_nothing);
-                nulls.append(!null);
-            }
-        }
-    }
-
-    fn len(&self) -> usize {
-        use arrow_array::builder::ArrayBuilder;
-        match &self.values {
-            Values::Boolean(builder) => builder.len(),
-            Values::Int8(builder) => builder.len(),
-            Values::Int16(builder) => builder.len(),
-            Values::Int32(builder) => builder.len(),
-            Values::Int64(builder) => builder.len(),
-            Values::Float32(builder) => builder.len(),
-            Values::Float64(builder) => builder.len(),
-            Values::Date(builder) => builder.len(),
-            Values::Time(builder) => builder.len(),
-            Values::Timestamp(builder) => builder.len(),
-            Values::Text(builder) => builder.len(),
-            Values::Bytes(builder) | Values::Decimal(builder, _) => builder.len(),
-            Values::List { nulls, .. } | Values::Map { nulls, .. } | Values::Struct { nulls, .. } => nulls.len(),
-        }
-    }
-
-    fn finish(self) -> Result<ArrayRef, String> {
-        let offsets = |offsets: Vec<i32>| OffsetBuffer::new(ScalarBuffer::from(offsets));
-        Ok(match self.values {
-            Values::Boolean(mut builder) => Arc::new(builder.finish()),
-            Values::Int8(mut builder) => Arc::new(builder.finish()),
-            Values::Int16(mut builder) => Arc::new(builder.finish()),
-            Values::Int32(mut builder) => Arc::new(builder.finish()),
-            Values::Int64(mut builder) => Arc::new(builder.finish()),
-            Values::Float32(mut builder) => Arc::new(builder.finish()),
-            Values::Float64(mut builder) => Arc::new(builder.finish()),
-            Values::Date(mut builder) => Arc::new(builder.finish()),
-            Values::Time(mut builder) => Arc::new(builder.finish()),
-            Values::Timestamp(mut builder) => Arc::new(builder.finish()),
-            Values::Text(mut builder) => Arc::new(builder.finish()),
-            Values::Bytes(mut builder) | Values::Decimal(mut builder, _) => Arc::new(builder.finish()),
-            Values::List { item, items, offsets: ends, mut nulls } => {
-                let array = ListArray::try_new(item, offsets(ends), items.finish()?, nulls.finish());
-                Arc::new(array.map_err(|error| error.to_string())?)
-            }
-            Values::Map { entries, keys, values, offsets: ends, mut nulls, .. } => {
-                let DataType::Struct(fields) = entries.data_type() else {
-                    return Err("a map without entries".to_owned());
-                };
-                let pairs = StructArray::try_new(fields.clone(), vec![keys.finish()?, values.finish()?], None);
-                let pairs = pairs.map_err(|error| error.to_string())?;
-                let array = MapArray::try_new(entries, offsets(ends), pairs, nulls.finish(), false);
-                Arc::new(array.map_err(|error| error.to_string())?)
-            }
-            Values::Struct { fields, members, mut nulls, .. } => {
-                let length = nulls.len();
-                let columns = members.into_iter().map(Self::finish).collect::<Result<Vec<_>, _>>()?;
-                let array = StructArray::try_new_with_length(fields, columns, nulls.finish(), length);
-                Arc::new(array.map_err(|error| error.to_string())?)
-            }
-        })
     }
 }
 

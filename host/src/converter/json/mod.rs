@@ -20,7 +20,9 @@ pub use converter::JsonConverter;
 pub use decode::decode;
 pub use encode::Encoder;
 pub use envelope::SchemaCache;
-pub use schema::{connect_type, field_from_json, field_to_json, logical, schema_to_json, timestamp_type, type_name};
+pub use schema::{
+    connect_type, field_from_json, field_to_json, logical, parameters, schema_to_json, timestamp_type, type_name,
+};
 pub use union::{GENERAL_UNION, ONE_OF, is_union};
 
 #[cfg(test)]

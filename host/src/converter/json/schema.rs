@@ -193,6 +193,11 @@ fn write(out: &mut String, field: &Field, optional: bool, field_name: Option<&st
     Ok(())
 }
 
+/// The parameters of a field's schema.
+pub fn parameters(field: &Field) -> serde_json::Map<String, Value> {
+    field.metadata().get(SCHEMA_PARAMETERS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
 /// Connect's own name of an Arrow type (`INT8`), as its messages have it.
 pub fn type_name(data_type: &DataType) -> String {
     match connect_type(data_type) {

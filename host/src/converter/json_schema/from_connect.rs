@@ -2,13 +2,12 @@
 
 use arrow_schema::{DataType, Field};
 use serde_json::{Map, Value, json};
-use tributary_sdk::batch::{
-    SCHEMA_DEFAULT, SCHEMA_DOC, SCHEMA_NAME, SCHEMA_OPTIONAL, SCHEMA_PARAMETERS, SCHEMA_VERSION,
-};
+use tributary_sdk::batch::{SCHEMA_DEFAULT, SCHEMA_DOC, SCHEMA_NAME, SCHEMA_OPTIONAL, SCHEMA_VERSION};
 
 use super::names::*;
 use super::options::Options;
-use crate::converter::json::{connect_type, is_union, logical};
+use crate::converter::json::{connect_type, is_union, logical, parameters};
+use crate::converter::within;
 
 /// The JSON schema of a whole key or value, and its name if it is a struct.
 pub fn root_schema(field: &Field, options: &Options) -> Result<(String, Option<String>), String> {
@@ -22,8 +21,7 @@ fn schema(field: &Field, optional: bool, index: Option<usize>, options: &Options
     let (kind, implied) = connect_type(field.data_type())
         .ok_or_else(|| format!("Couldn't translate unsupported schema type {}.", field.data_type()))?;
     let name = metadata.get(SCHEMA_NAME).map(String::as_str).or(implied);
-    let parameters: Map<String, Value> =
-        metadata.get(SCHEMA_PARAMETERS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let parameters = parameters(field);
     let mut out = Map::new();
     if let DataType::Struct(fields) = field.data_type()
         && is_union(field)
@@ -62,7 +60,7 @@ fn schema(field: &Field, optional: bool, index: Option<usize>, options: &Options
             let mut properties = Map::new();
             for (index, field) in fields.iter().enumerate() {
                 let member = schema(field, field.is_nullable(), Some(index), options)
-                    .map_err(|error| format!("{error}, in field {}", field.name()))?;
+                    .map_err(|error| within(field.name(), error))?;
                 properties.insert(field.name().clone(), member);
             }
             put("properties", Value::Object(properties));

@@ -103,11 +103,40 @@ fn schemas_of_others_are_read_with_their_references() {
     assert!(decoded.failures.is_empty(), "{:?}", decoded.failures);
 }
 
+/// Twenty definitions, each of which uses the next one twice.
+fn doubling() -> Value {
+    let mut definitions = serde_json::Map::new();
+    for n in 0..20 {
+        let next = json!({"$ref": format!("#/definitions/d{}", n + 1)});
+        definitions.insert(format!("d{n}"), json!({"type": "object", "properties": {"a": next, "b": next}}));
+    }
+    definitions.insert("d20".to_owned(), json!({"type": "integer"}));
+    json!({"definitions": definitions, "$ref": "#/definitions/d0"})
+}
+
 #[test]
 fn what_has_no_columns_is_refused() {
     let format = format(&[]);
     for (schema, part) in [
-        (json!({"type": "object", "properties": {"n": {"$ref": "#"}}}), "contains itself"),
+        (
+            json!({"type": "object", "properties": {"list": {"type": "array", "items": {"type": "object", "properties": {"n": {"$ref": "#"}}}}}}),
+            "# contains itself; values of such a type have no columns and cannot be converted, in field list.item.n.list.item.n",
+        ),
+        (
+            json!({"definitions": {"a": {"$ref": "#/definitions/b"}, "b": {"$ref": "#/definitions/a"}}, "$ref": "#/definitions/a"}),
+            "#/definitions/a contains itself",
+        ),
+        (
+            json!({"definitions": {"node": {"type": "object", "properties": {"next": {"allOf": [{"$ref": "#/definitions/node"}, {"description": "x"}]}}}},
+                "$ref": "#/definitions/node"}),
+            "#/definitions/node contains itself; values of such a type have no columns and cannot be converted, in field next",
+        ),
+        (
+            json!({"definitions": {"node": {"oneOf": [{"type": "null"}, {"type": "object", "properties": {"next": {"$ref": "#/definitions/node"}}}]}},
+                "type": "object", "properties": {"first": {"$ref": "#/definitions/node"}}}),
+            "#/definitions/node contains itself; values of such a type have no columns and cannot be converted, in field first.next",
+        ),
+        (doubling(), "more than 50000 parts"),
         (json!({"oneOf": [{"type": "string"}, {}]}), "no type"),
         (json!({"allOf": [{"maximum": 3}]}), "no part with a type"),
         (json!({"$ref": "gone.json"}), "gone.json"),

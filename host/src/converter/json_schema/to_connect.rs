@@ -12,9 +12,12 @@ use tributary_sdk::batch::{
 use super::names::*;
 use super::options::Options;
 use crate::converter::json::{GENERAL_UNION, ONE_OF, logical, timestamp_type};
+use crate::converter::within;
 
 /// A schema with more parts, references resolved, is refused.
 const MAX_PARTS: usize = 50_000;
+/// So is one that is nested deeper.
+const MAX_DEPTH: usize = 100;
 
 /// The field of a whole key or value.
 pub fn root_field(text: &str, dependencies: &[(String, String)], options: &Options) -> Result<FieldRef, String> {
@@ -24,7 +27,7 @@ pub fn root_field(text: &str, dependencies: &[(String, String)], options: &Optio
     for (name, text) in dependencies {
         documents.insert(name.clone(), parse(text)?);
     }
-    let mut reader = Reader { documents: &documents, options, open: Vec::new(), parts: 0, unions: 0 };
+    let mut reader = Reader { documents: &documents, options, open: Vec::new(), parts: 0, depth: 0, unions: 0 };
     let field = reader.field("", &root, &root, false)?;
     let mut metadata = field.metadata().clone();
     metadata.insert(SCHEMA_OPTIONAL.to_owned(), field.is_nullable().to_string());
@@ -38,6 +41,8 @@ struct Reader<'s> {
     /// References that are being followed.
     open: Vec<String>,
     parts: usize,
+    /// How many schemas are around.
+    depth: usize,
     /// How many unions there were.
     unions: usize,
 }
@@ -49,6 +54,22 @@ impl<'s> Reader<'s> {
         if self.parts > MAX_PARTS {
             return Err(format!("the JSON schema has more than {MAX_PARTS} parts"));
         }
+        if self.depth >= MAX_DEPTH {
+            return Err(format!("the JSON schema is nested more than {MAX_DEPTH} deep"));
+        }
+        self.depth += 1;
+        let field = self.kind_of_field(name, schema, document, optional);
+        self.depth -= 1;
+        field.map_err(|error| if name.is_empty() { error } else { within(name, error) })
+    }
+
+    fn kind_of_field(
+        &mut self,
+        name: &str,
+        schema: &'s Value,
+        document: &'s Value,
+        optional: bool,
+    ) -> Result<Field, String> {
         let Value::Object(object) = schema else {
             return Err(format!("the schema {schema} says nothing about its values, so that they have no columns"));
         };
@@ -60,7 +81,14 @@ impl<'s> Reader<'s> {
             let mut properties = Properties::default();
             self.collect(schema, document, &mut properties)?;
             if !properties.members.is_empty() {
-                let members = self.collected(properties)?;
+                if let Some(place) = properties.visited.iter().find(|place| self.open.contains(place)) {
+                    return Err(contains_itself(place));
+                }
+                let before = self.open.len();
+                self.open.extend(properties.visited.iter().cloned());
+                let members = self.collected(properties);
+                self.open.truncate(before);
+                let members = members?;
                 return Ok(Field::new(name, members, optional).with_metadata(facts(object)));
             }
         }
@@ -68,23 +96,19 @@ impl<'s> Reader<'s> {
             return self.union(name, object, members, document, optional);
         }
         if let Some(members) = object.get("allOf").and_then(Value::as_array) {
-            return self.field(name, most_telling(members)?, document, optional);
+            return self.field("", most_telling(members)?, document, optional).map(|field| field.with_name(name));
         }
-        self.typed(name, object, None, document, optional).map_err(|error| match name {
-            _ if error.contains("in field ") || name.is_empty() => error,
-            _ => format!("{error}, in field {name}"),
-        })
+        self.typed(name, object, None, document, optional)
     }
 
     fn reference(&mut self, name: &str, reference: &str, document: &'s Value, optional: bool) -> Result<Field, String> {
         let (target, document, place) = self.target(reference, document)?;
         if self.open.contains(&place) {
-            return Err(format!(
-                "{reference} contains itself; values of such a type have no columns and cannot be converted"
-            ));
+            return Err(contains_itself(&place));
         }
         self.open.push(place);
-        let field = self.field(name, target, document, optional);
+        // Of the same name: an error is in this field once.
+        let field = self.field("", target, document, optional).map(|field| field.with_name(name));
         self.open.pop();
         field
     }
@@ -105,7 +129,7 @@ impl<'s> Reader<'s> {
         let nullable = optional || others.len() < members.len();
         let single = members.len() == 2 || self.options.flatten_singletons;
         if let ([only], true) = (&others[..], single) {
-            let field = self.field(name, only, document, nullable)?;
+            let field = self.field("", only, document, nullable)?.with_name(name);
             return Ok(match object.get("default").filter(|default| !default.is_null()) {
                 Some(default) => with_fact(field, SCHEMA_DEFAULT, default.to_string()),
                 None => field,
@@ -369,4 +393,10 @@ fn with_fact(field: Field, key: &str, value: String) -> Field {
     let mut metadata = field.metadata().clone();
     metadata.insert(key.to_owned(), value);
     field.with_metadata(metadata)
+}
+
+fn contains_itself(place: &str) -> String {
+    // A place within a document has the document in front.
+    let reference = place.find('#').map_or(place, |at| if place.starts_with("0x") { &place[at..] } else { place });
+    format!("{reference} contains itself; values of such a type have no columns and cannot be converted")
 }

@@ -10,8 +10,8 @@ use super::descriptor::{Field, Kind, Message};
 use super::options::Options;
 use super::to_connect::{Member, Special, members, special, wrapped};
 use super::wire::{self, Raw};
-use crate::converter::RowFailure;
-use crate::converter::columns::{Builder, Values};
+use crate::converter::columns::{Builder, MISMATCH, Values, decode_rows, fitting};
+use crate::converter::{RowFailure, within};
 
 /// How a message is read.
 pub struct MessageNode {
@@ -115,7 +115,10 @@ impl FieldNode {
             name: field.name.clone(),
             slot,
             shape,
-            presence: field.presence,
+            // A field of proto2 has presence without a word, too; with the key off, only that of proto3 counts.
+            presence: field.presence
+                && (field.oneof.is_some() || !options.struct_for_nulls)
+                && (options.optional_for_proto2 || !field.proto2 || matches!(field.kind, Kind::Message(_))),
             value,
             default,
             default_text: field.default.clone(),
@@ -166,22 +169,10 @@ pub fn decode(
     field: &ArrowField,
     rows: &[Option<&[u8]>],
 ) -> Result<(arrow_array::ArrayRef, Vec<RowFailure>), String> {
-    let mut builder = Builder::new(field, rows.len())?;
-    let mut failures = Vec::new();
-    for (row, value) in rows.iter().enumerate() {
-        let Some(value) = value else {
-            builder.append_null();
-            continue;
-        };
-        if let Err(message) = read_message(node, &mut builder, value) {
-            builder.pad(row + 1);
-            failures.push(RowFailure { row, message: format!("Error deserializing Protobuf message: {message}") });
-        }
-    }
-    Ok((builder.finish()?, failures))
+    decode_rows(field, rows, "Error deserializing Protobuf message", |builder, value| {
+        read_message(node, builder, value)
+    })
 }
-
-const MISMATCH: &str = "the schema and its columns do not belong together";
 
 fn read_message(node: &MessageNode, builder: &mut Builder, mut input: &[u8]) -> Result<(), String> {
     let Values::Struct(structs) = &mut builder.values else { return Err(MISMATCH.to_owned()) };
@@ -232,10 +223,7 @@ fn read_field(field: &FieldNode, builder: &mut Builder, slot: &Slot<'_>) -> Resu
         Shape::List => read_list(&field.value, builder, all),
         Shape::Map(key) => read_map(key, &field.value, builder, all),
     };
-    read.map_err(|error| match error.split_once(", in field ") {
-        Some((what, path)) => format!("{what}, in field {}.{path}", field.name),
-        None => format!("{error}, in field {}", field.name),
-    })
+    read.map_err(|error| within(&field.name, error))
 }
 
 fn read_one(field: &FieldNode, builder: &mut Builder, all: &[Raw<'_>]) -> Result<(), String> {
@@ -247,6 +235,9 @@ fn read_one(field: &FieldNode, builder: &mut Builder, all: &[Raw<'_>]) -> Result
                 Node::Enum(names) => values.append_value(names.get(&0).map_or("", String::as_str)),
                 _ => values.append_value(field.default_text.as_deref().unwrap_or_default()),
             },
+            (None, _) if matches!(field.value, Node::Message(_) | Node::Special(_)) => {
+                return read_value(&field.value, builder, Raw::Bytes(&[]));
+            }
             (None, _) => append_default(builder),
         },
         // Parts of one message that was written in pieces belong together.
@@ -403,10 +394,6 @@ fn read_number(kind: Number, builder: &mut Builder, raw: Raw<'_>) -> Result<(), 
         }
     }
     Ok(())
-}
-
-fn fitting<T: TryFrom<i64>>(value: i64) -> Result<T, String> {
-    T::try_from(value).map_err(|_| format!("the number {value} does not fit its type"))
 }
 
 fn read_special(special: Special, builder: &mut Builder, mut bytes: &[u8]) -> Result<(), String> {

@@ -18,6 +18,18 @@ pub struct Message {
     pub oneofs: Vec<String>,
 }
 
+/// Each use of a message is columns of its own: two uses within two uses, and so on, must not become millions.
+const MAX_PARTS: usize = 20_000;
+
+/// What is being opened.
+#[derive(Default)]
+struct Open {
+    /// The messages around, outermost first.
+    names: Vec<String>,
+    /// How many fields there have been.
+    parts: usize,
+}
+
 /// A field.
 #[derive(Debug)]
 pub struct Field {
@@ -35,6 +47,8 @@ pub struct Field {
     pub presence: bool,
     /// It has the word optional.
     pub optional: bool,
+    /// Its file is of proto2.
+    pub proto2: bool,
     /// Its oneof.
     pub oneof: Option<usize>,
     /// What it is where it is not there.
@@ -175,7 +189,7 @@ impl Schema {
             name = joined(&name, &message.name);
             messages = &message.messages;
         }
-        self.message(&name, &mut Vec::new())
+        self.message(&name, &mut Open::default())
     }
 
     /// The place of the message that a record with this name is: the only one, or the one with its simple name.
@@ -189,26 +203,30 @@ impl Schema {
         }
     }
 
-    fn message(&self, full_name: &str, open: &mut Vec<String>) -> Result<Arc<Message>, String> {
+    fn message(&self, full_name: &str, open: &mut Open) -> Result<Arc<Message>, String> {
         let Some(Type::Message(parsed)) = self.files.get(full_name) else {
             return Err(format!("there is no message {full_name}"));
         };
-        if open.iter().any(|name| name == full_name) {
+        if open.names.iter().any(|name| name == full_name) {
             return Err(format!(
                 "{full_name} contains itself; values of such a type have no columns and cannot be converted"
             ));
         }
-        if open.len() > 60 {
+        if open.names.len() > 60 {
             return Err("messages are nested more than 60 deep".to_owned());
         }
-        open.push(full_name.to_owned());
         let (message, proto2) = parsed.as_ref();
+        open.parts += 1 + message.fields.len();
+        if open.parts > MAX_PARTS {
+            return Err(format!("the message has more than {MAX_PARTS} fields, with those inside of its fields"));
+        }
+        open.names.push(full_name.to_owned());
         let field = |field: &Parsed| {
             self.field(field, full_name, *proto2, open)
                 .map_err(|error| format!("{error}, in field {} of {full_name}", field.name))
         };
         let fields = message.fields.iter().map(field).collect::<Result<_, _>>()?;
-        open.pop();
+        open.names.pop();
         Ok(Arc::new(Message {
             full_name: full_name.to_owned(),
             name: message.name.clone(),
@@ -217,7 +235,7 @@ impl Schema {
         }))
     }
 
-    fn field(&self, field: &Parsed, scope: &str, proto2: bool, open: &mut Vec<String>) -> Result<Field, String> {
+    fn field(&self, field: &Parsed, scope: &str, proto2: bool, open: &mut Open) -> Result<Field, String> {
         let kind = self.kind(&field.kind, scope, open)?;
         let map_key = field.map_key.as_ref().map(|key| self.kind(key, scope, open)).transpose()?;
         let repeated = field.label == Some(Label::Repeated) || map_key.is_some();
@@ -231,13 +249,14 @@ impl Schema {
             repeated,
             presence,
             optional,
+            proto2,
             oneof: field.oneof,
             default: field.default.clone(),
             params: field.params.clone(),
         })
     }
 
-    fn kind(&self, name: &str, scope: &str, open: &mut Vec<String>) -> Result<Kind, String> {
+    fn kind(&self, name: &str, scope: &str, open: &mut Open) -> Result<Kind, String> {
         Ok(match name {
             "double" => Kind::Double,
             "float" => Kind::Float,

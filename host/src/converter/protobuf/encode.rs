@@ -10,13 +10,15 @@ use arrow_array::types::{
 use arrow_array::{Array, BinaryArray, BooleanArray, PrimitiveArray, StringArray, StructArray};
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field as ArrowField};
+use tributary_sdk::batch::SCHEMA_DEFAULT;
 
 use super::descriptor::{Field, Kind, Message};
 use super::from_connect::{oneof_of, scrubbed};
 use super::options::Options;
 use super::to_connect::{Special, special, wrapped};
 use super::wire::{put_bytes, put_tag, put_varint, zigzag};
-use crate::converter::json::{decimal, type_name};
+use crate::converter::json::{self, decimal, type_name};
+use crate::converter::within;
 
 /// How a schema is met.
 #[derive(Clone, Copy)]
@@ -41,6 +43,8 @@ struct Member<'a> {
     /// A default value is left out.
     implicit: bool,
     values: Values<'a>,
+    /// What is written for a null: the default that the record's schema has.
+    default: Vec<u8>,
 }
 
 enum Values<'a> {
@@ -128,21 +132,49 @@ impl<'a> Encoder<'a> {
             }
             return Ok(None);
         };
-        let values = values(target, field, array, rules).map_err(|error| format!("{error}, in field {name}"))?;
-        let member = Member { name, union, array, implicit: !target.presence && !target.repeated, values };
+        let values = values(target, field, array, rules).map_err(|error| within(&name, error))?;
+        // In a oneof, null is what was not chosen.
+        let default = match union {
+            None if !rules.options.ignore_defaults => default_bytes(target, field, rules).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let member = Member { name, union, array, implicit: implicit(target), values, default };
         Ok(Some((target.number, member)))
     }
 
     /// Appends a row's fields.
     pub fn write(&self, row: usize, out: &mut Vec<u8>) -> Result<(), String> {
         for (number, member) in &self.members {
-            if member.union.is_some_and(|union| union.is_null(row)) || member.array.is_null(row) {
+            if member.union.is_some_and(|union| union.is_null(row)) {
                 continue;
             }
-            member.write(*number, row, out).map_err(|error| format!("{error}, in field {}", member.name))?;
+            if member.array.is_null(row) {
+                out.extend_from_slice(&member.default);
+                continue;
+            }
+            member.write(*number, row, out).map_err(|error| within(&member.name, error))?;
         }
         Ok(())
     }
+}
+
+fn implicit(target: &Field) -> bool {
+    !target.presence && !target.repeated
+}
+
+/// A field with the default of the record's schema, as Java's Struct has no null where there is a default. `None`: it has none that fits.
+fn default_bytes(target: &Field, field: &ArrowField, rules: Rules) -> Option<Vec<u8>> {
+    let default = field.metadata().get(SCHEMA_DEFAULT)?;
+    let (array, failures) = json::decode(field, &[Some(default)], &json::Options::default()).ok()?;
+    if !failures.is_empty() || array.is_null(0) {
+        return None;
+    }
+    let values = values(target, field, &*array, rules).ok()?;
+    let name = field.name().clone();
+    let member = Member { name, union: None, array: &*array, implicit: implicit(target), values, default: Vec::new() };
+    let mut out = Vec::new();
+    member.write(target.number, 0, &mut out).ok()?;
+    Some(out)
 }
 
 impl Member<'_> {

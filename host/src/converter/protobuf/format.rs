@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, new_empty_array};
+use arrow_array::{ArrayRef, new_empty_array};
 use arrow_schema::{DataType, FieldRef};
 use tributary_sdk::batch::SCHEMA_NAME;
 use tributary_sdk::{Column, Config, ConfigDef, Form, Result};
@@ -13,7 +13,7 @@ use super::descriptor::{Message, Schema};
 use super::encode::{Encoder, Rules};
 use super::options::{self, Options};
 use super::{from_connect, raw, to_connect, wire};
-use crate::converter::schema_registry::{Decoded, Format, Outgoing, Registered, SchemaText};
+use crate::converter::schema_registry::{Decoded, Format, Outgoing, Registered, SchemaText, schemaless, write_rows};
 
 /// `io.confluent.connect.protobuf.ProtobufConverter`.
 pub struct ProtobufFormat {
@@ -78,10 +78,7 @@ impl Format for ProtobufFormat {
 
     fn outgoing(&self, column: &Column) -> std::result::Result<Outgoing, String> {
         if column.form() == Form::Json {
-            return Err(
-                "values without a schema (JSON documents) have no Protobuf schema; give them one, for example with a source or converter that has schemas, or use JsonConverter or JsonSchemaConverter"
-                    .to_owned(),
-            );
+            return Err(schemaless("Protobuf"));
         }
         let (text, record) = from_connect::root_schema(column.field(), self.options)?;
         Ok(Outgoing { schema: SchemaText::plain(Self::KIND, text), record: Some(record) })
@@ -116,15 +113,8 @@ impl Format for ProtobufFormat {
         let structs = wrapped.as_ref().or_else(|| column.array().as_struct_opt());
         let structs = structs.ok_or("a Protobuf value has to be a struct")?;
         let encoder = Encoder::new(&writer.message, structs, writer.rules)?;
-        let mut out = Vec::with_capacity(256);
-        for row in (0..column.len()).filter(|&row| column.array().is_valid(row)) {
-            out.clear();
-            out.extend_from_slice(&writer.prefix);
-            match encoder.write(row, &mut out) {
-                Ok(()) => give(row, Ok(&out)),
-                Err(message) => give(row, Err(format!("Error serializing Protobuf message: {message}"))),
-            }
-        }
+        let what = "Error serializing Protobuf message";
+        write_rows(column, &writer.prefix, what, give, |row, out| encoder.write(row, out));
         Ok(())
     }
 }

@@ -3,14 +3,15 @@
 use std::fmt::Write;
 
 use arrow_schema::{DataType, Field, Fields, TimeUnit};
-use serde_json::{Map, Value};
-use tributary_sdk::batch::{SCHEMA_NAME, SCHEMA_PARAMETERS};
+use serde_json::Value;
+use tributary_sdk::batch::SCHEMA_NAME;
 
 use super::descriptor::well_known;
 use super::names::*;
 use super::options::Options;
 use super::raw;
-use crate::converter::json::logical;
+use crate::converter::json::{logical, parameters, type_name};
+use crate::converter::within;
 
 /// The schema of a whole key or value, and the message's full name.
 pub fn root_schema(field: &Field, options: Options) -> Result<(String, String), String> {
@@ -23,7 +24,7 @@ pub fn root_schema(field: &Field, options: Options) -> Result<(String, String), 
     let DataType::Struct(fields) = field.data_type() else {
         return Err(format!(
             "a Protobuf value is a message, so that it has to be a struct, and this is {}; put it into one with the transform HoistField",
-            field.data_type()
+            type_name(field.data_type())
         ));
     };
     let mut writer = Writer { options, imports: Vec::new(), unnamed: 0 };
@@ -65,11 +66,6 @@ pub fn scrubbed(name: &str, options: Options) -> String {
     mended
 }
 
-/// The parameters of a field's schema.
-pub fn parameters(field: &Field) -> Map<String, Value> {
-    field.metadata().get(SCHEMA_PARAMETERS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-}
-
 /// Whether a struct was a oneof, and what that was called.
 pub fn oneof_of(field: &Field) -> Option<&str> {
     field.metadata().get(SCHEMA_NAME)?.strip_prefix(UNION)
@@ -77,6 +73,13 @@ pub fn oneof_of(field: &Field) -> Option<&str> {
 
 /// Where the wrapper messages are.
 const WRAPPERS: &str = "google/protobuf/wrappers.proto";
+
+/// Where a field stands.
+struct Place {
+    number: u32,
+    in_oneof: bool,
+    depth: usize,
+}
 
 struct Writer {
     options: Options,
@@ -129,13 +132,13 @@ impl Writer {
                     let _ = writeln!(out, "{indent}  oneof {} {{", plain(oneof)?);
                     for member in members {
                         let number = number(member);
-                        self.field(member, number, true, depth + 2, out, &mut inside)?;
+                        self.field(member, Place { number, in_oneof: true, depth: depth + 2 }, out, &mut inside)?;
                     }
                     let _ = writeln!(out, "{indent}  }}");
                 }
                 _ => {
                     let number = number(field);
-                    self.field(field, number, false, depth + 1, out, &mut inside)?;
+                    self.field(field, Place { number, in_oneof: false, depth: depth + 1 }, out, &mut inside)?;
                 }
             }
         }
@@ -148,15 +151,8 @@ impl Writer {
     }
 
     /// One line; types that it needs go to `inside`, the message's own.
-    fn field(
-        &mut self,
-        field: &Field,
-        number: u32,
-        in_oneof: bool,
-        depth: usize,
-        out: &mut String,
-        inside: &mut String,
-    ) -> Result<(), String> {
+    fn field(&mut self, field: &Field, place: Place, out: &mut String, inside: &mut String) -> Result<(), String> {
+        let Place { number, in_oneof, depth } = place;
         let name = scrubbed(field.name(), self.options);
         let inner = if in_oneof { depth - 1 } else { depth };
         let mut params = Vec::new();
@@ -288,7 +284,7 @@ impl Writer {
                         ));
                     }
                 } else {
-                    self.message(&own, fields, depth, inside).map_err(|error| format!("{error}, in field {name}"))?;
+                    self.message(&own, fields, depth, inside).map_err(|error| within(name, error))?;
                 }
                 return Ok(own);
             }

@@ -21,6 +21,12 @@ pub struct Options {
     pub flatten_unions: bool,
     /// The struct of a oneof has its number in its name.
     pub index_for_unions: bool,
+    /// Optional fields of proto2 that were not written are null.
+    pub optional_for_proto2: bool,
+    /// Nothing but a oneof is null: what was not written has its default.
+    pub struct_for_nulls: bool,
+    /// A null stays null in a field that has a default.
+    pub ignore_defaults: bool,
     /// Names that Protobuf does not allow are mended.
     pub scrub_names: bool,
 }
@@ -36,6 +42,9 @@ impl Options {
             wrapper_for_raw: boolean(config, "wrapper.for.raw.primitives", true)?,
             flatten_unions: boolean(config, "flatten.unions", false)?,
             index_for_unions: boolean(config, "generate.index.for.unions", true)?,
+            optional_for_proto2: boolean(config, "optional.for.proto2", true)?,
+            struct_for_nulls: boolean(config, "generate.struct.for.nulls", false)?,
+            ignore_defaults: boolean(config, "ignore.default.for.nullables", false)?,
             scrub_names: boolean(config, "scrub.invalid.names", false)?,
         })
     }
@@ -54,6 +63,9 @@ pub fn own_def() -> ConfigDef {
         .define(flag("wrapper.for.raw.primitives", "true", "Whether keys and values that are plain texts, numbers, booleans or bytes are written as messages such as google.protobuf.StringValue, and such messages are read as plain values."))
         .define(flag("flatten.unions", "false", "Whether the fields of a oneof are read as optional fields of the message itself, instead of a struct of their own."))
         .define(flag("generate.index.for.unions", "true", "Whether the field of a oneof has _ and the oneof's number behind its name."))
+        .define(flag("optional.for.proto2", "true", "Whether a field of proto2 that is optional and was not written is null; otherwise it is its default."))
+        .define(flag("generate.struct.for.nulls", "false", "Whether messages and optional fields that were not written are read as their defaults instead of null."))
+        .define(flag("ignore.default.for.nullables", "false", "Whether a null stays null in a field that has a default; otherwise it is written as the default."))
         .define(flag("scrub.invalid.names", "false", "Whether characters that Protobuf does not allow in names become _."))
         .define(ConfigKey::optional("schemas.cache.config", Type::Int, "1000", Importance::Low, "Accepted; compiled schemas are bounded by themselves."))
 }

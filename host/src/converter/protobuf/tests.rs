@@ -214,3 +214,70 @@ fn the_fields_of_a_oneof_may_be_those_of_the_message() {
     let (_, values) = read(&format(&[]), &schema, &rows);
     assert_eq!(values[0], json!({"a": 1, "o_0": {"b": "x", "c": null}}));
 }
+
+#[test]
+fn nulls_become_the_defaults_that_the_records_schema_has() {
+    let schema = json!({"type": "struct", "name": "D", "fields": [
+        {"field": "a", "type": "string", "optional": true, "default": "none"},
+        {"field": "b", "type": "int32", "optional": true, "default": 7},
+        {"field": "c", "type": "array", "optional": true, "items": {"type": "int32"}, "default": [1, 2]},
+        {"field": "d", "type": "int32", "optional": true, "default": 0},
+        {"field": "e", "type": "string", "optional": true}]});
+    let field = field_from_json(&schema).unwrap();
+    let keep = JsonOptions { replace_null_with_default: false, ..JsonOptions::default() };
+    let (array, _) = decode(&field, &[Some(r#"{"a":null,"b":null,"c":null,"d":null,"e":null}"#)], &keep).unwrap();
+    let column = Column::new(field, array);
+    for (options, expected) in [
+        (&[][..], json!({"a": "none", "b": 7, "c": [1, 2], "d": 0, "e": ""})),
+        (&[("ignore.default.for.nullables", "true")], json!({"a": "", "b": 0, "c": [], "d": 0, "e": ""})),
+        (&[("optional.for.nullables", "true")], json!({"a": "none", "b": 7, "c": [1, 2], "d": 0, "e": null})),
+    ] {
+        let format = format(options);
+        let text = format.outgoing(&column).unwrap().schema.text;
+        let schema = registered(&text, &[]);
+        let rows = written(&format, &schema, &column).unwrap();
+        assert_eq!(read(&format, &schema, &rows).1[0], expected, "{options:?}");
+    }
+}
+
+#[test]
+fn what_was_not_written_is_null_or_its_default() {
+    let proto2 = r#"syntax = "proto2";
+        message M { optional int32 a = 1 [default = 5]; optional string b = 2 [default = "x"]; optional bool c = 3; optional M2 m = 4; }
+        message M2 { optional int64 n = 1; }"#;
+    let proto3 = r#"syntax = "proto3"; import "google/protobuf/timestamp.proto";
+        message M { int32 a = 1; optional string b = 2; M2 m = 4; google.protobuf.Timestamp t = 5; oneof o { int32 x = 6; M2 y = 7; } }
+        message M2 { int64 n = 1; }"#;
+    let empty = [vec![0_u8]];
+    for (text, options, expected) in [
+        (proto2, &[][..], json!({"a": null, "b": null, "c": null, "m": null})),
+        (proto2, &[("optional.for.proto2", "false")], json!({"a": 5, "b": "x", "c": false, "m": null})),
+        (proto2, &[("generate.struct.for.nulls", "true")], json!({"a": 5, "b": "x", "c": false, "m": {"n": 0}})),
+        (proto3, &[], json!({"a": 0, "b": null, "m": null, "t": null, "o_0": null})),
+        (
+            proto3,
+            &[("generate.struct.for.nulls", "true")],
+            json!({"a": 0, "b": "", "m": {"n": 0}, "t": 0, "o_0": null}),
+        ),
+    ] {
+        let (_, values) = read(&format(options), &registered(text, &[]), &empty);
+        assert_eq!(values[0], expected, "{options:?} of {text}");
+    }
+}
+
+#[test]
+fn messages_that_contain_each_other_or_grow_without_bounds_are_refused() {
+    let levels: String = (0..50).map(|n| format!("message L{n} {{ L{} a = 1; L{} b = 2; }}\n", n + 1, n + 1)).collect();
+    let growing = format!("syntax = \"proto3\"; {levels} message L50 {{ int32 x = 1; }}");
+    let mutual = r#"syntax = "proto3"; message A { repeated B list = 1; } message B { map<string, C> by_name = 1; } message C { oneof o { A back = 2; } }"#;
+    for (text, part) in [
+        (growing.as_str(), "more than 20000 fields"),
+        (
+            mutual,
+            "A contains itself; values of such a type have no columns and cannot be converted, in field back of C, in field by_name of B, in field list of A",
+        ),
+    ] {
+        let refused = format(&[]).reader(&registered(text, &[]), &[0]).err().expect("refused");
+        assert!(refused.contains(part), "{refused}");
+    }
+}

@@ -58,8 +58,7 @@ impl RegistryClient {
             .timeout_global(Some(parsed.connect_timeout + parsed.read_timeout))
             .max_redirects(3)
             .user_agent(concat!("tributary/", env!("CARGO_PKG_VERSION")))
-            .proxy(None)
-            .tls_config(tls::tls_config(config)?);
+            .proxy(None);
         if let Some(proxy) = &parsed.proxy {
             let proxy = ureq::Proxy::new(proxy).map_err(|error| {
                 tributary_sdk::Error::failed(format!("Invalid value for configuration proxy.host: {error}"))
@@ -68,7 +67,7 @@ impl RegistryClient {
         }
         Ok(Self {
             config: parsed,
-            agent: builder.build().new_agent(),
+            agent: tls::agent(builder, config)?,
             current: 0,
             by_id: HashMap::new(),
             missing: HashMap::new(),

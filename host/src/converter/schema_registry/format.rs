@@ -1,6 +1,6 @@
 //! What one schema language knows.
 
-use arrow_array::ArrayRef;
+use arrow_array::{Array, ArrayRef};
 use arrow_schema::FieldRef;
 use tributary_sdk::{Column, Config, ConfigDef, Result};
 
@@ -66,4 +66,30 @@ pub trait Format: Send + 'static {
         column: &Column,
         row: &mut dyn FnMut(usize, std::result::Result<&[u8], String>),
     ) -> std::result::Result<(), String>;
+}
+
+/// Writes each row that is not null behind `prefix`. What fails is a failure of its row, with `what` before the reason.
+pub fn write_rows(
+    column: &Column,
+    prefix: &[u8],
+    what: &str,
+    give: &mut dyn FnMut(usize, std::result::Result<&[u8], String>),
+    mut write: impl FnMut(usize, &mut Vec<u8>) -> std::result::Result<(), String>,
+) {
+    let mut out = Vec::with_capacity(256);
+    for row in (0..column.len()).filter(|&row| column.array().is_valid(row)) {
+        out.clear();
+        out.extend_from_slice(prefix);
+        match write(row, &mut out) {
+            Ok(()) => give(row, Ok(&out)),
+            Err(message) => give(row, Err(format!("{what}: {message}"))),
+        }
+    }
+}
+
+/// Why JSON documents cannot be written in a language that needs a schema.
+pub fn schemaless(language: &str) -> String {
+    format!(
+        "values without a schema (JSON documents) have no {language} schema; give them one, for example with a source or converter that has schemas, or use JsonConverter or JsonSchemaConverter"
+    )
 }

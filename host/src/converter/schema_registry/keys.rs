@@ -62,4 +62,5 @@ pub fn common_def() -> ConfigDef {
         .define(unset("schema.registry.ssl.key.password", Type::Password, Medium, "Password of the store, where keystore.password is not set."))
         .define(unset("schema.registry.ssl.keystore.certificate.chain", Type::Password, Medium, "The certificate itself, as PEM."))
         .define(unset("schema.registry.ssl.keystore.key", Type::Password, Medium, "Its private key, as PEM."))
+        .define(key("schema.registry.ssl.endpoint.identification.algorithm", Type::String, "https", Low, "https: the registry's certificate has to name its host. Set to nothing, any name will do, with a warning."))
 }

@@ -18,7 +18,7 @@ mod tls;
 pub use client::{RegistryClient, RegistryError};
 pub use config::RegistryConfig;
 pub use converter::RegistryConverter;
-pub use format::{Decoded, Format, Outgoing};
+pub use format::{Decoded, Format, Outgoing, schemaless, write_rows};
 pub use keys::common_def;
 pub use registered::{Reference, Registered, SchemaText};
 pub use subject::SubjectStrategy;

@@ -208,6 +208,16 @@ mod real {
             ])
             .0,
         );
+        // The same server by an address that its certificate does not name.
+        let elsewhere = url.replace("localhost", "[::ffff:127.0.0.1]");
+        let write = |pairs: &[(&str, &str)]| made(AVRO, &elsewhere, pairs).from_connect("tls", &orders(&[1], false));
+        let refused = write(&[(trusted, &pem)]);
+        assert!(refused.failures[0].message.contains("name"), "{:?}", refused.failures);
+        let unnamed = ("schema.registry.ssl.endpoint.identification.algorithm", "");
+        good(write(&[(trusted, &pem), unnamed]));
+        good(write(&[(trusted, &pem), ("ssl.endpoint.identification.algorithm", " ")]));
+        let refused = write(&[unnamed]);
+        assert!(refused.failures[0].message.contains("truststore"), "{:?}", refused.failures);
         let mut config = Config::default();
         for (key, value) in [
             ("schema.registry.url", url.as_str()),

@@ -9,11 +9,12 @@ use arrow_array::{Int32Array, Int64Array};
 use tributary_sdk::{ConfigDef, Error, Result};
 
 use super::SingleMessage;
-use super::map_config::{config_def, expression, pairs};
+use super::map_config::{config_def, expression, pairs, path, paths};
 use super::records::{self, Records, RowRecord};
 use crate::converter::of_json;
 use crate::expression::{Answer, Expression, Record, Source, Variable};
 use crate::transform::config::Settings;
+use crate::transform::field_path::FieldPath;
 use crate::transform::headers::{Header, Headers, HeadersBuilder};
 use crate::transform::json::{Json, Key};
 use crate::transform::part::{Outcome, Part, Side, Target, require_map};
@@ -23,10 +24,8 @@ pub(super) const PURPOSE: &str = "mapping";
 /// See the module's documentation.
 pub struct Map {
     pub(super) value: Option<Expression>,
-    pub(super) fields: Vec<(String, Expression)>,
-    field_keys: Vec<Key<'static>>,
-    pub(super) remove: Vec<String>,
-    remove_keys: Vec<Key<'static>>,
+    pub(super) fields: Vec<(FieldPath, Expression)>,
+    pub(super) remove: Vec<FieldPath>,
     pub(super) key: Option<Expression>,
     topic: Option<Expression>,
     headers: Vec<(String, Expression)>,
@@ -51,15 +50,10 @@ impl Map {
 
     /// Takes its config.
     pub fn build(_target: Target, settings: &Settings<'_>) -> Result<Box<dyn SingleMessage>> {
-        let fields = pairs(settings, "fields")?;
-        let remove: Vec<String> = settings.list("remove").into_iter().map(str::to_owned).collect();
-        let keys = |names: &mut dyn Iterator<Item = &String>| names.map(|name| Key::new(name)).collect();
         let map = Self {
             value: expression(settings, "value")?,
-            field_keys: keys(&mut fields.iter().map(|(name, _)| name)),
-            fields,
-            remove_keys: keys(&mut remove.iter()),
-            remove,
+            fields: paths(settings, "fields")?,
+            remove: settings.list("remove").into_iter().map(|name| path("remove", name)).collect::<Result<_>>()?,
             key: expression(settings, "key")?,
             topic: expression(settings, "topic")?,
             headers: pairs(settings, "headers")?,
@@ -76,8 +70,9 @@ impl Map {
 
     fn expressions(&self) -> impl Iterator<Item = &Expression> {
         let single = [&self.value, &self.key, &self.topic, &self.timestamp, &self.partition];
-        let pairs = self.fields.iter().chain(&self.headers).map(|(_, expression)| expression);
-        single.into_iter().flatten().chain(pairs)
+        let fields = self.fields.iter().map(|(_, expression)| expression);
+        let headers = self.headers.iter().map(|(_, expression)| expression);
+        single.into_iter().flatten().chain(fields).chain(headers)
     }
 
     fn changes_value(&self) -> bool {
@@ -125,13 +120,13 @@ impl Map {
                 return Ok(None);
             }
             let object = require_map(&mut value, PURPOSE)?;
-            for key in &self.remove_keys {
-                object.remove(key);
+            for path in &self.remove {
+                path.set(object, None)?;
             }
-            for (key, given) in self.field_keys.iter().zip(fields) {
+            for ((path, _), given) in self.fields.iter().zip(fields) {
                 match given {
-                    Given::Json(json) => object.set(key.borrowed(), json),
-                    Given::Missing => drop(object.remove(key)),
+                    Given::Json(json) => path.set(object, Some(json))?,
+                    Given::Missing => path.set(object, None)?,
                 }
             }
         }
@@ -366,6 +361,97 @@ mod tests {
         assert_eq!(applied.batches[0].headers.as_ref().unwrap().value(0).len(), 2);
         // A tombstone has no price to multiply, and no quantity to route by.
         assert_eq!(applied.failures.iter().map(|failure| failure.row).collect::<Vec<_>>(), [2, 3]);
+    }
+
+    #[test]
+    fn nested_fields_of_schemaless_records_are_set_and_removed() {
+        let mut chain = chain(&[
+            ("transforms", "m"),
+            ("transforms.m.type", "Map"),
+            (
+                "transforms.m.fields",
+                "a.b.c = v.n + 1; a.b.d = optional.none(); `x.y` = v.n; new.deep.er = v.n; none.x = null",
+            ),
+            ("transforms.m.remove", "a.gone, z.gone, `p.q`"),
+        ]);
+        let one = r#"{"n":1,"a":{"k":[1.50],"b":{"d":1,"e":2},"gone":1},"p.q":0,"end":true}"#;
+        let applied =
+            chain.apply(json_batch(&[Some(one), Some(r#"{"n":2,"a":null}"#), Some(r#"{"n":3,"a":7}"#), None]));
+        let applied = applied.unwrap();
+        assert_eq!(
+            values(&applied),
+            [
+                r#"{"n":1,"a":{"k":[1.50],"b":{"e":2,"c":2}},"end":true,"x.y":1,"new":{"deep":{"er":1}}}"#,
+                r#"{"n":2,"a":{"b":{"c":3}},"x.y":2,"new":{"deep":{"er":2}}}"#,
+            ]
+            .map(|text| Some(text.to_owned()))
+        );
+        let why: Vec<_> = applied.failures.iter().map(|failure| (failure.row, &*failure.message)).collect();
+        assert_eq!(why[0], (2, "the field a is java.lang.Long, which has no field b"));
+        // A tombstone has no n.
+        assert_eq!(why[1].0, 3);
+    }
+
+    #[test]
+    fn nested_fields_of_structured_records_are_set_and_removed() {
+        let schema = r#"{"type":"struct","fields":[{"type":"int32","optional":false,"field":"n"},
+            {"type":"struct","name":"In","optional":true,"fields":[{"type":"int16","optional":true,"field":"x"},{"type":"string","optional":true,"field":"s"}],"field":"inner"},
+            {"type":"struct","optional":true,"fields":[{"type":"int16","optional":false,"field":"x"}],"field":"strict"}],"optional":false,"name":"rec"}"#;
+        let envelope = |payload: &str| Some(format!(r#"{{"schema":{schema},"payload":{payload}}}"#).into_bytes());
+        let data = BinaryArray::from_iter([
+            envelope(r#"{"n":1,"inner":{"x":7,"s":"a"},"strict":{"x":1}}"#),
+            envelope(r#"{"n":2,"inner":null,"strict":{"x":2}}"#),
+            None,
+            envelope(r#"{"n":3,"inner":null,"strict":null}"#),
+        ]);
+        let mut converter = JsonConverter::default();
+        converter.configure(&Config::default(), false).unwrap();
+        let mut batch = json_batch(&[None; 4]);
+        batch.value = converter.to_connect("t", &data).runs.remove(0).column;
+        let mut with = |fields: &str, remove: &str| {
+            let mut pairs = vec![("transforms", "m"), ("transforms.m.type", "Map"), ("transforms.m.fields", fields)];
+            pairs.extend((!remove.is_empty()).then_some(("transforms.m.remove", remove)));
+            let applied = chain(&pairs).apply(batch.clone()).unwrap();
+            let rows = applied.batches.iter().flat_map(|batch| {
+                let data = converter.from_connect("t", &batch.value).data;
+                let row = |value: Option<&[u8]>| {
+                    value.map_or(serde_json::Value::Null, |value| serde_json::from_slice(value).unwrap())
+                };
+                data.iter().map(row).collect::<Vec<_>>()
+            });
+            (rows.collect::<Vec<_>>(), applied.failures)
+        };
+        let (rows, failures) = with("inner.x = v.n * 2; made.deep = v.n", "inner.s");
+        assert_eq!(failures, []);
+        assert_eq!(
+            rows[0]["schema"]["fields"],
+            serde_json::json!([
+                {"type": "int32", "optional": false, "field": "n"},
+                {"type": "struct", "name": "In", "optional": true, "fields": [{"type": "int64", "optional": true, "field": "x"}], "field": "inner"},
+                {"type": "struct", "optional": true, "fields": [{"type": "int16", "optional": false, "field": "x"}], "field": "strict"},
+                {"type": "struct", "optional": true, "fields": [{"type": "int64", "optional": true, "field": "deep"}], "field": "made"}
+            ])
+        );
+        let payload = |row: usize| &rows[row]["payload"];
+        assert_eq!(
+            *payload(0),
+            serde_json::json!({"n": 1, "inner": {"x": 2}, "strict": {"x": 1}, "made": {"deep": 1}})
+        );
+        assert_eq!(
+            *payload(1),
+            serde_json::json!({"n": 2, "inner": {"x": 4}, "strict": {"x": 2}, "made": {"deep": 2}})
+        );
+        assert_eq!(rows[2], serde_json::Value::Null);
+        assert_eq!(*payload(3), serde_json::json!({"n": 3, "inner": {"x": 6}, "strict": null, "made": {"deep": 3}}));
+
+        // A struct that is null, and has a required field, cannot be made.
+        let (rows, failures) = with("strict.y = 'set'", "");
+        assert_eq!(rows[0]["payload"]["strict"], serde_json::json!({"x": 1, "y": "set"}));
+        assert_eq!(failures.len(), 1);
+        assert_eq!(failures[0].row, 3);
+        assert!(failures[0].message.contains("it has to have a field x"), "{}", failures[0].message);
+        let (_, failures) = with("n.y = 1", "");
+        assert_eq!(failures[0].message, "the field n is INT32, which has no field y");
     }
 
     #[test]

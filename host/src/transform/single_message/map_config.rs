@@ -4,6 +4,7 @@ use tributary_sdk::{ConfigDef, ConfigKey, Importance, Result, Type};
 
 use crate::expression::Expression;
 use crate::transform::config::{Settings, invalid};
+use crate::transform::field_path::FieldPath;
 
 /// The config definition.
 pub(super) fn config_def() -> ConfigDef {
@@ -11,8 +12,8 @@ pub(super) fn config_def() -> ConfigDef {
     ConfigDef::new()
         .define(text("value", Importance::High, "A CEL expression: the new value. v.after takes a part, {'id': v.id, 'at': timestamp} makes an object."))
         .define(text("fields", Importance::High,
-            "Fields of the value to set: name = expression, several separated by ; or line breaks. optional.none() removes a field of a schemaless value."))
-        .define(ConfigKey::optional("remove", Type::List, "", Importance::Medium, "Fields of the value to remove."))
+            "Fields of the value to set: name = expression, several separated by ; or line breaks; a.b = expression sets the field b of the field a. optional.none() removes a field of a schemaless value."))
+        .define(ConfigKey::optional("remove", Type::List, "", Importance::Medium, "Fields of the value to remove; a.b removes the field b of the field a."))
         .define(text("key", Importance::Medium, "A CEL expression: the new key."))
         .define(text("topic", Importance::Medium, "A CEL expression: the new topic."))
         .define(text("headers", Importance::Medium,
@@ -43,6 +44,24 @@ pub(super) fn pairs(settings: &Settings<'_>, key: &str) -> Result<Vec<(String, E
             return Err(wrong(format!("{name} is set twice")));
         }
         found.push((name.to_owned(), Expression::compile(text).map_err(wrong)?));
+    }
+    Ok(found)
+}
+
+/// Paths to fields with their expressions.
+pub(super) fn paths(settings: &Settings<'_>, key: &str) -> Result<Vec<(FieldPath, Expression)>> {
+    pairs(settings, key)?.into_iter().map(|(name, expression)| Ok((path(key, &name)?, expression))).collect()
+}
+
+/// A path to a field: `a.b`, or `` `a.b` `` for a name with a dot.
+pub(super) fn path(key: &str, text: &str) -> Result<FieldPath> {
+    let found = FieldPath::parse(text).map_err(|error| invalid(key, text, error))?;
+    if found.names().any(str::is_empty) {
+        return Err(invalid(
+            key,
+            text,
+            "a name is missing beside a dot; a name that has dots stands between backticks",
+        ));
     }
     Ok(found)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef, StructArray};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field, FieldRef};
 use tributary_sdk::Column;
@@ -12,8 +12,9 @@ use tributary_sdk::batch::SCHEMA_OPTIONAL;
 use super::map::{Map, PURPOSE, Refused, each};
 use crate::converter::json::{self, Options};
 use crate::expression::{Answer, Expression, Types, Variable};
+use crate::transform::field_path::FieldPath;
 use crate::transform::part::{Opened, Part, Side, Target};
-use crate::transform::structs::{Struct, extract};
+use crate::transform::structs::{Struct, extract, mask};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -22,12 +23,12 @@ impl Map {
     pub(super) fn value_column(&self, part: &mut Part<'_>, refused: &mut Refused) -> Result<Column> {
         let Opened::Column(old) = part.open(Target::Value) else { unreachable!("a column") };
         let old = old.clone();
-        let fields: Vec<(&String, FieldRef, ArrayRef)> = self
+        let fields: Vec<(&FieldPath, FieldRef, ArrayRef)> = self
             .fields
             .iter()
-            .map(|(name, expression)| {
+            .map(|(path, expression)| {
                 let column = self.computed(part, expression, old.array().nulls(), refused)?;
-                Ok((name, column.field().clone(), column.array().clone()))
+                Ok((path, column.field().clone(), column.array().clone()))
             })
             .collect::<Result<_>>()?;
         let whole = match &self.value {
@@ -38,16 +39,14 @@ impl Map {
             return Ok(whole);
         }
         let mut structs = Struct::open(&whole, PURPOSE, false)?;
-        for name in &self.remove {
-            if let Some(at) = structs.position(name) {
-                structs.fields.remove(at);
-                structs.columns.remove(at);
-            }
+        for path in &self.remove {
+            remove(&mut structs, &path.names().collect::<Vec<_>>())?;
         }
-        for (name, field, array) in fields {
+        for (path, field, array) in fields {
             let mut metadata = field.metadata().clone();
             metadata.remove(SCHEMA_OPTIONAL);
-            structs.set(Field::new(name, field.data_type().clone(), true).with_metadata(metadata), array);
+            let field = Field::new("", field.data_type().clone(), true).with_metadata(metadata);
+            set(&mut structs, &path.names().collect::<Vec<_>>(), field, array, refused)?;
         }
         Ok(structs.rebuild())
     }
@@ -105,6 +104,80 @@ impl Map {
         refused.extend(failures.into_iter().map(|failure| (failure.row, failure.message)));
         Ok(Column::new(Arc::new(field), array))
     }
+}
+
+/// Takes a member out, if it is there.
+fn remove(structs: &mut Struct, path: &[&str]) -> Result<()> {
+    let Some((name, rest)) = path.split_first() else { return Ok(()) };
+    let Some(at) = structs.position(name) else { return Ok(()) };
+    if rest.is_empty() {
+        structs.fields.remove(at);
+        structs.columns.remove(at);
+        return Ok(());
+    }
+    let mut inner = inside(structs, at, rest)?;
+    remove(&mut inner, rest)?;
+    put_back(structs, at, inner);
+    Ok(())
+}
+
+/// Sets a member; structs on the way that are missing or null are made, where there is a value to set.
+fn set(structs: &mut Struct, path: &[&str], field: Field, array: ArrayRef, refused: &mut Refused) -> Result<()> {
+    let Some((name, rest)) = path.split_first() else { return Ok(()) };
+    if rest.is_empty() {
+        structs.set(field.with_name(*name), array);
+        return Ok(());
+    }
+    let at = structs.position(name).unwrap_or_else(|| {
+        let none = StructArray::new_empty_fields(structs.rows, Some(NullBuffer::new_null(structs.rows)));
+        structs.set(Field::new(*name, none.data_type().clone(), true), Arc::new(none));
+        structs.fields.len() - 1
+    });
+    let mut inner = inside(structs, at, rest)?;
+    if let Some(nulls) = inner.nulls.take() {
+        // Where it was null, its other members are, too: that they may be is a condition.
+        let required = inner.fields.iter().find(|field| !field.is_nullable() && field.name() != rest[0]).cloned();
+        let alive = |row: usize| {
+            let wanted = nulls.is_null(row) && array.is_valid(row);
+            match &required {
+                Some(required) if wanted => {
+                    let message = format!(
+                        "the field {name} is null, and cannot be made: it has to have a field {}",
+                        required.name()
+                    );
+                    refused.push((row, message));
+                    false
+                }
+                _ => wanted || nulls.is_valid(row),
+            }
+        };
+        let made: NullBuffer = (0..structs.rows).map(alive).collect::<Vec<_>>().into();
+        for (field, column) in inner.fields.iter().zip(&mut inner.columns) {
+            if field.is_nullable() {
+                *column = mask(column, Some(&nulls));
+            }
+        }
+        inner.nulls = Some(made);
+    }
+    set(&mut inner, rest, field, array, refused)?;
+    put_back(structs, at, inner);
+    Ok(())
+}
+
+/// A member that is a struct.
+fn inside(structs: &Struct, at: usize, rest: &[&str]) -> Result<Struct> {
+    let field = &structs.fields[at];
+    if !matches!(field.data_type(), DataType::Struct(_)) {
+        let kind = json::type_name(field.data_type());
+        return Err(format!("the field {} is {kind}, which has no field {}", field.name(), rest[0]));
+    }
+    Struct::open(&Column::new(field.clone(), structs.columns[at].clone()), PURPOSE, false)
+}
+
+/// The member as it has become.
+fn put_back(structs: &mut Struct, at: usize, inner: Struct) {
+    let column = inner.close();
+    (structs.fields[at], structs.columns[at]) = (column.field().clone(), column.array().clone());
 }
 
 /// The column that an expression like `v.a.b` names, as it is.

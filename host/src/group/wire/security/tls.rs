@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -28,16 +26,9 @@ impl Tls {
     pub(super) fn new(settings: &ClientSettings) -> Result<Self, WireError> {
         let wrong = |reason: String| WireError::new(WireErrorKind::Setting, format!("client setting {reason}"));
         let property = |name: &str| settings.get(name).cloned();
-        let provider = tls::provider();
-        let roots = Arc::new(roots(&property).map_err(wrong)?);
-        let chain = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
-            .build()
-            .map_err(|error| wrong(format!("ssl.truststore.*: {error}")))?;
-        let named = !settings
-            .get("ssl.endpoint.identification.algorithm")
-            .is_some_and(|name| matches!(name.trim().to_ascii_lowercase().as_str(), "" | "none"));
-        let verifier = Arc::new(Verifier { chain, named });
-        let config = ClientConfig::builder_with_provider(provider.clone())
+        let roots = roots(&property).map_err(wrong)?;
+        let verifier = Arc::new(tls::Verifier::new(roots, tls::checks_names(&property)).map_err(wrong)?);
+        let config = ClientConfig::builder_with_provider(tls::provider())
             .with_protocol_versions(&tls::protocol_versions(&property).map_err(wrong)?)
             .map_err(|error| wrong(format!("ssl.enabled.protocols: {error}")))?
             .dangerous()
@@ -96,52 +87,4 @@ fn roots(property: Lookup<'_>) -> Result<RootCertStore, String> {
         return Err("ssl.truststore.location: it is not set, and this system has no certificates of its own".to_owned());
     }
     Ok(roots)
-}
-
-/// Checks the chain, and the name if that is wanted.
-#[derive(Debug)]
-struct Verifier {
-    chain: Arc<WebPkiServerVerifier>,
-    named: bool,
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The name is looked at last: the rest is in order.
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !self.named => Ok(ServerCertVerified::assertion()),
-            other => other,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
-    }
 }
