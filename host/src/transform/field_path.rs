@@ -96,6 +96,8 @@ fn set<'a>(
     let class = inner.java_class();
     match inner.object() {
         Ok(Some(inner)) => set(rest, inner, value),
+        // What has no fields has none to take out.
+        Ok(None) if value.is_none() => Ok(()),
         Ok(None) => Err(format!("the field {name} is {class}, which has no field {next}")),
         Err(error) => Err(not_json(error)),
     }

@@ -429,7 +429,7 @@ mod tests {
                 {"type": "int32", "optional": false, "field": "n"},
                 {"type": "struct", "name": "In", "optional": true, "fields": [{"type": "int64", "optional": true, "field": "x"}], "field": "inner"},
                 {"type": "struct", "optional": true, "fields": [{"type": "int16", "optional": false, "field": "x"}], "field": "strict"},
-                {"type": "struct", "optional": true, "fields": [{"type": "int64", "optional": true, "field": "deep"}], "field": "made"}
+                {"type": "struct", "optional": true, "fields": [{"type": "int32", "optional": true, "field": "deep"}], "field": "made"}
             ])
         );
         let payload = |row: usize| &rows[row]["payload"];

@@ -115,7 +115,8 @@ fn remove(structs: &mut Struct, path: &[&str]) -> Result<()> {
         structs.columns.remove(at);
         return Ok(());
     }
-    let mut inner = inside(structs, at, rest)?;
+    // What has no fields has none to take out.
+    let Ok(mut inner) = inside(structs, at, rest) else { return Ok(()) };
     remove(&mut inner, rest)?;
     put_back(structs, at, inner);
     Ok(())
