@@ -14,13 +14,14 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
 use super::membership::{Action, Input, MemberSettings, Membership, RestartTime};
 use super::requests::Requests;
+use super::restarts::Restarts;
 use super::wire::{Cluster, Connection, CoordinatorKind, WireError};
 use super::{Assignment, Group, GroupAssignment, GroupCallbacks, GroupSettings, GroupState, Lease};
 
@@ -85,6 +86,7 @@ impl GroupMember {
         let shared = Arc::new(Shared::default());
         let lease = Lease::ended();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let restarts = Restarts::read(settings.restarts_file.clone());
         let driver = Driver {
             requests: Requests {
                 group: settings.group_id.clone(),
@@ -99,10 +101,15 @@ impl GroupMember {
                 session: settings.session_timeout,
                 heartbeat: settings.heartbeat_interval,
                 delay: settings.lost_worker_delay,
-                restart: RestartTime { told: settings.restart_delay, starting: settings.started.elapsed() },
+                restart: RestartTime {
+                    told: settings.restart_delay,
+                    starting: settings.started.elapsed(),
+                    last: restarts.took(),
+                },
             }),
             cluster: Cluster::new(settings.wire.clone()),
             former: read_member_file(&settings),
+            restarts,
             settings,
             events: events.clone(),
             calls,
@@ -241,6 +248,7 @@ struct Driver {
     cluster: Cluster,
     /// The member that an earlier run of this worker was, if it did not leave.
     former: Option<String>,
+    restarts: Restarts,
     events: UnboundedSender<Event>,
     calls: Sender<Call>,
     shared: Arc<Shared>,
@@ -314,6 +322,9 @@ impl Driver {
             Action::Ask { refresh } => self.call(Call::Ask(refresh)),
             Action::Assigned(assignment) => {
                 self.write_member_file(&assignment.member_id);
+                if let Some(away) = self.restarts.back(SystemTime::now()) {
+                    self.membership.was_away(away);
+                }
                 log_assignment(&self.settings.group_id, &assignment);
                 *self.shared.owners.lock().unwrap_or_else(PoisonError::into_inner) = self.membership.owners();
                 self.call(Call::Assigned(assignment));
@@ -443,6 +454,7 @@ impl Driver {
 
     async fn leave(mut self, member_id: &str) {
         self.lease.end();
+        self.restarts.leave(SystemTime::now());
         if let Some(server) = self.coordinator.clone().filter(|_| !member_id.is_empty()) {
             let idle = self.slots[HEARTBEATS].connection.take();
             let left = async {

@@ -13,6 +13,7 @@
 //! | `settings` | the keys of the worker's properties |
 //! | `member` | the member: runs the state machine, on a thread of its own |
 //! | `requests` | what the member asks the coordinator, as Kafka's messages |
+//! | `restarts` | how long the last restart took |
 //! | `membership` | the member, as a state machine without I/O |
 //! | `assignor`, `balance`, `absences` | the leader's part: who runs what, and what is kept for whom |
 //! | `rebalances` | how often and how long, for metrics |
@@ -39,6 +40,7 @@ mod port;
 mod protocol;
 mod rebalances;
 mod requests;
+mod restarts;
 mod settings;
 #[cfg(test)]
 mod simulation;

@@ -38,6 +38,8 @@ pub struct GroupSettings {
     /// Where the member id is kept while the worker is in the group. After a crash the next start takes the former member
     /// out at once, instead of waiting for its session to end. The file must be this worker's alone.
     pub member_file: Option<PathBuf>,
+    /// Where it is kept how long the last restart took. This worker's alone, too.
+    pub restarts_file: Option<PathBuf>,
 }
 
 impl GroupSettings {
@@ -94,6 +96,7 @@ impl GroupSettings {
                 restart_delay,
                 started: Instant::now(),
                 member_file: Some(config.data_dir.join("group-member")),
+                restarts_file: Some(config.data_dir.join("group-restarts")),
             }),
             _ => Err(ConfigError::Invalid(errors)),
         }

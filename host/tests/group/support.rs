@@ -199,6 +199,7 @@ pub fn settings(bootstrap: &str, group: &str, url: &str) -> GroupSettings {
         restart_delay: None,
         started: std::time::Instant::now(),
         member_file: None,
+        restarts_file: None,
     }
 }
 

@@ -204,7 +204,7 @@ impl World {
             session: Duration::from_nanos(SESSION),
             heartbeat: Duration::from_millis(500),
             delay: delay.map(Duration::from_nanos),
-            restart: RestartTime { told: None, starting: Duration::from_millis(150) },
+            restart: RestartTime { told: None, starting: Duration::from_millis(150), last: None },
         });
         self.nodes.push(Node {
             url,

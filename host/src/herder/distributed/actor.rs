@@ -10,6 +10,7 @@ use super::Input;
 use super::entry::Entry;
 use super::membership::Membership;
 use super::ports::{FenceTasks, Jobs, Peers};
+use super::rejoins::Rejoins;
 use super::stopped_work::Resting;
 use super::writes::Writes;
 use crate::group::{Assignment, Group, GroupAssignment};
@@ -101,7 +102,7 @@ pub(super) struct Actor {
     pub writes: Writes,
     /// The config topic's offset of the last change of the set of connectors and tasks.
     pub shape_changed: i64,
-    pub rejoin_due: Option<Instant>,
+    pub rejoins: Rejoins,
     /// When to look at which connector again. May hold more than there is to do, never less.
     pub timers: BinaryHeap<std::cmp::Reverse<(Instant, String)>>,
     pub next_sample: Instant,
@@ -165,7 +166,7 @@ impl Actor {
             resting: Vec::new(),
             writes: Writes::default(),
             shape_changed: -1,
-            rejoin_due: None,
+            rejoins: Rejoins::default(),
             timers: BinaryHeap::new(),
             next_sample: Instant::now() + SAMPLE_EVERY,
             key_due: None,
@@ -234,8 +235,7 @@ impl Actor {
             self.reconcile(&name, now);
         }
         self.answer_revocations();
-        if self.rejoin_due.is_some_and(|due| due <= now) {
-            self.rejoin_due = None;
+        if self.rejoins.take_due(now) {
             self.deps.group.request_rejoin("connectors or tasks have been added or removed");
         }
         self.give_up_waiting(now);
@@ -264,7 +264,7 @@ impl Actor {
         let running = self.entries.values().any(|entry| entry.tasks.values().any(|task| task.instance.started));
         [
             self.timers.peek().map(|timer| timer.0.0),
-            self.rejoin_due,
+            self.rejoins.due(),
             self.key_due,
             self.writes.claim_due,
             self.writes.write_due,

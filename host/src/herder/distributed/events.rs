@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::actor::Actor;
 use super::entry::{Entry, LocalTask};
 use super::input::Input;
+use super::membership::shape_of;
 use crate::group::{Assignment, GroupAssignment};
 use crate::herder::entry::Instance;
 use crate::herder::observation::{log_state, observe};
@@ -111,11 +112,12 @@ impl Actor {
         for name in &names {
             self.take_connector(name, &new);
         }
+        let shape = |config: &ClusterConfig, name: &str| config.connectors.get(name).map(shape_of);
+        let reshaped = names.iter().any(|name| shape(&old, name) != shape(&new, name));
         for name in names {
             self.publish(name);
         }
-        let shape = |config: &ClusterConfig| super::membership::shape(config).connectors;
-        if new.offset != old.offset && shape(&old) != shape(&new) {
+        if new.offset != old.offset && reshaped {
             self.shape_changed = new.offset;
             self.rejoin_if_outdated();
         }
@@ -164,9 +166,9 @@ impl Actor {
     fn rejoin_if_outdated(&mut self) {
         let outdated = |known: &GroupAssignment| known.config_offset < self.shape_changed;
         if self.coming.as_ref().or(self.assignment.as_ref()).is_some_and(outdated) {
-            self.rejoin_due.get_or_insert(Instant::now() + self.settings.rejoin_after);
+            self.rejoins.wish(Instant::now(), self.settings.rejoin_after);
         } else {
-            self.rejoin_due = None;
+            self.rejoins.no_wish();
         }
     }
 
@@ -235,6 +237,7 @@ impl Actor {
         let leader_changed = self.assignment.as_ref().is_none_or(|before| before.leader_url != assignment.leader_url);
         self.assignment = Some(assignment);
         self.coming = None;
+        self.rejoins.rebalanced(Instant::now());
         self.take_assignment(&owned);
         if leader_changed {
             self.entries.values_mut().for_each(|entry| entry.hand_over.at_once());
@@ -333,7 +336,8 @@ impl Actor {
         self.assignment = None;
         self.coming = None;
         self.writes.claim = super::writes::Claim::No;
-        (self.writes.claim_due, self.key_due, self.rejoin_due) = (None, None, None);
+        (self.writes.claim_due, self.key_due) = (None, None);
+        self.rejoins.no_wish();
         self.take_assignment(&Assignment::default());
         let _ = done.try_send(());
         for (_, waits) in self.revocations.drain(..) {

@@ -9,7 +9,7 @@ use tributary_sdk::Config;
 use super::Input;
 use crate::group::{Assignment, ClusterSnapshot, ConnectorShape, GroupAssignment, GroupCallbacks};
 use crate::herder::message::Message;
-use crate::storage::{ClusterConfig, ConfigLog};
+use crate::storage::{ClusterConfig, ClusterConnector, ConfigLog};
 use crate::worker::State;
 
 /// The herder as its group sees it.
@@ -74,12 +74,15 @@ impl GroupCallbacks for Membership {
 
 /// What an assignment has to know.
 pub(super) fn shape(config: &ClusterConfig) -> ClusterSnapshot {
-    let connectors = config.connectors.iter().map(|(name, connector)| {
-        let tasks = if connector.target == State::Stopped { 0 } else { connector.tasks.len() as u32 };
-        let weight = connector.config.parsed("tributary.weight", 1.0).unwrap_or(1.0);
-        (name.clone(), ConnectorShape { tasks, weight, labels: labels(&connector.config) })
-    });
+    let connectors = config.connectors.iter().map(|(name, connector)| (name.clone(), shape_of(connector)));
     ClusterSnapshot { config_offset: config.offset, connectors: connectors.collect() }
+}
+
+/// What an assignment has to know of one connector.
+pub(super) fn shape_of(connector: &ClusterConnector) -> ConnectorShape {
+    let tasks = if connector.target == State::Stopped { 0 } else { connector.tasks.len() as u32 };
+    let weight = connector.config.parsed("tributary.weight", 1.0).unwrap_or(1.0);
+    ConnectorShape { tasks, weight, labels: labels(&connector.config) }
 }
 
 fn labels(config: &Config) -> Vec<String> {

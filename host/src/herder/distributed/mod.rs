@@ -23,6 +23,7 @@ mod fencing;
 mod input;
 mod membership;
 mod ports;
+mod rejoins;
 mod steps;
 mod stopped_work;
 mod threads;

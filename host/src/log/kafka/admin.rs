@@ -64,6 +64,15 @@ impl KafkaAdmin {
         client.group_offsets(group, timeout)
     }
 
+    /// First offsets of partitions.
+    pub(super) fn start_offsets(
+        &self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+        self.ask(timeout, |client, left| client.start_offsets(partitions, left))
+    }
+
     /// A question asked with [`Self::with`], asked again while the cluster is still settling on who has the answer.
     fn ask<T>(
         &self,

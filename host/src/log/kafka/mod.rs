@@ -26,7 +26,10 @@ mod settings;
 mod static_members;
 mod topic_pattern;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use rdkafka_sys as sys;
 
 use self::admin::KafkaAdmin;
 use self::batch_calls::Client;
@@ -39,6 +42,9 @@ use super::{
     ClientSettings, Log, LogAdmin, LogConsumer, LogError, LogProducer, ParkingSettings, Subscription, TopicPartition,
     TransactionalProducer,
 };
+
+/// How long a reader that is being made looks for beginnings.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// A Kafka cluster.
 pub struct KafkaLog {
@@ -58,6 +64,27 @@ impl KafkaLog {
 
     fn client(&self, kind: ClientKind, settings: &ClientSettings, name: &str) -> Result<Client, LogError> {
         self.client_with(kind, settings, name, |_| {})
+    }
+
+    /// Replaces beginnings by the offsets that they are now. A new client does not know the partitions' leaders yet; asked for the
+    /// beginning, librdkafka then tries again after half a second, which is longer than everything else that a start takes.
+    fn look_up_beginnings(&self, start: &mut [(TopicPartition, Option<i64>)]) {
+        let unknown = |offset: &Option<i64>| *offset == Some(sys::RD_KAFKA_OFFSET_BEGINNING.into());
+        let partitions: Vec<_> =
+            start.iter().filter(|(_, o)| unknown(o)).map(|(partition, _)| partition.clone()).collect();
+        if partitions.is_empty() {
+            return;
+        }
+        match self.admin.start_offsets(&partitions, LOOK_UP_WITHIN) {
+            Ok(offsets) => {
+                let offsets: BTreeMap<_, _> = offsets.into_iter().collect();
+                for (partition, offset) in start.iter_mut().filter(|(_, offset)| unknown(offset)) {
+                    *offset = offsets.get(partition).copied().or(*offset);
+                }
+            }
+            // The client finds out by itself.
+            Err(error) => tracing::debug!("{error}"),
+        }
     }
 
     fn client_with(
@@ -156,7 +183,13 @@ impl Log for KafkaLog {
             native.values.insert("enable.partition.eof".into(), ends.to_string());
         })?;
         let mut reader = KafkaConsumer::new(client, None);
-        let start: Vec<_> = start.iter().map(|(partition, offset)| (partition.clone(), Some(*offset))).collect();
+        let mut start: Vec<_> = start.iter().map(|(partition, offset)| (partition.clone(), Some(*offset))).collect();
+        if settings
+            .get("bootstrap.servers")
+            .is_none_or(|servers| self.settings.get("bootstrap.servers") == Some(servers))
+        {
+            self.look_up_beginnings(&mut start);
+        }
         LogConsumer::assign(&mut reader, &start)?;
         Ok(Box::new(reader))
     }

@@ -18,9 +18,11 @@ use std::time::{Duration, Instant};
 
 use arrow_array::Array;
 
+use super::early::{Early, Met};
 use super::prepare::{Prepared, classified, prepare};
 use super::settings::InternalTopic;
-use crate::log::{ClientSettings, ConsumerEvent, FetchedBatch, Log, LogConsumer, TopicPartition};
+use super::writer::Row;
+use crate::log::{ClientSettings, ConsumerEvent, FetchedBatch, Log, LogConsumer, TopicPartition, Waker};
 use crate::storage::sqlite::{ImageChange, TopicImage};
 use crate::storage::{StorageError, StorageErrorKind};
 
@@ -92,8 +94,8 @@ struct Progress {
     topic_id: String,
     /// Why reading does not get on.
     trouble: Option<String>,
-    /// Somebody has seen that the topic is another one.
-    reread: bool,
+    /// Somebody has seen why the topic has to be read anew.
+    reread: Option<&'static str>,
     /// What was read before was thrown away, and what came in its place was not published yet.
     replacing: bool,
     /// How old the image was when it was loaded; `None` once it does not matter any more.
@@ -105,10 +107,15 @@ struct Shared<F> {
     topic: InternalTopic,
     settings: ClientSettings,
     image: TopicImage,
+    /// Locked before the others.
     fold: Mutex<F>,
+    /// Locked before `progress`.
+    early: Mutex<Early>,
     progress: Mutex<Progress>,
     moved: Condvar,
     closing: AtomicBool,
+    /// Ends the reader's waiting.
+    waker: Mutex<Option<Waker>>,
     records: AtomicU64,
 }
 
@@ -155,18 +162,20 @@ impl<F: Fold> CompactedTopic<F> {
             settings,
             image,
             fold: Mutex::new(fold),
+            early: Mutex::default(),
             progress: Mutex::new(Progress {
                 phase: Phase::Remembered,
                 positions,
                 partitions: 0,
                 topic_id: stored.topic_id,
                 trouble: None,
-                reread: false,
+                reread: None,
                 replacing: false,
                 image_age,
             }),
             moved: Condvar::new(),
             closing: AtomicBool::new(false),
+            waker: Mutex::default(),
             records: AtomicU64::new(0),
             topic,
         });
@@ -219,12 +228,25 @@ impl<F: Fold> CompactedTopic<F> {
             let mut progress = self.shared.progress();
             let cut = |(partition, end): (&i32, &i64)| progress.positions.get(partition).is_some_and(|next| next > end);
             if ends.iter().any(cut) {
-                progress.reread = true;
+                progress.reread = Some(CUT_OFF);
             }
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        self.shared
-            .wait(left, "reading to the end of", |progress| !progress.reread && reached(&progress.positions, &ends))
+        self.shared.wait(left, "reading to the end of", |progress| {
+            progress.reread.is_none() && reached(&progress.positions, &ends)
+        })
+    }
+
+    /// To be taken before writing, for [`Self::apply_written`].
+    pub(super) fn records_applied(&self) -> u64 {
+        self.shared.early().read()
+    }
+
+    /// Makes visible what this worker has written to the only partition, as the only one who writes, without waiting until it
+    /// is read. `applied` is from before the write, and `last` the last row's offset. `false`: it was read already, or has to
+    /// be waited for.
+    pub(super) fn apply_written(&self, applied: u64, rows: &[Row], last: i64) -> bool {
+        self.shared.apply_written(applied, rows, last)
     }
 
     /// Waits until the record at this offset is visible.
@@ -238,6 +260,9 @@ impl<F: Fold> CompactedTopic<F> {
     pub(super) fn close(&self) {
         self.shared.closing.store(true, Ordering::Release);
         self.shared.moved.notify_all();
+        if let Some(wake) = &*self.shared.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            wake();
+        }
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The last reference may be dropped by the thread's own notification.
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
@@ -262,6 +287,10 @@ const READER: &[(&str, &str)] = &[
     ("allow.auto.create.topics", "false"),
 ];
 
+/// Why a topic is read anew.
+const CUT_OFF: &str = "the topic ends before what was read of it already";
+const FOREIGN: &str = "somebody else writes to the topic that only the group's leader may write to";
+
 fn reached(positions: &BTreeMap<i32, i64>, ends: &BTreeMap<i32, i64>) -> bool {
     ends.iter().all(|(partition, end)| *end <= 0 || positions.get(partition).is_some_and(|next| next >= end))
 }
@@ -281,6 +310,10 @@ impl<F: Fold> Shared<F> {
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn early(&self) -> MutexGuard<'_, Early> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn closing(&self) -> bool {
@@ -369,10 +402,11 @@ impl<F: Fold> Shared<F> {
         self.image.clear();
         let mut fold = self.fold();
         fold.clear();
+        self.early().forget();
         let mut progress = self.progress();
         progress.positions.clear();
         progress.topic_id.clear();
-        progress.reread = false;
+        progress.reread = None;
         progress.image_age = None;
         if matches!(progress.phase, Phase::Current) {
             progress.phase = Phase::Remembered;
@@ -401,7 +435,9 @@ impl<F: Fold> Shared<F> {
             Ok(reader) => reader,
             Err(error) => return Ended::Trouble(classified(error)),
         };
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = reader.waker();
         let ended = self.follow(&mut *reader, &partitions);
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Err(error) = reader.close(Duration::from_secs(2)) {
             tracing::debug!("{error}");
         }
@@ -436,7 +472,7 @@ impl<F: Fold> Shared<F> {
         };
         let mut positions = self.progress().positions.clone();
         if ends.iter().any(|(partition, end)| positions.get(partition).is_some_and(|next| next > end)) {
-            return Ended::Reread("the topic ends before what was read of it already".to_owned());
+            return Ended::Reread(CUT_OFF.to_owned());
         }
         let mut current = false;
         loop {
@@ -447,8 +483,8 @@ impl<F: Fold> Shared<F> {
             if self.closing() {
                 return Ended::Closing;
             }
-            if self.progress().reread {
-                return Ended::Reread("the topic ends before what was read of it already".to_owned());
+            if let Some(why) = self.progress().reread {
+                return Ended::Reread(why.to_owned());
             }
             let events = match reader.poll(POLL_RECORDS, POLL_BYTES, POLL) {
                 Ok(events) => events,
@@ -485,21 +521,61 @@ impl<F: Fold> Shared<F> {
     fn apply(&self, batch: &FetchedBatch) {
         let records = &batch.records;
         let mut fold = self.fold();
+        let mut early = self.early();
         for row in 0..records.len() {
-            fold.apply(&Record {
+            let record = Record {
                 partition: batch.topic_partition.partition,
                 offset: batch.offsets.value(row),
                 timestamp: records.timestamps.as_ref().map_or(0, |timestamps| timestamps.value(row)),
                 key: records.keys.as_ref().filter(|keys| keys.is_valid(row)).map(|keys| keys.value(row)),
                 value: records.values.is_valid(row).then(|| records.values.value(row)),
-            });
+            };
+            match early.meet(&record) {
+                Met::New => fold.apply(&record),
+                Met::Known => {}
+                Met::Foreign => {
+                    self.progress().reread = Some(FOREIGN);
+                    break;
+                }
+            }
         }
         self.records.fetch_add(records.len() as u64, Ordering::Relaxed);
     }
 
+    /// See [`CompactedTopic::apply_written`].
+    fn apply_written(&self, applied: u64, rows: &[Row], last: i64) -> bool {
+        let notify = {
+            let mut fold = self.fold();
+            let mut early = self.early();
+            let (mut positions, topic_id) = {
+                let progress = self.progress();
+                let current = matches!(progress.phase, Phase::Current) && progress.reread.is_none();
+                if !current || early.read() != applied {
+                    return false;
+                }
+                (progress.positions.clone(), progress.topic_id.clone())
+            };
+            let timestamp = chrono::Utc::now().timestamp_millis();
+            for (offset, (key, value)) in (last + 1 - rows.len() as i64..).zip(rows) {
+                fold.apply(&Record { partition: 0, offset, timestamp, key: Some(key), value: value.as_deref() });
+            }
+            early.applied(rows, last);
+            positions.insert(0, early.next());
+            let applied = Applied { positions, became_current: false, replaced: false };
+            let notify = fold.publish(&applied);
+            // Under the lock, so that nothing older is saved after what is newer.
+            self.image.save(&topic_id, &applied.positions, fold.take_rows());
+            notify
+        };
+        if let Some(notify) = notify {
+            notify();
+        }
+        true
+    }
+
     /// Makes what was applied visible, remembers it, and tells whoever waits or listens.
     fn advance(&self, positions: &BTreeMap<i32, i64>, current: bool, first: bool) {
-        let (notify, rows) = {
+        let notify = {
             let mut fold = self.fold();
             // Only the first time counts: after an outage the topic goes on as if nothing had been.
             let (became_current, replaced) = {
@@ -507,21 +583,27 @@ impl<F: Fold> Shared<F> {
                 let became_current = first && !matches!(progress.phase, Phase::Current);
                 (became_current, became_current && std::mem::take(&mut progress.replacing))
             };
-            let applied = Applied { positions: positions.clone(), became_current, replaced };
-            // Half of a topic would look as if the other half had been deleted.
-            (current.then(|| fold.publish(&applied)).flatten(), fold.take_rows())
-        };
-        let topic_id = {
-            let mut progress = self.progress();
-            progress.positions.clone_from(positions);
-            progress.trouble = None;
-            progress.image_age = None;
-            if current {
-                progress.phase = Phase::Current;
+            let mut visible = positions.clone();
+            if let Some(next) = visible.get_mut(&0) {
+                *next = (*next).max(self.early().next());
             }
-            progress.topic_id.clone()
+            let applied = Applied { positions: visible, became_current, replaced };
+            // Half of a topic would look as if the other half had been deleted.
+            let notify = current.then(|| fold.publish(&applied)).flatten();
+            let topic_id = {
+                let mut progress = self.progress();
+                progress.positions.clone_from(positions);
+                progress.trouble = None;
+                progress.image_age = None;
+                if current {
+                    progress.phase = Phase::Current;
+                }
+                progress.topic_id.clone()
+            };
+            // Under the lock, so that nothing older is saved after what is newer.
+            self.image.save(&topic_id, &applied.positions, fold.take_rows());
+            notify
         };
-        self.image.save(&topic_id, positions, rows);
         self.moved.notify_all();
         if let Some(notify) = notify {
             notify();

@@ -1,6 +1,6 @@
 //! The config topic of a worker group.
 //!
-//! Promises: a write is all or nothing and has been read back when it returns; what only the leader may write is written in
+//! Promises: a write is all or nothing and visible when it returns (see [`early`](super::early)); what only the leader may write is written in
 //! transactions of the group's one `transactional.id`, so that a former leader's writes fail with
 //! [`Fenced`](StorageErrorKind::Fenced) and change nothing.
 //!
@@ -64,8 +64,10 @@ impl KafkaConfigLog {
     }
 
     pub(super) fn close(&self) {
-        self.leader.close();
-        self.topic.close();
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.leader.close());
+            self.topic.close();
+        });
     }
 }
 
@@ -89,7 +91,12 @@ impl ConfigLog for KafkaConfigLog {
         }
         let deadline = Instant::now() + WRITE;
         let offset = if self.leader.leads() || writes.iter().any(ConfigWrite::privileged) {
-            self.leader.write(&rows)?
+            let applied = self.topic.records_applied();
+            let offset = self.leader.write(&rows)?;
+            if offset.is_some_and(|last| self.topic.apply_written(applied, &rows, last)) {
+                return Ok(());
+            }
+            offset
         } else {
             self.writer.write(&self.topic.topic().name, rows)?.map(|(_, offset)| offset)
         };

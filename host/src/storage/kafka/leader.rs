@@ -214,9 +214,13 @@ impl LeaderWriter {
 /// Closes on librdkafka's own closing thread, waiting for little.
 fn retire(leading: &mut Leading) {
     leading.first_committed = None;
-    for producer in leading.producers.drain(..) {
-        if let Err(error) = producer.close_transactional(Duration::from_secs(1)) {
-            tracing::debug!("{error}");
+    std::thread::scope(|scope| {
+        for producer in leading.producers.drain(..) {
+            scope.spawn(|| {
+                if let Err(error) = producer.close_transactional(Duration::from_secs(1)) {
+                    tracing::debug!("{error}");
+                }
+            });
         }
-    }
+    });
 }

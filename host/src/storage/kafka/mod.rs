@@ -6,6 +6,7 @@
 //! | `settings` | the three topics as the worker's properties name them |
 //! | `prepare` | creating and checking a topic |
 //! | `compacted_topic` | a topic read to its end and followed, with its image in the worker's database |
+//! | `early` | what the leader has written, applied before it is read |
 //! | `writer`, `leader` | the producer that all share; the leader's transactions |
 //! | `config_records`, `config_fold`, `config_log` | configs |
 //! | `offset_fold`, `offset_topic`, `offset_store` | source offsets, and the journal of those that could not be committed |
@@ -20,6 +21,7 @@ mod compacted_topic;
 mod config_fold;
 mod config_log;
 mod config_records;
+mod early;
 mod java_json;
 mod leader;
 mod offset_fold;
@@ -118,8 +120,11 @@ impl KafkaStorage {
         if let Ok(abandon) = abandon {
             abandon.thread().unpark();
         }
-        self.configs.close();
-        self.offsets.close();
-        self.statuses.close();
+        // Each of them waits for its Kafka clients to end.
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.configs.close());
+            scope.spawn(|| self.offsets.close());
+            self.statuses.close();
+        });
     }
 }

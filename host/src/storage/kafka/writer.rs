@@ -122,6 +122,8 @@ struct Writing {
 
 impl Writing {
     fn run(mut self, queue: &Receiver<Request>) {
+        // Made before it is needed: until a new client may write, half a second can pass.
+        self.producer = self.log.producer(&self.settings).map_err(|error| tracing::debug!("{error}")).ok();
         loop {
             let request = if self.open.is_empty() {
                 queue.recv().map_err(|_| TryRecvError::Disconnected)

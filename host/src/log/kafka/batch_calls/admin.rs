@@ -284,9 +284,29 @@ impl Client {
         partitions: &[TopicPartition],
         timeout: Duration,
     ) -> Result<Vec<(TopicPartition, i64)>, LogError> {
-        let operation = "reading the ends of partitions";
         let latest = sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64;
-        let list = PartitionList::new(partitions.iter().map(|partition| (partition, latest)))?;
+        self.offsets_at(partitions, latest, "end", timeout)
+    }
+
+    /// First offsets of several partitions in one request.
+    pub(in super::super) fn start_offsets(
+        &mut self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+        let earliest = sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST as i64;
+        self.offsets_at(partitions, earliest, "beginning", timeout)
+    }
+
+    fn offsets_at(
+        &mut self,
+        partitions: &[TopicPartition],
+        place: i64,
+        called: &str,
+        timeout: Duration,
+    ) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+        let operation = &format!("reading the {called}s of partitions");
+        let list = PartitionList::new(partitions.iter().map(|partition| (partition, place)))?;
         // SAFETY: the list is copied; elements belong to the reply and are read while it lives.
         unsafe {
             let reply = self.request(Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS, operation, timeout, |rk, options, queue| {
@@ -295,16 +315,16 @@ impl Client {
             let mut count = 0;
             let result = sys::rd_kafka_event_ListOffsets_result(reply.0.as_ptr());
             let infos = sys::rd_kafka_ListOffsets_result_infos(result, &mut count);
-            let mut ends = Vec::with_capacity(count);
+            let mut offsets = Vec::with_capacity(count);
             for i in 0..count {
                 let element = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(i));
                 let partition = TopicPartition { topic: text(element.topic).into(), partition: element.partition };
                 errors::check(element.err, || {
-                    format!("reading the end of {}-{}", partition.topic, partition.partition)
+                    format!("reading the {called} of {}-{}", partition.topic, partition.partition)
                 })?;
-                ends.push((partition, element.offset));
+                offsets.push((partition, element.offset));
             }
-            Ok(ends)
+            Ok(offsets)
         }
     }
 

@@ -188,8 +188,9 @@ fn c_string(text: &str) -> Result<CString, LogError> {
         .map_err(|_| LogError::fatal(format!("{text:?} holds a NUL character, which Kafka's names cannot")))
 }
 
+/// Rounded up: what is less than a millisecond would not be waited for at all, and be asked again and again.
 fn millis(timeout: Duration) -> c_int {
-    timeout.as_millis().min(c_int::MAX as u128) as c_int
+    timeout.as_nanos().div_ceil(1_000_000).min(c_int::MAX as u128) as c_int
 }
 
 unsafe extern "C" fn on_log(rk: *const sys::rd_kafka_t, level: c_int, facility: *const c_char, line: *const c_char) {
