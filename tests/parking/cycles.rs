@@ -4,9 +4,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
 use tributary_harness::seed::Seed;
-use tributary_harness::{KafkaBroker, Result, wait};
+use tributary_harness::{Error, KafkaBroker, Result, wait};
 
 use super::Sink;
 
@@ -109,4 +110,78 @@ fn pausing_stopping_and_new_offsets_reach_a_parked_task() -> Result<()> {
         Ok((report.delivered == 60 && report.duplicates == 30).then_some(()))
     })?;
     sink.wait_parked()
+}
+
+#[test]
+fn what_is_not_committed_is_not_there() -> Result<()> {
+    let broker = KafkaBroker::shared()?;
+    let sink = Sink::start(&broker, 1)?;
+    // Nothing is committed for the group, and it begins at the end.
+    sink.configure(json!({
+        "consumer.override.isolation.level": "read_committed",
+        "consumer.override.auto.offset.reset": "latest",
+    }))?;
+    sink.worker.wait_running(&sink.name)?;
+    sink.wait_parked()?;
+    let patience = Duration::from_secs(60);
+    let producer: BaseProducer = broker.client().set("transactional.id", format!("{}-writer", sink.name)).create()?;
+    producer.init_transactions(patience)?;
+    let written = || Ok::<_, Error>(std::fs::read_to_string(sink.file()).unwrap_or_default());
+    let mut expected = String::new();
+    for (text, commits) in [("dropped first", false), ("kept", true), ("dropped", false), ("kept again", true)] {
+        producer.begin_transaction()?;
+        producer.send(BaseRecord::<(), _>::to(&sink.name).payload(text)).map_err(|(error, _)| error)?;
+        producer.flush(patience)?;
+        thread::sleep(Duration::from_secs(2));
+        assert_eq!(written()?, expected);
+        assert!(sink.is_parked()?, "while a transaction is open there is nothing to read");
+        if commits {
+            producer.commit_transaction(patience)?;
+            expected += &format!("{text}\n");
+        } else {
+            producer.abort_transaction(patience)?;
+        }
+        wait::until("what was committed", wait::PATIENCE, || Ok((written()? == expected).then_some(())))?;
+        // It has looked at what was dropped; then it stays parked.
+        thread::sleep(Duration::from_secs(3));
+        sink.wait_parked()?;
+        thread::sleep(Duration::from_secs(2));
+        assert!(sink.is_parked()?);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_parked_sink_needs_two_threads() -> Result<()> {
+    const SINKS: usize = 20;
+    let broker = KafkaBroker::shared()?;
+    let sink = Sink::start(&broker, 1)?;
+    sink.wait_parked()?;
+    // What was started for the first connector ends.
+    thread::sleep(Duration::from_secs(3));
+    let before = sink.worker.usage()?.threads;
+    let rest = sink.worker.rest();
+    let name = |number: usize| format!("{}-{number}", sink.name);
+    for number in 0..SINKS {
+        let config = json!({"connector.class": "FileStreamSink", "topics": sink.name, "file": sink.file()});
+        rest.put_connector(&name(number), &config)?;
+    }
+    (0..SINKS).try_for_each(|number| sink.worker.wait_running(&name(number)))?;
+    wait::until("all to be parked", wait::PATIENCE, || {
+        let metrics = rest.get("/metrics")?.body.as_str().unwrap_or_default().to_owned();
+        let parked = metrics.lines().filter(|line| line.starts_with("tributary_task_parked{") && line.ends_with(" 1"));
+        if parked.clone().count() == SINKS + 1 {
+            Ok(Some(()))
+        } else {
+            Err(Error::new(format!("{} parked", parked.count())))
+        }
+    })?;
+    wait::until("two threads each", wait::PATIENCE, || {
+        let threads = sink.worker.usage()?.threads;
+        if threads <= before + 2 * SINKS as u64 {
+            Ok(Some(()))
+        } else {
+            Err(Error::new(format!("{before}, now {threads}")))
+        }
+    })
 }

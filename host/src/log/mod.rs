@@ -141,6 +141,13 @@ pub enum ConsumerEvent {
 /// Ends the waiting of a [`LogConsumer::poll`], now or the next one; from any thread.
 pub type Waker = std::sync::Arc<dyn Fn() + Send + Sync>;
 
+/// Waits for a consumer in place of a thread.
+pub trait Sleeper: Send + Sync {
+    /// Calls `wake` once, as soon as there is something to poll for or the consumer is woken, on any thread. Gives it back, to
+    /// be called at once, where that is so already.
+    fn sleep(&self, wake: Box<dyn FnOnce() + Send>) -> Option<Box<dyn FnOnce() + Send>>;
+}
+
 /// A member of a consumer group, or a reader of fixed partitions.
 pub trait LogConsumer: Send {
     /// Waits up to `timeout` for events; `max_records` and `max_bytes` bound what is returned by one call.
@@ -173,6 +180,10 @@ pub trait LogConsumer: Send {
     }
     /// What ends a `poll` that waits. `None`: this log's consumers have to be polled often by those who wait for something else too.
     fn waker(&self) -> Option<Waker> {
+        None
+    }
+    /// While nothing comes and `poll` would do nothing but wait: who tells when that is over, so that no thread has to wait.
+    fn sleeper(&self) -> Option<Arc<dyn Sleeper>> {
         None
     }
     /// Leaves the group (or stays until its session ends, for static members) and frees the client, waiting at most `timeout`.

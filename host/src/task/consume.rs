@@ -1,8 +1,9 @@
-//! The second thread of a sink task: owns the consumer, converts what it reads, commits what it is told.
+//! The second thread of a sink task: owns the consumer, converts what it reads, commits what it is told. While the consumer
+//! sleeps there is no such thread: whatever wakes the consumer starts it again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::control::TaskControl;
@@ -14,7 +15,7 @@ use super::inbound_converter::InboundConverter;
 use super::queue::Queue;
 use super::services::InstanceServices;
 use super::used_topics::UsedTopics;
-use crate::log::{ConsumerEvent, LogConsumer, TopicPartition};
+use crate::log::{ConsumerEvent, LogConsumer, Sleeper, TopicPartition};
 
 /// How the log is read.
 #[derive(Clone)]
@@ -51,55 +52,41 @@ const LAG_INTERVAL: Duration = Duration::from_secs(5);
 const IDLE_LAG_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Consume {
-    /// Runs until the task stops or the log cannot be read.
-    pub fn run(self) -> Result<(), TaskError> {
-        let Self { consumer, converter, queue, commits, control, services, errors, settings, wakes } = self;
-        let mut state = Consuming {
-            consumer,
-            converter,
-            queue: &queue,
-            commits: &commits,
-            control: &control,
-            services: &services,
-            errors: &errors,
-            settings: &settings,
-            wakes,
+    /// Starts the thread of this name. What comes of it is told once, when the task has ended or the log cannot be read.
+    pub fn start(self, name: String) -> std::io::Result<Receiver<Result<(), TaskError>>> {
+        let (ended, outcome) = sync_channel(1);
+        let topics = UsedTopics::new(self.settings.topic_used.clone());
+        Consuming {
+            name,
+            ended,
+            parts: self,
             assigned: Vec::new(),
             held_by_connector: Vec::new(),
-            topics: UsedTopics::new(settings.topic_used.clone()),
+            topics,
             pending: VecDeque::new(),
             full_since: None,
             paused: false,
             next_lag: Instant::now(),
             lag_interval: LAG_INTERVAL,
-        };
-        let result = state.run();
-        if let Err(error) = &result {
-            // The other thread may be waiting for records; it ends the task with this error.
-            queue.push_front(SinkItem::Failed(error.clone()));
         }
-        // The last offsets come when the connector has flushed; a fenced task commits nothing.
-        while !control.fenced() && !commits.wait_finished(POLL) {
-            state.commit();
-        }
-        if !control.fenced() {
-            state.commit();
-        }
-        state.consumer.close(Duration::from_secs(5)).unwrap_or_else(|error| tracing::warn!("{error}"));
-        Ok(())
+        .spawn()?;
+        Ok(outcome)
     }
 }
 
-struct Consuming<'a> {
-    consumer: Box<dyn LogConsumer>,
-    converter: InboundConverter,
-    queue: &'a Queue<SinkItem>,
-    commits: &'a CommitPort,
-    control: &'a TaskControl,
-    services: &'a InstanceServices,
-    errors: &'a ErrorHandler,
-    settings: &'a ConsumeSettings,
-    wakes: bool,
+/// Why the thread is not needed any more.
+enum Pause {
+    /// For good.
+    Ended,
+    /// Until the consumer has something to tell, or is woken.
+    Asleep(Arc<dyn Sleeper>),
+}
+
+/// Lives on one thread at a time, and on none while the consumer sleeps.
+struct Consuming {
+    name: String,
+    ended: SyncSender<Result<(), TaskError>>,
+    parts: Consume,
     assigned: Vec<TopicPartition>,
     /// Partitions that the connector itself asked to pause.
     held_by_connector: Vec<TopicPartition>,
@@ -113,8 +100,56 @@ struct Consuming<'a> {
     lag_interval: Duration,
 }
 
-impl Consuming<'_> {
-    fn run(&mut self) -> Result<(), TaskError> {
+impl std::ops::Deref for Consuming {
+    type Target = Consume;
+
+    fn deref(&self) -> &Consume {
+        &self.parts
+    }
+}
+
+impl Consuming {
+    fn spawn(self) -> std::io::Result<()> {
+        let name = self.name.clone();
+        std::thread::Builder::new().name(name).spawn(move || self.go()).map(drop)
+    }
+
+    fn go(mut self) {
+        let result = match self.run() {
+            Ok(Pause::Asleep(sleeper)) => {
+                let queue = self.queue.clone();
+                let wake = Box::new(move || {
+                    if let Err(error) = self.spawn() {
+                        let error = TaskError::new(format!("cannot start a thread: {error}"));
+                        queue.push_front(SinkItem::Failed(error));
+                    }
+                });
+                if let Some(wake) = sleeper.sleep(wake) {
+                    wake();
+                }
+                return;
+            }
+            Ok(Pause::Ended) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &result {
+            // The other thread may be waiting for records; it ends the task with this error.
+            self.queue.push_front(SinkItem::Failed(error.clone()));
+        }
+        // The last offsets come when the connector has flushed; a fenced task commits nothing.
+        while !self.control.fenced() && !self.commits.wait_finished(POLL) {
+            self.commit();
+        }
+        if !self.control.fenced() {
+            self.commit();
+        }
+        let Self { parts, ended, .. } = self;
+        parts.consumer.close(Duration::from_secs(5)).unwrap_or_else(|error| tracing::warn!("{error}"));
+        _ = ended.send(Ok(()));
+    }
+
+    /// Runs until the task stops, the log cannot be read, or nothing is to be done for long.
+    fn run(&mut self) -> Result<Pause, TaskError> {
         while !self.control.stopping() && !self.queue.is_closed() {
             self.commit();
             self.flush_pending();
@@ -122,7 +157,16 @@ impl Consuming<'_> {
             if !self.pending.is_empty() && !self.paused {
                 continue;
             }
-            let events = self.consumer.poll(self.settings.max_records, self.settings.max_bytes, self.patience())?;
+            if self.wakes
+                && self.pending.is_empty()
+                && let Some(sleeper) = self.parts.consumer.sleeper()
+            {
+                self.tell_lag();
+                return Ok(Pause::Asleep(sleeper));
+            }
+            let (patience, max_records, max_bytes) =
+                (self.patience(), self.settings.max_records, self.settings.max_bytes);
+            let events = self.parts.consumer.poll(max_records, max_bytes, patience)?;
             if !events.is_empty() {
                 self.lag_interval = LAG_INTERVAL;
                 self.next_lag = self.next_lag.min(Instant::now() + LAG_INTERVAL);
@@ -133,12 +177,16 @@ impl Consuming<'_> {
             if Instant::now() >= self.next_lag {
                 self.next_lag = Instant::now() + self.lag_interval;
                 self.lag_interval = (self.lag_interval * 2).min(IDLE_LAG_INTERVAL);
-                let lag = self.consumer.lag();
-                self.control.counters.meters.partitions(self.assigned.len(), lag.iter().map(|(_, lag)| *lag));
-                self.control.counters.set_lag((!lag.is_empty()).then(|| lag.iter().map(|(_, lag)| lag).sum()));
+                self.tell_lag();
             }
         }
-        Ok(())
+        Ok(Pause::Ended)
+    }
+
+    fn tell_lag(&mut self) {
+        let lag = self.parts.consumer.lag();
+        self.control.counters.meters.partitions(self.assigned.len(), lag.iter().map(|(_, lag)| *lag));
+        self.control.counters.set_lag((!lag.is_empty()).then(|| lag.iter().map(|(_, lag)| lag).sum()));
     }
 
     /// How long to wait for records: for long where nothing else is to be looked at by itself.
@@ -168,10 +216,10 @@ impl Consuming<'_> {
         let pause = self.control.paused() || stuck;
         if pause != self.paused {
             if pause {
-                self.consumer.pause(&self.assigned)?;
+                self.parts.consumer.pause(&self.assigned)?;
             } else {
                 let wanted = self.assigned.iter().filter(|partition| !self.held_by_connector.contains(partition));
-                self.consumer.resume(&wanted.cloned().collect::<Vec<_>>())?;
+                self.parts.consumer.resume(&wanted.cloned().collect::<Vec<_>>())?;
             }
             self.paused = pause;
         }
@@ -183,10 +231,10 @@ impl Consuming<'_> {
             let partitions = self.assigned.iter().filter(named).cloned().collect::<Vec<_>>();
             self.held_by_connector.retain(|held| !partitions.contains(held));
             if hold {
-                self.consumer.pause(&partitions)?;
+                self.parts.consumer.pause(&partitions)?;
                 self.held_by_connector.extend(partitions);
             } else if !self.paused {
-                self.consumer.resume(&partitions)?;
+                self.parts.consumer.resume(&partitions)?;
             }
         }
         Ok(())
@@ -198,7 +246,7 @@ impl Consuming<'_> {
                 let topic = &fetched.topic_partition.topic;
                 self.topics.used(topic);
                 self.control.counters.came_in(fetched.records.len(), fetched.records.bytes());
-                if let Some(inbound) = self.converter.convert(*fetched, self.errors)? {
+                if let Some(inbound) = self.parts.converter.convert(*fetched, &self.parts.errors)? {
                     self.pending.push_back(SinkItem::Records(Box::new(inbound)));
                     self.flush_pending();
                 }
@@ -220,9 +268,9 @@ impl Consuming<'_> {
             let seek = seeks.iter().find(|seek| seek.topic == partition.topic && seek.partition == partition.partition);
             (partition, seek.and_then(|seek| seek.offset))
         };
-        self.consumer.assign(&partitions.iter().cloned().map(start).collect::<Vec<_>>())?;
+        self.parts.consumer.assign(&partitions.iter().cloned().map(start).collect::<Vec<_>>())?;
         if self.paused {
-            self.consumer.pause(&partitions)?;
+            self.parts.consumer.pause(&partitions)?;
         }
         self.assigned.extend(partitions);
         Ok(())
@@ -244,7 +292,7 @@ impl Consuming<'_> {
         }
         if !offsets.is_empty() && self.control.may_write() {
             let begun = Instant::now();
-            match self.consumer.commit(&offsets) {
+            match self.parts.consumer.commit(&offsets) {
                 Ok(()) => self.control.counters.committed(begun.elapsed()),
                 Err(error) => {
                     self.control.counters.meters.committed(begun.elapsed(), false);
@@ -255,7 +303,7 @@ impl Consuming<'_> {
                 }
             }
         }
-        self.consumer.unassign(&partitions)?;
+        self.parts.consumer.unassign(&partitions)?;
         self.assigned.retain(|partition| !partitions.contains(partition));
         self.held_by_connector.retain(|partition| !partitions.contains(partition));
         Ok(())
@@ -292,7 +340,7 @@ impl Consuming<'_> {
             return;
         }
         let begun = Instant::now();
-        match self.consumer.commit(&offsets) {
+        match self.parts.consumer.commit(&offsets) {
             Ok(()) => {
                 self.control.counters.committed(begun.elapsed());
                 self.commits.done(epoch);

@@ -87,9 +87,8 @@ impl SinkTask {
             settings: self.consume,
             wakes,
         };
-        let consuming = std::thread::Builder::new()
-            .name(format!("consume-{}", self.name))
-            .spawn(move || consume.run())
+        let consuming = consume
+            .start(format!("consume-{}", self.name))
             .map_err(|error| TaskError::new(format!("cannot start a thread: {error}")))?;
 
         let mut put = PutLoop {
@@ -116,7 +115,7 @@ impl SinkTask {
         commits.finish();
         self.control.wake();
         let consumed = consuming
-            .join()
+            .recv()
             .unwrap_or_else(|_| Err(TaskError::new("the consuming thread panicked; this is a bug of the worker")));
         if !self.control.fenced() && !put.panicked {
             let stopped = put.close_and_stop();

@@ -12,6 +12,9 @@ use super::slot::{Signal, Slot};
 /// How long nothing is asked again after it failed.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How long what no broker can tell is not asked again.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
+
 /// A membership in a group, as the coordinator knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Membership {
@@ -65,6 +68,10 @@ struct Entry {
     guest: Guest,
     next_heartbeat: Instant,
     beating: bool,
+    /// When the last heartbeat was sent, or about to be.
+    sent: Instant,
+    /// When the last heartbeat was sent that was answered well. How long the answer took to be looked at does not count: the
+    /// process may have been frozen.
     last_ok: Option<Instant>,
     /// What it watches is in a fetch that was sent.
     watched: bool,
@@ -184,6 +191,7 @@ impl Book {
             guest,
             next_heartbeat: now,
             beating: false,
+            sent: now,
             last_ok: None,
             watched: false,
             admitted: false,
@@ -281,7 +289,9 @@ impl Book {
                 continue;
             }
             for (id, _) in &list {
-                self.entries.get_mut(id).expect("just seen").beating = true;
+                if let Some(entry) = self.entries.get_mut(id) {
+                    (entry.beating, entry.sent) = (true, now);
+                }
             }
             self.beating.insert(server.clone());
             work.heartbeats.push((server.clone(), list));
@@ -312,8 +322,8 @@ impl Book {
                 }
             }
         }
-        if homeless {
-            self.survey_soon(now);
+        if homeless && self.survey_at.is_none() {
+            self.survey_at = Some(self.last_survey.map_or(now, |last| last + PAUSE * 2));
         }
         for server in servers {
             if self.fetching.contains(&server) {
@@ -373,7 +383,7 @@ impl Book {
             };
             match ResponseError::try_from_code(code) {
                 None => {
-                    entry.last_ok = Some(now);
+                    entry.last_ok = Some(entry.sent);
                     if std::mem::take(&mut entry.wanted) {
                         entry.reading = true;
                         entry.say(id, Signal::Wanted);
@@ -381,7 +391,7 @@ impl Book {
                     entry.admit(id);
                 }
                 Some(ResponseError::RebalanceInProgress) => {
-                    entry.last_ok = Some(now);
+                    entry.last_ok = Some(entry.sent);
                     if !std::mem::replace(&mut entry.rebalancing, true) {
                         entry.say(id, Signal::Rebalance);
                     }
@@ -500,7 +510,11 @@ impl Book {
             baseline.fill(&counts);
             baseline.counts().is_none() && Arc::strong_count(baseline) > 1
         });
-        let mut again = !self.baselines.is_empty();
+        if !self.baselines.is_empty() {
+            // Somebody may not see a topic, or its broker is away.
+            self.survey_at = Some(now + LONG_PAUSE);
+        }
+        let mut again = false;
         for (id, entry) in &mut self.entries {
             let Some(baseline) = entry.guest.baseline.counts() else {
                 entry.guest.baseline.fill(&counts);

@@ -172,6 +172,21 @@ fn a_membership_older_than_its_session_is_asked_for_before_reading() {
 }
 
 #[test]
+fn an_answer_that_was_looked_at_late_says_nothing_of_now() {
+    let mut world = World::new();
+    let (id, slot) = world.admit("g", &[("t", 0, 5)]);
+    world.pass(Duration::from_secs(3));
+    let work = world.book.work(world.now);
+    // Frozen, with the answers to a heartbeat and a fetch in the sockets' buffers.
+    world.pass(Duration::from_secs(100));
+    world.book.heard(&work.heartbeats[0].0, &[(id, Some(0))], world.now);
+    world.fetched("t", 0, 0, 9);
+    assert_eq!(slot.take_signal(id), None);
+    world.serve(2, UNKNOWN_MEMBER);
+    assert!(matches!(slot.take_signal(id), Some(Signal::Lost(_))));
+}
+
+#[test]
 fn reading_ends_with_the_session_and_parking_does_not() {
     let mut world = World::new();
     let (parked, slot) = world.admit("g", &[("t", 0, 5)]);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::super::{
-    ClientSettings, ConsumerEvent, LogConsumer, LogError, ParkingSettings, TopicPartition, Waker,
+    ClientSettings, ConsumerEvent, LogConsumer, LogError, ParkingSettings, Sleeper, TopicPartition, Waker,
 };
 use super::super::batch_calls::Client;
 use super::super::consumer::KafkaConsumer;
@@ -419,6 +419,10 @@ impl LogConsumer for ParkingConsumer {
                     return Ok(events);
                 }
                 self.consider()?;
+                if self.mode == Mode::Parked {
+                    // The caller may sleep.
+                    return Ok(Vec::new());
+                }
             }
             if self.slot.take_woken() || Instant::now() >= deadline {
                 return Ok(Vec::new());
@@ -498,6 +502,10 @@ impl LogConsumer for ParkingConsumer {
     fn waker(&self) -> Option<Waker> {
         let slot = self.slot.clone();
         Some(Arc::new(move || slot.wake()))
+    }
+
+    fn sleeper(&self) -> Option<Arc<dyn Sleeper>> {
+        (self.mode == Mode::Parked && !self.slot.has_signal()).then(|| self.slot.clone() as Arc<dyn Sleeper>)
     }
 
     fn close(mut self: Box<Self>, timeout: Duration) -> Result<(), LogError> {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::super::super::Sleeper;
 use super::super::batch_calls::QueueWaker;
 
 /// What the lot has to say to a consumer.
@@ -28,6 +29,8 @@ struct Inside {
     woken: bool,
     /// Of the client, while there is one.
     queue: Option<Arc<QueueWaker>>,
+    /// Wakes whoever sleeps instead of waiting.
+    sleeping: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// Shared by a consumer, those who wake it, and the lot.
@@ -84,6 +87,11 @@ impl Slot {
         (of == guest).then_some(signal)
     }
 
+    /// Whether there is something to take.
+    pub(super) fn has_signal(&self) -> bool {
+        self.lock().signal.is_some()
+    }
+
     /// Waits until something is told, at most until `deadline`.
     pub(super) fn wait(&self, deadline: Instant) {
         let timeout = deadline.saturating_duration_since(Instant::now());
@@ -95,8 +103,16 @@ impl Slot {
         let mut inside = self.lock();
         what(&mut inside);
         let queue = inside.queue.clone();
+        let wake = inside.sleeping.take();
+        if wake.is_some() {
+            // This is how it is told.
+            inside.woken = false;
+        }
         drop(inside);
         self.changed.notify_all();
+        if let Some(wake) = wake {
+            wake();
+        }
         if let Some(queue) = queue {
             queue.wake();
         }
@@ -104,6 +120,17 @@ impl Slot {
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sleeper for Slot {
+    fn sleep(&self, wake: Box<dyn FnOnce() + Send>) -> Option<Box<dyn FnOnce() + Send>> {
+        let mut inside = self.lock();
+        if std::mem::take(&mut inside.woken) || inside.signal.is_some() {
+            return Some(wake);
+        }
+        inside.sleeping = Some(wake);
+        None
     }
 }
 
@@ -123,6 +150,26 @@ mod tests {
         assert!(slot.admitted(2) && !slot.admitted(3));
         slot.dismiss();
         assert!(!slot.admitted(2));
+    }
+
+    #[test]
+    fn whoever_sleeps_is_woken_once_and_at_once_if_there_is_something() {
+        let slot = Slot::default();
+        let woken = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let wake = || {
+            let woken = woken.clone();
+            Box::new(move || _ = woken.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        };
+        slot.wake();
+        slot.sleep(wake()).expect("woken before")();
+        assert!(slot.sleep(wake()).is_none());
+        slot.signal(1, Signal::Wanted);
+        slot.wake();
+        assert_eq!(woken.load(std::sync::atomic::Ordering::Relaxed), 2);
+        slot.sleep(wake()).expect("woken meanwhile")();
+        assert!(slot.sleep(wake()).is_some());
+        assert_eq!(slot.take_signal(1), Some(Signal::Wanted));
+        assert!(slot.sleep(wake()).is_none());
     }
 
     #[test]
