@@ -83,7 +83,9 @@ impl Workers {
     pub fn leader(&self) -> Result<usize> {
         let newest = |worker: &TributaryWorker| {
             let log = worker.log();
-            let line = log.lines().rev().find(|line| line.contains(": assigned "))?;
+            // Tasks that are assigned partitions say something alike.
+            let assigned = |line: &&str| line.contains(": assigned ") && line.contains(" generation=");
+            let line = log.lines().rev().find(assigned)?;
             let field = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name));
             Some((field("generation=")?.parse::<i64>().ok()?, field("leader=")?.trim_end_matches('/').to_owned()))
         };
