@@ -11,6 +11,7 @@ pub mod context;
 pub mod errors;
 pub mod export;
 pub mod ffi;
+pub mod own_offsets;
 pub mod pattern;
 pub mod record;
 pub mod sink;

@@ -107,13 +107,5 @@ pub fn dlq_json(args: &[&str]) -> Result<Value> {
 
 /// Puts the picky plugin with its manifest below a directory, for `plugin.path`.
 pub fn install_picky(plugins: &Path) -> Result<()> {
-    let name = "libtributary_plugin_picky.so";
-    let place = plugins.join("picky");
-    std::fs::create_dir_all(&place)?;
-    std::fs::copy(binary()?.with_file_name(name), place.join(name))?;
-    let output = Command::new(binary()?).args(["plugins", "manifest"]).arg(place.join(name)).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Error::new(String::from_utf8_lossy(&output.stderr)))
+    tributary_tests::install_plugin(plugins, "picky")
 }

@@ -4,9 +4,11 @@
 //! one process; those that break a broker start one for themselves.
 
 mod file_job;
+mod installed;
 mod log;
 mod workers;
 
 pub use file_job::FileJob;
+pub use installed::install_plugin;
 pub use log::Log;
 pub use workers::{SESSION, Workers};

@@ -2,6 +2,8 @@
 
 mod events;
 mod exactly_once;
+mod ledger;
+mod life_cycle;
 mod refused;
 mod rig;
 mod sources;

@@ -4,6 +4,7 @@
 //! expression that makes a fresh subject. Each behaviour is a `#[test]`; a failure says which promise was broken.
 
 mod common;
+pub mod exactly_once;
 pub mod sink;
 pub mod source;
 
@@ -27,6 +28,16 @@ macro_rules! sink_suite {
         $crate::suite_tests!(sink, $name, $subject; writes_everything, committed_is_safe, at_least_once_under_kills,
             backpressure, bad_record, every_form_is_survived, cancel_returns_promptly, stop_is_idempotent,
             secrets_are_not_shown, config_def_is_sound, required_keys_are_required);
+    };
+}
+
+/// All tests of [`exactly_once`](crate::suite::exactly_once), for sinks that keep their offsets in their own store, beside those of
+/// [`sink_suite!`](crate::sink_suite).
+#[macro_export]
+macro_rules! exactly_once_sink_suite {
+    ($name:ident, $subject:expr) => {
+        $crate::suite_tests!(exactly_once, $name, $subject; goes_on_from_its_own_offsets, exactly_once_under_kills,
+            former_tasks_write_nothing, changed_offsets_are_followed);
     };
 }
 

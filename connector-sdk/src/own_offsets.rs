@@ -1,0 +1,273 @@
+//! Sinks that keep their offsets in their own store, so that every record is written exactly once.
+//!
+//! A store with transactions gets a table beside the rows: `connector`, `topic`, `partition` (together its key), `next_offset` (null: none
+//! yet) and `epoch`. Each transaction writes rows and the offset behind them, and checks the epoch; so after a crash the table says what is
+//! there, whatever the consumer group says. [`SinkTask::open`](crate::SinkTask::open) adds one to the epochs of its partitions and answers
+//! with their offsets, so the worker goes on from there, and a former task that does not know yet (a process that stood still) finds an epoch
+//! that is not its own, and writes nothing more. The group's offsets follow, for display: leave
+//! [`pre_commit`](crate::SinkTask::pre_commit) as it is.
+//!
+//! A sink implements [`OffsetTable`] on its store, and lets [`OwnOffsets`] keep the books:
+//!
+//! ```no_run
+//! # use tributary_sdk::own_offsets::*; use tributary_sdk::*;
+//! # struct Store; impl OffsetTable for Store {
+//! #   fn claim(&mut self, _: &str, _: &[TopicPartition]) -> Result<Vec<Claimed>> { todo!() }
+//! #   fn read(&mut self, _: &str, _: &[TopicPartition]) -> Result<Vec<Claimed>> { todo!() }
+//! #   fn alter(&mut self, _: &str, _: &[TopicPartitionOffset]) -> Result<()> { todo!() } }
+//! # impl Store { fn write(&mut self, _: &Batch, _: &Entry) -> Result<bool> { todo!() } }
+//! # struct Task { store: Store, offsets: OwnOffsets } impl Task {
+//! fn open(&mut self, partitions: &[TopicPartitionOffset]) -> Result<Vec<TopicPartitionOffset>> {
+//!     self.offsets.open(&mut self.store, partitions)
+//! }
+//!
+//! fn put(&mut self, batch: Batch, _: &mut Failures) -> Result<()> {
+//!     let Some((batch, entry)) = self.offsets.begin(&mut self.store, &batch)? else { return Ok(()) };
+//!     // One transaction: the rows, and UPDATE … SET next_offset = … WHERE connector, topic, partition and epoch are the entry's.
+//!     let written = self.store.write(&batch, &entry);
+//!     self.offsets.end(entry, written)
+//! }
+//! # }
+//! ```
+//!
+//! Records of transactions that were aborted must not be read: set `consumer.override.isolation.level=read_committed` where the topic is written
+//! in transactions, as the outputs of `KafkaSink` are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::batch::{Batch, Offsets};
+use crate::errors::{Error, Result};
+use crate::sink::{TopicPartition, TopicPartitionOffset};
+
+/// An entry of the table as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// Whose.
+    pub partition: TopicPartition,
+    /// How often the partition was opened.
+    pub epoch: i64,
+    /// The offset behind the last record that is there; `None`: there is none yet.
+    pub next_offset: Option<i64>,
+}
+
+/// What a transaction writes to the table, together with its rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The connector's name.
+    pub connector: Arc<str>,
+    /// Whose.
+    pub partition: TopicPartition,
+    /// It is written only where the table has this epoch.
+    pub epoch: i64,
+    /// The offset behind the last record of the transaction.
+    pub next_offset: i64,
+}
+
+/// The table, in a store that can write rows and the table in one transaction. Errors that may pass are retriable.
+pub trait OffsetTable {
+    /// In one transaction: adds one to the epochs of these partitions (an entry that is missing begins with epoch 1), and reads them.
+    fn claim(&mut self, connector: &str, partitions: &[TopicPartition]) -> Result<Vec<Claimed>>;
+
+    /// Reads them.
+    fn read(&mut self, connector: &str, partitions: &[TopicPartition]) -> Result<Vec<Claimed>>;
+
+    /// In one transaction: sets offsets (`None`: as if nothing was written yet), and adds one to the epochs. For
+    /// [`SinkConnector::alter_offsets`](crate::SinkConnector::alter_offsets).
+    fn alter(&mut self, connector: &str, offsets: &[TopicPartitionOffset]) -> Result<()>;
+}
+
+#[derive(Debug)]
+struct Held {
+    epoch: i64,
+    next_offset: Option<i64>,
+}
+
+/// The books of one task.
+#[derive(Debug)]
+pub struct OwnOffsets {
+    connector: Arc<str>,
+    held: BTreeMap<TopicPartition, Held>,
+    /// Partitions of which it is not known whether the last transaction was committed.
+    doubted: BTreeSet<TopicPartition>,
+}
+
+impl OwnOffsets {
+    /// No partition is open. `connector` is the connector's name (`name` in its config), under which the table has the offsets.
+    pub fn new(connector: impl Into<Arc<str>>) -> Self {
+        Self { connector: connector.into(), held: BTreeMap::new(), doubted: BTreeSet::new() }
+    }
+
+    /// What [`SinkTask::open`](crate::SinkTask::open) has to do and to answer.
+    pub fn open(
+        &mut self,
+        table: &mut impl OffsetTable,
+        partitions: &[TopicPartitionOffset],
+    ) -> Result<Vec<TopicPartitionOffset>> {
+        let wanted = partitions.iter().map(|at| TopicPartition { topic: at.topic.clone(), partition: at.partition });
+        let claimed = table.claim(&self.connector, &wanted.collect::<Vec<_>>())?;
+        let mut elsewhere = Vec::new();
+        for Claimed { partition, epoch, next_offset } in claimed {
+            if next_offset.is_some() {
+                let (topic, partition) = (partition.topic.clone(), partition.partition);
+                elsewhere.push(TopicPartitionOffset { topic, partition, offset: next_offset });
+            }
+            self.doubted.remove(&partition);
+            self.held.insert(partition, Held { epoch, next_offset });
+        }
+        Ok(elsewhere)
+    }
+
+    /// What [`SinkTask::close`](crate::SinkTask::close) has to do.
+    pub fn close(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.held.remove(partition);
+            self.doubted.remove(partition);
+        }
+    }
+
+    /// The records of a batch that are not there yet, and what is to be written with them. `None`: all of them are there.
+    pub fn begin(&mut self, table: &mut impl OffsetTable, batch: &Batch) -> Result<Option<(Batch, Entry)>> {
+        let (Some(number), Offsets::Sink(offsets)) = (batch.partition, &batch.offsets) else {
+            return Err(Error::failed(
+                "records without offsets (results of stateful transforms) cannot be written exactly once: let a KafkaSink write \
+                 them to a topic, and read that",
+            ));
+        };
+        let partition = TopicPartition { topic: batch.topic.clone(), partition: number };
+        if self.doubted.contains(&partition) {
+            for found in table.read(&self.connector, std::slice::from_ref(&partition))? {
+                let held = self.held.get_mut(&found.partition).filter(|held| held.epoch == found.epoch);
+                held.ok_or_else(|| fenced(&self.connector, &partition))?.next_offset = found.next_offset;
+            }
+            self.doubted.remove(&partition);
+        }
+        let Some(held) = self.held.get(&partition) else {
+            return Err(Error::failed(format!(
+                "records of {}-{number} were put, and the partition is not open: a transform has renamed their topic, which an \
+                 exactly-once sink cannot follow",
+                batch.topic
+            )));
+        };
+        let known = held.next_offset.unwrap_or(i64::MIN);
+        let first = offsets.values().partition_point(|offset| *offset < known);
+        let Some(last) = offsets.values().last().filter(|_| first < batch.len()) else { return Ok(None) };
+        let (connector, epoch) = (self.connector.clone(), held.epoch);
+        let entry = Entry { connector, partition, epoch, next_offset: last + 1 };
+        Ok(Some((batch.slice(first, batch.len() - first), entry)))
+    }
+
+    /// What became of the transaction: `Ok(false)`, that the table has another epoch, so that nothing was written. After an error it is looked
+    /// up before the next one.
+    pub fn end(&mut self, entry: Entry, written: Result<bool>) -> Result<()> {
+        match written {
+            Ok(true) => {
+                if let Some(held) = self.held.get_mut(&entry.partition) {
+                    held.next_offset = Some(entry.next_offset);
+                }
+                Ok(())
+            }
+            Ok(false) => Err(fenced(&entry.connector, &entry.partition)),
+            Err(error) => {
+                self.doubted.insert(entry.partition);
+                Err(error)
+            }
+        }
+    }
+}
+
+fn fenced(connector: &str, partition: &TopicPartition) -> Error {
+    Error::failed(format!(
+        "another task of {connector} has opened {}-{}, or its offsets were changed: this one writes nothing more",
+        partition.topic, partition.partition
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::StringArray;
+
+    use super::*;
+    use crate::Column;
+
+    #[derive(Default)]
+    struct Table(BTreeMap<TopicPartition, (i64, Option<i64>)>);
+
+    impl OffsetTable for Table {
+        fn claim(&mut self, connector: &str, partitions: &[TopicPartition]) -> Result<Vec<Claimed>> {
+            partitions.iter().for_each(|at| self.0.entry(at.clone()).or_default().0 += 1);
+            self.read(connector, partitions)
+        }
+        fn read(&mut self, _: &str, partitions: &[TopicPartition]) -> Result<Vec<Claimed>> {
+            let entry =
+                |at: &TopicPartition| Claimed { partition: at.clone(), epoch: self.0[at].0, next_offset: self.0[at].1 };
+            Ok(partitions.iter().map(entry).collect())
+        }
+        fn alter(&mut self, _: &str, _: &[TopicPartitionOffset]) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Table {
+        fn write(&mut self, entry: &Entry) -> bool {
+            let found = self.0.get_mut(&entry.partition).filter(|found| found.0 == entry.epoch);
+            found.map(|found| found.1 = Some(entry.next_offset)).is_some()
+        }
+    }
+
+    fn at() -> TopicPartition {
+        TopicPartition { topic: "t".into(), partition: 0 }
+    }
+
+    fn opened(table: &mut Table) -> (OwnOffsets, Vec<TopicPartitionOffset>) {
+        let mut own = OwnOffsets::new("c");
+        let asked = TopicPartitionOffset { topic: "t".into(), partition: 0, offset: Some(0) };
+        let elsewhere = own.open(table, &[asked]).unwrap();
+        (own, elsewhere)
+    }
+
+    fn batch(offsets: std::ops::Range<i64>) -> Batch {
+        let mut batch =
+            Batch::new("t", Column::text(offsets.clone().map(|n| Some(n.to_string())).collect::<StringArray>()));
+        batch.partition = Some(0);
+        batch.offsets = Offsets::Sink(offsets.collect::<Vec<_>>().into());
+        batch
+    }
+
+    #[test]
+    fn what_is_there_is_not_written_again() {
+        let mut table = Table::default();
+        let (mut own, elsewhere) = opened(&mut table);
+        assert!(elsewhere.is_empty());
+        let (rows, entry) = own.begin(&mut table, &batch(0..10)).unwrap().unwrap();
+        assert_eq!((rows.len(), entry.epoch, entry.next_offset), (10, 1, 10));
+        let written = table.write(&entry);
+        own.end(entry, Ok(written)).unwrap();
+        let (mut next, elsewhere) = opened(&mut table);
+        assert_eq!(elsewhere[0].offset, Some(10));
+        assert!(next.begin(&mut table, &batch(5..10)).unwrap().is_none());
+        let (rows, entry) = next.begin(&mut table, &batch(5..12)).unwrap().unwrap();
+        assert_eq!((rows.len(), entry.epoch, entry.next_offset), (2, 2, 12));
+        // The former task is not asked for more.
+        let (_, late) = own.begin(&mut table, &batch(10..11)).unwrap().unwrap();
+        let written = table.write(&late);
+        assert!(own.end(late, Ok(written)).unwrap_err().to_string().contains("writes nothing more"));
+    }
+
+    #[test]
+    fn after_an_error_the_table_tells_what_is_there() {
+        let mut table = Table::default();
+        let (mut own, _) = opened(&mut table);
+        let (_, entry) = own.begin(&mut table, &batch(0..10)).unwrap().unwrap();
+        // It was committed, and the answer was lost.
+        assert!(table.write(&entry));
+        own.end(entry, Err(Error::retriable("gone"))).unwrap_err();
+        assert!(own.begin(&mut table, &batch(0..10)).unwrap().is_none());
+        let (_, entry) = own.begin(&mut table, &batch(10..11)).unwrap().unwrap();
+        own.end(entry, Err(Error::retriable("gone"))).unwrap_err();
+        opened(&mut table);
+        assert!(own.begin(&mut table, &batch(10..11)).is_err(), "another task has opened it meanwhile");
+        own.close(&[at()]);
+        assert!(own.begin(&mut table, &batch(10..11)).unwrap_err().to_string().contains("not open"));
+    }
+}

@@ -1,0 +1,78 @@
+//! Appends values to a table of a SQLite database, with the offsets in the same transactions: each record is there exactly once.
+//!
+//! `file` is the database. It may be shared by tasks, also of several processes.
+
+mod store;
+
+use tributary_sdk::own_offsets::{OffsetTable, OwnOffsets};
+use tributary_sdk::sink::Failures;
+use tributary_sdk::*;
+
+pub use store::Store;
+
+/// The connector.
+#[derive(Default)]
+pub struct Ledger(Config);
+
+impl SinkConnector for Ledger {
+    type Task = LedgerTask;
+
+    fn config_def() -> ConfigDef {
+        ConfigDef::new().define(ConfigKey::required("file", Type::String, Importance::High, "The database."))
+    }
+
+    fn start(&mut self, _: &Context, config: &Config) -> Result<()> {
+        self.0 = config.clone();
+        Ok(())
+    }
+
+    fn task_configs(&mut self, max_tasks: usize) -> Result<Vec<Config>> {
+        Ok(vec![self.0.clone(); max_tasks])
+    }
+
+    fn alter_offsets(&mut self, config: &Config, offsets: &[TopicPartitionOffset]) -> Result<bool> {
+        Store::open(config.required("file")?)?.alter(config.required("name")?, offsets)?;
+        Ok(true)
+    }
+}
+
+/// The task.
+#[derive(Default)]
+pub struct LedgerTask(Option<(Store, OwnOffsets)>);
+
+impl LedgerTask {
+    fn started(&mut self) -> Result<&mut (Store, OwnOffsets)> {
+        self.0.as_mut().ok_or_else(|| Error::failed("not started"))
+    }
+}
+
+impl SinkTask for LedgerTask {
+    fn start(&mut self, _: &Context, config: &Config) -> Result<()> {
+        self.0 = Some((Store::open(config.required("file")?)?, OwnOffsets::new(config.required("name")?)));
+        Ok(())
+    }
+
+    fn open(&mut self, partitions: &[TopicPartitionOffset]) -> Result<Vec<TopicPartitionOffset>> {
+        let (store, offsets) = self.started()?;
+        offsets.open(store, partitions)
+    }
+
+    fn put(&mut self, batch: Batch, failures: &mut Failures) -> Result<()> {
+        let (store, offsets) = self.started()?;
+        let Some((batch, entry)) = offsets.begin(store, &batch)? else { return Ok(()) };
+        let written = store.write(&batch, &entry, failures);
+        offsets.end(entry, written)
+    }
+
+    fn close(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.started()?.1.close(partitions);
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.0 = None;
+        Ok(())
+    }
+}
+
+export_plugin!(Plugin::new("ledger", "0.1.0").sink::<Ledger>("com.example.LedgerSink"));
