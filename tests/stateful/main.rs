@@ -3,6 +3,7 @@
 mod events;
 mod exactly_once;
 mod ledger;
+mod letters;
 mod life_cycle;
 mod refused;
 mod rig;

@@ -56,6 +56,6 @@ fn where_state_cannot_be_kept() -> Result<()> {
     let boundary = source_errors(json!({"transaction.boundary": "connector"}))?;
     assert!(boundary.contains("set poll or interval"), "{boundary}");
     let scope = source_errors(json!({"state.scope": "task"}))?;
-    assert!(scope.contains("write connector or partition"), "{scope}");
+    assert!(scope.contains("state.scope") && scope.contains("connector, partition"), "{scope}");
     worker.stop()
 }

@@ -386,9 +386,10 @@ struct Sealing<'a> {
     /// Source partitions that are known to have places to resume at, and those whose last records have none yet.
     resuming: HashSet<Arc<str>>,
     tails: HashSet<Arc<str>>,
-    /// Bytes since the last end; whether there is anything to commit.
+    /// Since the last end: bytes, whether there are batches, and whether time was told to transforms.
     bytes: usize,
     dirty: bool,
+    ticked: bool,
 }
 
 impl<'a> Sealing<'a> {
@@ -403,6 +404,7 @@ impl<'a> Sealing<'a> {
             tails: HashSet::new(),
             bytes: 0,
             dirty: false,
+            ticked: false,
         }
     }
 
@@ -427,7 +429,7 @@ impl<'a> Sealing<'a> {
         if ticks {
             self.next_tick = now + TICK;
             // The watermark may have moved.
-            self.dirty = true;
+            self.ticked = true;
         }
         ticks
     }
@@ -438,7 +440,7 @@ impl<'a> Sealing<'a> {
     }
 
     fn can_end(&self) -> bool {
-        self.dirty && self.tails.is_empty()
+        (self.dirty || self.ticked) && self.tails.is_empty()
     }
 
     /// Nothing, if there is nothing to commit.
@@ -446,8 +448,10 @@ impl<'a> Sealing<'a> {
         if let Some(Boundary::Interval(interval)) = self.boundary {
             self.next_commit = Instant::now() + interval;
         }
-        (self.bytes, self.dirty) = (0, false);
-        self.state.seal().map(Some)
+        let sealed = self.state.seal()?;
+        let nothing = !self.dirty && sealed.layer.is_empty();
+        (self.bytes, self.dirty, self.ticked) = (0, false, false);
+        Ok((!nothing).then_some(sealed))
     }
 }
 

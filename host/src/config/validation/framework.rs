@@ -35,6 +35,19 @@ pub fn added_def() -> ConfigDef {
     restart_config_def()
 }
 
+/// What sources whose transforms keep state have besides.
+pub fn state_scope() -> ConfigKey {
+    let choices = ["connector", "partition"].map(str::to_owned).to_vec();
+    ConfigKey::optional(
+        "state.scope",
+        Type::String,
+        "connector",
+        Importance::Medium,
+        "What records meet in whose keys are equal: all of the connector, which then has one task and one source partition, or each source partition for itself.",
+    )
+    .validator(Validator::OneOf(choices))
+}
+
 fn common() -> ConfigDef {
     let choices = |values: &[&str]| Validator::OneOf(values.iter().map(|&value| value.to_owned()).collect());
     let keys = ConfigDef::new()

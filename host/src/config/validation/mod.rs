@@ -140,7 +140,9 @@ impl Validator {
         overrides::overrides(checked, plugin.kind, self.worker.policy.as_ref().unwrap_or(&OverridePolicy::All));
         converters::keys(checked, &*self.plugins);
         let fine = |key: &ConfigKey| plugin.config_def.get(&key.name).is_none();
-        for key in added_def().keys.into_iter().filter(fine) {
+        let of_state = plugin.kind == PluginKind::Source && crate::transform::registry::keeps_state(checked.config);
+        let of_state = of_state.then(framework::state_scope);
+        for key in added_def().keys.into_iter().chain(of_state).filter(fine) {
             let value = key.check(checked.config, &key.name).into();
             checked.append(Some(key), value);
         }

@@ -167,10 +167,6 @@ impl Alias<'_> {
                 format!("{class} keeps state, which goes with transactions that end with polls or by the clock: set poll or interval"),
             );
         }
-        let scope = checked.config.get("state.scope").map(str::trim);
-        if let Some(scope) = scope.filter(|scope| !["connector", "partition"].contains(scope)) {
-            checked.error(type_key, format!("state.scope={scope}: write connector or partition"));
-        }
     }
 
     /// The class's own keys under the prefix, and those that every transform has; Kafka sorts and numbers them anew.

@@ -95,11 +95,14 @@ impl Positions for GroupOffsets {
     }
 
     fn add(&mut self, producer: &mut dyn TransactionalProducer, _number: u64) -> Result<u64, TransactionError> {
-        if self.open.is_empty() {
+        // All of them, also those that have not moved: the group checks with them that this is still its member. Results of timers
+        // would be committed by one that stood still and does not know yet that others have its partitions.
+        let all = self.all().into_iter().collect::<Vec<_>>();
+        if all.is_empty() {
             return Ok(0);
         }
         let group = self.consumer.group_metadata().inspect_err(|error| self.gone |= is_gone(error))?;
-        producer.send_offsets(&self.open(), &group, CALL)?;
+        producer.send_offsets(&all, &group, CALL)?;
         Ok(0)
     }
 

@@ -673,7 +673,7 @@ impl Running {
             let positions = &self.transactor.positions;
             if (sink.unflushed || !positions.open().is_empty()) && !sink.pre_commit(positions.all())? {
                 // Asked again after another interval.
-                self.opened = Instant::now();
+                (self.records, self.opened) = (0, Instant::now());
                 return Ok(());
             }
         }

@@ -22,6 +22,9 @@ const LATE: Duration = Duration::from_secs(10);
 /// How long to wait for room in the client, or for acknowledgements, between looks at the orders.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long to wait for the failures of records that are under way when a transaction has gone wrong.
+const LAST_FAILURES: Duration = Duration::from_millis(500);
+
 /// Makes a producer with the task's `transactional.id`.
 pub type Make = Box<dyn Fn() -> Result<Box<dyn TransactionalProducer>, LogError> + Send>;
 /// Whether the task may still write, asked after each `init`: an error is told as the reason why it cannot be known yet.
@@ -229,6 +232,8 @@ impl<P: Positions> Transactor<P> {
             all.push((part, lost));
         }
         self.changed();
+        // This is no trouble with the cluster: there is no reason to wait.
+        self.backoff.reset();
         Ok(all)
     }
 
@@ -421,6 +426,10 @@ impl<P: Positions> Transactor<P> {
             Ok(outcome) => outcome,
             Err(error) => self.failed(error),
         };
+        if outcome != Outcome::Done || !self.failed.is_empty() {
+            // One refused record ends the transaction, and others fail with it: it may not be the first to be told of.
+            self.collect_failures();
+        }
         let refusals = self.refusals();
         if !refusals.is_empty() {
             return Err(refusals);
@@ -445,6 +454,21 @@ impl<P: Positions> Transactor<P> {
                 other
             }
         })
+    }
+
+    /// What else has become of records that are under way, as far as that shows soon.
+    fn collect_failures(&mut self) {
+        let deadline = Instant::now() + LAST_FAILURES;
+        loop {
+            let Some(producer) = &mut self.producer else { return };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let completions = producer.as_producer().poll(left.min(TICK)).unwrap_or_default();
+            let in_flight = producer.in_flight() > 0;
+            self.completed(completions);
+            if !in_flight || left.is_zero() || self.control.fenced() {
+                return;
+            }
+        }
     }
 
     fn hand_over(&mut self) -> Result<Outcome, TransactionError> {
