@@ -2,6 +2,7 @@
 
 mod bad_record;
 mod broker_away;
+mod chains;
 mod dead_letters;
 mod dead_letters_as_connect;
 mod disk_full;

@@ -59,6 +59,11 @@ impl<'a> Settings<'a> {
         self.raw(key)
     }
 
+    /// The value as it is written, with the blanks around it that Kafka takes away from every other value.
+    pub fn as_written(&self, key: &str) -> &str {
+        self.config.get(key).unwrap_or_else(|| self.text(key))
+    }
+
     /// Whether the config has the key itself.
     pub fn is_set(&self, key: &str) -> bool {
         self.config.get(key).is_some()

@@ -352,6 +352,34 @@ mod tests {
         super::super::cases::check(include_str!("cases/new_record_state.json"));
     }
 
+    /// Debezium 3 no longer has these keys: what they meant in 2.x.
+    #[test]
+    fn the_older_keys_count_where_the_newer_is_not_set() {
+        use crate::transform::tests::{chain, json_batch, values};
+
+        let deletion = r#"{"before":{"id":1},"after":null,"op":"d"}"#;
+        let rewritten = Some(r#"{"id":1,"__deleted":"true"}"#);
+        for (settings, expected) in [
+            (&[("drop.tombstones", "true")][..], &[][..]),
+            (&[("drop.tombstones", "false")], &[None]),
+            (&[("delete.handling.mode", "drop")], &[]),
+            (&[("delete.handling.mode", "Rewrite")], &[rewritten]),
+            (&[("delete.handling.mode", "rewrite"), ("drop.tombstones", "false")], &[rewritten, None]),
+            (&[("delete.handling.mode", "none")], &[None]),
+            (&[("delete.handling.mode", "none"), ("drop.tombstones", "false")], &[None, None]),
+            (&[("delete.handling.mode", "rewrite"), ("delete.tombstone.handling.mode", "drop")], &[]),
+            (&[("delete.tombstone.handling.mode", "tombstone"), ("drop.tombstones", "false")], &[None]),
+        ] {
+            let own: Vec<_> = settings.iter().map(|(key, value)| (format!("transforms.u.{key}"), *value)).collect();
+            let mut config =
+                vec![("transforms", "u"), ("transforms.u.type", "io.debezium.transforms.ExtractNewRecordState")];
+            config.extend(own.iter().map(|(key, value)| (key.as_str(), *value)));
+            let applied = chain(&config).apply(json_batch(&[Some(deletion), None])).unwrap();
+            let expected: Vec<_> = expected.iter().map(|value| value.map(str::to_owned)).collect();
+            assert_eq!(values(&applied), expected, "{settings:?}");
+        }
+    }
+
     /// Changes, deletions, tombstones and truncations in one batch keep their order.
     #[test]
     fn events_of_all_kinds_stand_in_one_batch() {

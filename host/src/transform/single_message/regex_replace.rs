@@ -32,8 +32,7 @@ pub struct RegexReplace {
 impl RegexReplace {
     /// The config definition.
     pub fn config_def() -> ConfigDef {
-        let replacement =
-            "What stands in place of each match; $1 is the first group of the expression, ${name} a named one.";
+        let replacement = "What stands in place of each match, blanks included; $1 is the first group of the expression, ${name} a named one.";
         ConfigDef::new()
             .define(ConfigKey::optional(
                 "field",
@@ -52,7 +51,7 @@ impl RegexReplace {
     /// Takes its config.
     pub fn build(target: Target, settings: &Settings<'_>) -> Result<Box<dyn SingleMessage>> {
         let regex = settings.regex("regex")?;
-        let text = settings.text("replacement");
+        let text = settings.as_written("replacement");
         let replacement = Replacement::new(text, &regex).map_err(|what| invalid("replacement", text, what))?;
         let field = Some(settings.text("field")).filter(|name| !name.is_empty());
         let field = field.map(|name| (name.to_owned(), Key::new(name)));
@@ -114,16 +113,14 @@ impl SingleMessage for RegexReplace {
             }
             return outcome.push(part);
         };
-        part.edit_struct(self.target, PURPOSE, false, outcome, |_, mut structs, _| {
+        part.edit_struct(self.target, PURPOSE, false, outcome, |_, mut structs, refused| {
             if let Some(at) = structs.position(name) {
                 if *structs.fields[at].data_type() != DataType::Utf8 {
                     let class = java_class(&structs.fields[at]);
                     return Err(format!("field {name} is no text, but {class}; Cast it to string first"));
                 }
-                let (replaced, refused) = self.replace_column(&structs.columns[at]);
-                if let Some((_, message)) = refused.into_iter().next() {
-                    return Err(message);
-                }
+                let (replaced, given_up) = self.replace_column(&structs.columns[at]);
+                refused.extend(given_up);
                 structs.columns[at] = replaced;
             }
             Ok(structs.close())
@@ -158,5 +155,27 @@ mod tests {
         let expected = [Some(r#"{"f":"\"1234-****\""}"#), rows[1], rows[2], None].map(|text| text.map(str::to_owned));
         assert_eq!(values(&applied), expected);
         assert_eq!(applied.failures, []);
+    }
+
+    #[test]
+    fn a_record_on_which_the_expression_tries_too_long_is_refused() {
+        let runaway = [
+            ("transforms", "r"),
+            ("transforms.r.type", "RegexReplace$Value"),
+            ("transforms.r.regex", r"^(a|aa)+\1$"),
+            ("transforms.r.replacement", "-"),
+        ];
+        let long = "a".repeat(60) + "!";
+        let mut batch = json_batch(&[None; 3]);
+        batch.value = Column::text(StringArray::from(vec![Some("aaa"), Some(long.as_str()), Some("b")]));
+        let applied = chain(&runaway).apply(batch).unwrap();
+        assert_eq!(values(&applied), [Some("-".to_owned()), Some("b".to_owned())]);
+        let [failure] = &applied.failures[..] else { panic!("{:?}", applied.failures) };
+        assert!(failure.row == 1 && failure.message.contains("was given up"), "{failure:?}");
+
+        let (row, mut field) =
+            (format!(r#"{{"f":"{long}"}}"#), chain(&[&runaway[..], &[("transforms.r.field", "f")]].concat()));
+        let applied = field.apply(json_batch(&[Some(r#"{"f":"aaa"}"#), Some(&row)])).unwrap();
+        assert_eq!((values(&applied).len(), applied.failures[0].row), (1, 1));
     }
 }
