@@ -2,7 +2,7 @@
 
 use crate::converter::{self, ClassInfo, ClassKind};
 use crate::herder::{PluginClass, PluginKind};
-use crate::plugin::{Kind, Registry};
+use crate::plugin::{BUILT_IN_VERSION, Kind, Registry};
 use crate::transform;
 
 /// The registry with the plugins that are linked into the worker.
@@ -56,7 +56,7 @@ fn of_builtin(info: ClassInfo) -> PluginClass {
             ClassKind::Transformation => PluginKind::Transformation,
             ClassKind::Predicate => PluginKind::Predicate,
         },
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: BUILT_IN_VERSION.to_owned(),
         config_def: (info.config_def)(),
     }
 }

@@ -4,8 +4,12 @@ mod answers;
 mod clients;
 mod fuzz;
 mod http;
+mod offsets;
 mod runner;
 mod scenario;
+mod stamps;
+mod versions;
+mod wire;
 
 use std::collections::BTreeMap;
 

@@ -25,7 +25,7 @@ mod worker_port;
 pub use command::{Created, Location, Place, RestartRequest};
 pub use error::HerderError;
 pub use handle::Herder;
-pub use plugins_port::{PluginCatalog, PluginClass, PluginKind};
+pub use plugins_port::{PluginCatalog, PluginClass, PluginKind, newest_class};
 pub use restart_policy::{RestartPolicy, restart_config_def};
 pub use standalone::{HerderDeps, HerderSettings, Standalone};
 pub use view::{ConnectorView, InstanceView, RestartView, TaskView, View};

@@ -24,4 +24,7 @@ pub use listing::listing;
 pub use manifest::{MANIFEST_FILE, Manifest, ManifestClass};
 pub use registry::{Problem, Registry};
 pub use version::compare as compare_versions;
-pub use version_range::VersionRange;
+pub use version_range::{VersionRange, check_version};
+
+/// The version of converters, transforms and predicates that are part of the worker.
+pub const BUILT_IN_VERSION: &str = env!("CARGO_PKG_VERSION");

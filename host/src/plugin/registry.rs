@@ -154,12 +154,24 @@ impl Registry {
 
     /// The source or sink connector that `connector.class` names; the newest, or the newest of a range of versions.
     pub fn connector(&self, name: &str, version: Option<&str>) -> Result<PluginClass, PluginError> {
-        self.resolve("connector", name, version, |info| info.kind.is_connector())
+        self.resolve("connector", name, version, None, |info| info.kind.is_connector())
     }
 
-    /// The transform that `transforms.<alias>.type` names.
+    /// The transform that `transforms.<alias>.type` names; the newest, or the newest of a range of versions.
     pub fn transform(&self, name: &str, version: Option<&str>) -> Result<PluginClass, PluginError> {
-        self.resolve("transform", name, version, |info| !info.kind.is_connector())
+        self.resolve("transform", name, version, None, |info| !info.kind.is_connector())
+    }
+
+    /// The same for a connector, whose own library comes first where it has the transform in a version that is asked for: as in
+    /// Kafka Connect, what is shipped together runs together.
+    pub fn transform_beside(
+        &self,
+        connector: &PluginClass,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<PluginClass, PluginError> {
+        let own = Some(&connector.info().location);
+        self.resolve("transform", name, version, own, |info| !info.kind.is_connector())
     }
 
     fn resolve(
@@ -167,6 +179,7 @@ impl Registry {
         what: &str,
         name: &str,
         version: Option<&str>,
+        first: Option<&Location>,
         kind: impl Fn(&ClassInfo) -> bool,
     ) -> Result<PluginClass, PluginError> {
         let name = name.trim();
@@ -183,14 +196,15 @@ impl Registry {
             let range = VersionRange::parse(version).map_err(PluginError::UnknownClass)?;
             if let Some(range) = range {
                 let known: Vec<&str> = found.iter().map(|class| class.info().version.as_str()).collect();
-                let known = known.join(", ");
-                found.retain(|class| range.contains(&class.info().version));
-                if found.is_empty() && !known.is_empty() {
-                    return Err(PluginError::UnknownClass(format!(
-                        "{what} {name} has no version {}: there is {known}",
-                        version.unwrap_or_default()
-                    )));
+                if let Some(class) = candidates.first()
+                    && !known.iter().any(|version| range.contains(version))
+                {
+                    return Err(PluginError::UnknownClass(range.no_version(class, &known)));
                 }
+                found.retain(|class| range.contains(&class.info().version));
+            }
+            if let Some(own) = found.iter().find(|class| Some(&class.info().location) == first) {
+                return Ok((*own).clone());
             }
             if let Some(newest) =
                 found.into_iter().max_by(|a, b| version::compare(&a.info().version, &b.info().version))

@@ -54,6 +54,25 @@ impl VersionRange {
     }
 }
 
+/// Fails in Connect's words where none of the versions that are there is asked for.
+pub fn check_version(class: &str, asked: Option<&str>, there: &[&str]) -> Result<(), String> {
+    match VersionRange::parse(asked)? {
+        Some(range) if !there.iter().any(|version| range.contains(version)) => Err(range.no_version(class, there)),
+        _ => Ok(()),
+    }
+}
+
+impl VersionRange {
+    /// Connect's message about versions that are not there.
+    pub fn no_version(&self, class: &str, there: &[&str]) -> String {
+        let mut there = there.to_vec();
+        there.sort_by(|a, b| version::compare(a, b));
+        there.dedup();
+        let there = there.join(", ");
+        format!("Plugin {class} not found that matches the version range {self}, available versions: [{there}]")
+    }
+}
+
 impl std::fmt::Display for VersionRange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (at, part) in self.0.iter().enumerate() {

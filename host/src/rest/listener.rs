@@ -17,6 +17,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::idle::{Activity, Watched};
+
 /// How long a client may take to say hello.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes under way at a time.
@@ -31,11 +33,13 @@ pub(super) struct Peer {
     pub address: SocketAddr,
     /// Its certificate (DER), if it showed one; it leads to a trusted one.
     pub certificate: Option<Arc<[u8]>>,
+    /// Tells its connection of requests.
+    pub activity: Activity,
 }
 
 /// Accepts connections, with their TLS done.
 pub(super) struct Accepting {
-    accepted: mpsc::Receiver<(Connection, Peer)>,
+    accepted: mpsc::Receiver<(Watched<Connection>, Peer)>,
     address: SocketAddr,
 }
 
@@ -55,7 +59,7 @@ impl Accepting {
     }
 }
 
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, sender: mpsc::Sender<(Connection, Peer)>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, sender: mpsc::Sender<(Watched<Connection>, Peer)>) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let accepted = tokio::select! {
@@ -73,8 +77,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, sender: mpsc::S
         // Answers are small and whole; waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls.clone() else {
-            let peer = Peer { address, certificate: None };
-            if sender.send((Connection::Plain(stream), peer)).await.is_err() {
+            if sender.send(watched(Connection::Plain(stream), address, None)).await.is_err() {
                 return;
             }
             continue;
@@ -87,7 +90,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, sender: mpsc::S
                 Ok(Ok(stream)) => {
                     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
                     let certificate = certificates.first().map(|certificate| Arc::from(certificate.as_ref()));
-                    let _ = sender.send((Connection::Tls(Box::new(stream)), Peer { address, certificate })).await;
+                    let _ = sender.send(watched(Connection::Tls(Box::new(stream)), address, certificate)).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%address, "a TLS handshake failed: {error}"),
                 Err(_) => tracing::debug!(%address, "a TLS handshake took longer than {HANDSHAKE_TIMEOUT:?}"),
@@ -96,11 +99,16 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, sender: mpsc::S
     }
 }
 
+fn watched(connection: Connection, address: SocketAddr, certificate: Option<Arc<[u8]>>) -> (Watched<Connection>, Peer) {
+    let activity = Activity::default();
+    (Watched::new(connection, activity.clone()), Peer { address, certificate, activity })
+}
+
 impl axum::serve::Listener for Accepting {
-    type Io = Connection;
+    type Io = Watched<Connection>;
     type Addr = Peer;
 
-    async fn accept(&mut self) -> (Connection, Peer) {
+    async fn accept(&mut self) -> (Watched<Connection>, Peer) {
         match self.accepted.recv().await {
             Some(accepted) => accepted,
             None => std::future::pending().await,
@@ -108,7 +116,7 @@ impl axum::serve::Listener for Accepting {
     }
 
     fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer { address: self.address, certificate: None })
+        Ok(Peer { address: self.address, certificate: None, activity: Activity::default() })
     }
 }
 

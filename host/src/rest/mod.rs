@@ -14,6 +14,7 @@ mod control;
 mod endpoint;
 mod errors;
 mod forward;
+mod idle;
 mod internal;
 mod listener;
 mod loggers;

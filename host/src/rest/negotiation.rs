@@ -2,6 +2,8 @@
 //!
 //! Looked at once the path and the method are known to be there, so that 404 and 405 come first, as in Kafka Connect.
 
+use std::time::Duration;
+
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -10,18 +12,30 @@ use axum::response::{IntoResponse, Response};
 
 use super::errors::ApiError;
 
+/// For the first byte of a body that may be none.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Refuses with 415 a body that is not JSON, or not said to be, and with 406 who does not accept JSON.
 pub(super) async fn negotiate(request: Request, next: Next) -> Response {
     let (parts, mut body) = request.into_parts();
     // Some clients announce a body of unknown length where they send none.
     let unsaid = !parts.headers.contains_key(header::CONTENT_TYPE);
     let empty = unsaid && parts.headers.contains_key(header::TRANSFER_ENCODING) && {
-        let none = to_bytes(std::mem::take(&mut body), 0).await.is_ok();
+        let none = tokio::time::timeout(PATIENCE, to_bytes(std::mem::take(&mut body), 0)).await;
+        let none = none.is_ok_and(|body| body.is_ok());
         body = Body::empty();
         none
     };
     if !empty && !brings_json(&parts.headers) {
         return ApiError::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE).into_response();
+    }
+    if let Some(encoding) = parts.headers.get(header::CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        let encoding = String::from_utf8_lossy(encoding.as_bytes());
+        let message =
+            format!("a request body with Content-Encoding {encoding} is not understood here; send it as it is");
+        return ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response();
     }
     if !accepts_json(&parts.headers) {
         return ApiError::plain(StatusCode::NOT_ACCEPTABLE).into_response();

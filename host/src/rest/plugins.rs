@@ -13,6 +13,7 @@ use super::body::{Body, ConfigMap};
 use super::errors::{ApiError, json};
 use super::params::{Name, QueryParams};
 use crate::herder::{PluginClass, PluginKind};
+use crate::plugin::compare_versions;
 
 /// A class that can be named in configs.
 #[derive(Debug, Serialize, ToSchema)]
@@ -30,7 +31,9 @@ pub(super) async fn list(State(api): State<Arc<Api>>, query: QueryParams) -> Res
     let connectors_only = query.flag("connectorsOnly", true);
     let mut classes: Vec<&PluginClass> =
         api.plugins.classes().iter().filter(|plugin| plugin.is_connector() || !connectors_only).collect();
-    classes.sort_by_key(|plugin| (plugin.kind, &plugin.class));
+    classes.sort_by(|a, b| {
+        (a.kind, &a.class).cmp(&(b.kind, &b.class)).then_with(|| compare_versions(&a.version, &b.version))
+    });
     let info = |plugin: &PluginClass| json_of(plugin);
     json(StatusCode::OK, &classes.into_iter().map(info).collect::<Vec<_>>())
 }
@@ -40,8 +43,12 @@ fn json_of(plugin: &PluginClass) -> serde_json::Value {
     serde_json::to_value(info).expect("the API's shapes are valid JSON")
 }
 
-pub(super) async fn config(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Response, ApiError> {
-    let keys = api.validator.keys(&name)?;
+pub(super) async fn config(
+    State(api): State<Arc<Api>>,
+    Name(name): Name,
+    query: QueryParams,
+) -> Result<Response, ApiError> {
+    let keys = api.validator.keys(&name, query.get("version").unwrap_or("latest"))?;
     Ok(json(StatusCode::OK, &keys))
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 
@@ -12,6 +14,7 @@ use super::answer_headers::AnswerHeaders;
 use super::api::Api;
 use super::endpoint::{Endpoint, inline, list_of, shape};
 use super::errors::ApiError;
+use super::listener::Peer;
 use super::negotiation::negotiate;
 use super::security::{Guard, Role, guard};
 use super::shapes::{
@@ -218,7 +221,13 @@ fn plugin_classes() -> Vec<Endpoint> {
             .query("connectorsOnly", "boolean", "Only sources and sinks; true by default")
             .ok(200, "The classes", list_of::<plugins::PluginInfo<'_>>()),
         Endpoint::get("/connector-plugins/{plugin}/config", "A class's keys", plugins::config)
+            .query(
+                "version",
+                "string",
+                "Of these versions (a version, or a range as Maven writes them) the newest; latest by default",
+            )
             .ok(200, "The keys", list_of::<ConfigKeyInfo>())
+            .error(400, "No such version")
             .error(404, "No such class"),
         Endpoint::put(
             "/connector-plugins/{plugin}/config/validate",
@@ -299,7 +308,7 @@ pub(super) fn router(api: Arc<Api>, surface: Surface, headers: AnswerHeaders) ->
         Some(_) => router.layer(axum::middleware::from_fn_with_state(api.clone(), forward::forward)),
         None => router,
     };
-    let router = router.with_state(api);
+    let router = router.with_state(api).layer(axum::middleware::from_fn(working));
     if headers.is_empty() {
         return router;
     }
@@ -308,6 +317,13 @@ pub(super) fn router(api: Arc<Api>, surface: Surface, headers: AnswerHeaders) ->
         let headers = headers.clone();
         async move { headers.add(request, next).await }
     }))
+}
+
+/// Tells the connection that it is in use.
+async fn working(request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<Peer>>();
+    let _working = peer.map(|ConnectInfo(peer)| peer.activity.begin());
+    next.run(request).await
 }
 
 /// Another method of a path that exists; `OPTIONS` asks which there are.
@@ -334,4 +350,30 @@ async fn method_not_allowed(method: Method, uri: axum::http::Uri) -> Response {
     let value = HeaderValue::try_from(&allow).unwrap_or(HeaderValue::from_static("OPTIONS"));
     let kind = HeaderValue::from_static("text/plain");
     ([(header::ALLOW, value), (header::CONTENT_TYPE, kind)], allow).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_names_every_route_and_no_other() {
+        let guide = include_str!("../../../docs/guide/rest.md");
+        let table = guide.split("## All routes").nth(1).expect("a table of routes");
+        let mut named: Vec<String> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(route, _)| route.to_owned()))
+            .collect();
+        let short = [("{connector}", "{c}"), ("{task}", "{n}"), ("{plugin}", "{p}"), ("{logger}", "{l}")];
+        let mut known: Vec<String> = endpoints()
+            .iter()
+            .map(|endpoint| {
+                let path = short.iter().fold(endpoint.path.to_owned(), |path, (long, short)| path.replace(long, short));
+                format!("{} {path}", endpoint.method)
+            })
+            .collect();
+        named.sort();
+        known.sort();
+        assert_eq!(named, known);
+    }
 }

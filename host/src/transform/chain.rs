@@ -14,12 +14,12 @@ use super::predicate::Predicate;
 use super::registry;
 use super::single_message::SingleMessage;
 use super::stateful::{Emitted, Moment, Stateful};
-use crate::plugin::TransformHandle;
+use crate::plugin::{BUILT_IN_VERSION, TransformHandle, check_version};
 use crate::state::{Shard, Store, TaskState};
 use crate::task::control::now_ms;
 
-/// Finds a plugin's transform by class name; the error says that there is none.
-pub type Resolve<'r> = dyn FnMut(&str) -> Result<Box<dyn TransformHandle>> + 'r;
+/// Finds a plugin's transform by class name and the versions that are asked for; the error says that there is none.
+pub type Resolve<'r> = dyn FnMut(&str, Option<&str>) -> Result<Box<dyn TransformHandle>> + 'r;
 
 /// The transforms of one task. One instance a task, called from one thread.
 pub struct TransformChain {
@@ -233,17 +233,22 @@ impl Step {
         };
         own.0.remove("negate");
         own.0.remove("type");
+        let version = own.0.remove("plugin.version");
+        let built_in =
+            |class: &str| is_built_in_version(class, version.as_deref()).map_err(Error::failed).map_err(within);
         let (class, action) = match (registry::transform(name, &own), registry::stateful(name, alias, &own)) {
             (Some(built), _) => {
                 let (class, transform) = built.map_err(within)?;
+                built_in(class)?;
                 (class.to_owned(), Action::BuiltIn(transform))
             }
             (None, Some(built)) => {
                 let (class, transform) = built.map_err(within)?;
+                built_in(class)?;
                 (class.to_owned(), Action::Stateful(transform))
             }
             (None, None) => {
-                let mut handle = resolve(name).map_err(|error| {
+                let mut handle = resolve(name, version.as_deref()).map_err(|error| {
                     Error::failed(format!("Invalid value {name} for configuration {type_key}: {error}"))
                 })?;
                 handle.configure(&own).map_err(within)?;
@@ -371,6 +376,11 @@ fn apply_built_in(steps: &[Step], input: Merged, next: &mut Vec<Merged>, applied
     }));
 }
 
+/// Validation says so, too; a config may come from elsewhere, or from an older worker.
+fn is_built_in_version(class: &str, asked: Option<&str>) -> std::result::Result<(), String> {
+    check_version(class, asked, &[BUILT_IN_VERSION])
+}
+
 fn build_predicate(config: &Config, alias: &str) -> Result<Box<dyn Predicate>> {
     if !config.list("predicates").contains(&alias) {
         let message = format!("Unknown predicate '{alias}': it is not listed in predicates");
@@ -381,6 +391,9 @@ fn build_predicate(config: &Config, alias: &str) -> Result<Box<dyn Predicate>> {
     let name = config.required(&type_key)?;
     let mut own = config.with_prefix(&prefix);
     own.0.remove("type");
+    let version = own.0.remove("plugin.version");
+    is_built_in_version(name, version.as_deref())
+        .map_err(|error| Error::failed(format!("predicate {alias} ({name}): {error}")))?;
     registry::predicate(name, &own)
         .unwrap_or_else(|| Err(Error::failed("there is no such predicate class")))
         .map_err(|error| Error::failed(format!("predicate {alias} ({name}): {error}")))

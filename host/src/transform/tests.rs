@@ -15,7 +15,7 @@ pub(crate) fn chain(pairs: &[(&str, &str)]) -> TransformChain {
 /// Built-in classes, and a plugin's class `Twice`.
 fn build(pairs: &[(&str, &str)]) -> tributary_sdk::Result<TransformChain> {
     let config: Config = pairs.iter().copied().collect();
-    TransformChain::build(&config, &mut |class: &str| match class {
+    TransformChain::build(&config, &mut |class: &str, _: Option<&str>| match class {
         "Twice" => Ok(Box::new(Twice)),
         _ => Err(Error::failed(format!("Class {class} could not be found."))),
     })

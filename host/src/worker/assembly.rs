@@ -11,7 +11,7 @@ use super::{State, TaskSpec, WorkerEvent};
 use crate::config::{ClientKind, TopicCreation, client_settings};
 use crate::converter::{self, ClassKind, Converter, HeaderConverter};
 use crate::log::{ClientSettings, LogConsumer, LogError, NewTopic, ParkingSettings, Subscription};
-use crate::plugin::{Kind, TransformHandle};
+use crate::plugin::{BUILT_IN_VERSION, Kind, TransformHandle, check_version};
 use crate::state::{StateDirectory, TaskState, changelog};
 use crate::storage::OffsetStore;
 use crate::task::control::TaskControl;
@@ -212,7 +212,7 @@ impl Assembly<'_> {
             inbound: InboundConverter { converters: self.converters(config)?, chain },
             outbound: OutboundConverter {
                 converters: self.converters(config)?,
-                chain: checked(TransformChain::build(&Config::default(), &mut |class| {
+                chain: checked(TransformChain::build(&Config::default(), &mut |class, _| {
                     Err(Error::failed(format!("Class {class} could not be found.")))
                 }))?,
                 dead_letters: head.is_some(),
@@ -456,8 +456,11 @@ impl Assembly<'_> {
             task: self.spec.id.to_string().into(),
             control: self.control.clone(),
         };
-        let mut resolve = move |name: &str| {
-            let class = registry.transform(name, None).map_err(|error| Error::failed(error.to_string()))?;
+        let connector = self.environment.class(config)?;
+        let mut resolve = move |name: &str, version: Option<&str>| {
+            let class = registry
+                .transform_beside(&connector, name, version)
+                .map_err(|error| Error::failed(error.to_string()))?;
             let inner: Box<dyn TransformHandle> = class.transform(services.clone())?;
             let inner = Box::new(Guarded::new(inner, services.control.clone()));
             let retrying = RetryingTransform { inner, class: name.to_owned(), errors: errors.clone() };
@@ -483,23 +486,28 @@ impl Assembly<'_> {
         config: &Config,
         is_key: bool,
     ) -> Result<Named<dyn Converter>, TaskError> {
-        let (class, own) = self.converter_config(key, default, config);
+        let (class, own) = self.converter_config(key, default, config)?;
         let converter = checked(converter::converter(&class, &own, is_key))?;
         Ok(Named { class: java_class(class, ClassKind::Converter), converter })
     }
 
     fn header_converter(&self, default: &str, config: &Config) -> Result<Named<dyn HeaderConverter>, TaskError> {
-        let (class, own) = self.converter_config("header.converter", default, config);
+        let (class, own) = self.converter_config("header.converter", default, config)?;
         let converter = checked(converter::header_converter(&class, &own))?;
         Ok(Named { class: java_class(class, ClassKind::HeaderConverter), converter })
     }
 
-    fn converter_config(&self, key: &str, default: &str, config: &Config) -> (String, Config) {
+    fn converter_config(&self, key: &str, default: &str, config: &Config) -> Result<(String, Config), TaskError> {
         let prefix = format!("{key}.");
-        match config.get(key) {
+        let (class, own) = match config.get(key) {
             Some(class) => (class.to_owned(), config.with_prefix(&prefix)),
             None => (default.to_owned(), self.environment.config.properties.with_prefix(&prefix)),
-        }
+        };
+        // All converters are the worker's own. Validation says so, too; a config may come from elsewhere.
+        let asked = own.get("plugin.version");
+        check_version(&class, asked, &[BUILT_IN_VERSION])
+            .map_err(|error| TaskError::new(format!("{prefix}plugin.version: {error}")))?;
+        Ok((class, own))
     }
 
     /// The dead-letter queue, where one is configured. Its topic is made if it is missing.

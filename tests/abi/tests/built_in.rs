@@ -188,7 +188,10 @@ fn classes_have_all_their_names() {
     let error = registry.connector("TickSource", None).unwrap_err().to_string();
     assert!(error.contains("did you mean TicksSource?") && error.contains("com.example.SumSink"), "{error}");
     let error = registry.connector("TicksSource", Some("2.0")).unwrap_err().to_string();
-    assert_eq!(error, "connector TicksSource has no version 2.0: there is 1.2.3");
+    assert_eq!(
+        error,
+        "Plugin com.example.TicksSourceConnector not found that matches the version range [2.0,2.0], available versions: [1.2.3]"
+    );
     assert!(registry.connector("Double", None).is_err());
     assert!(registry.transform("Double", None).is_ok());
 }

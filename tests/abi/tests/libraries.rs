@@ -291,7 +291,7 @@ fn versions_live_side_by_side() {
     assert_eq!(run(Some("1.9.0")), "Info started in C {\"version\":\"1.9.0\"}");
     assert_eq!(run(None), "Info started in C {\"version\":\"1.10.0\"}");
     let error = registry.connector("Lines", Some("2.0")).unwrap_err().to_string();
-    assert!(error.contains("has no version 2.0: there is 1.10.0, 1.9.0"), "{error}");
+    assert!(error.contains("matches the version range [2.0,2.0], available versions: [1.9.0, 1.10.0]"), "{error}");
 
     // The same version twice: one is used, and the other reported.
     copied(&root.path().join("1.9.0/liblines.so"), root.path(), "again");

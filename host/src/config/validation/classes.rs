@@ -1,8 +1,6 @@
 //! Classes that configs name: found by any of their names, of the kind and version that are asked for, or why not.
 
-use std::cmp::Ordering;
-
-use crate::herder::{PluginCatalog, PluginClass, PluginKind};
+use crate::herder::{PluginCatalog, PluginClass, PluginKind, newest_class as newest};
 use crate::plugin::{VersionRange, compare_versions};
 
 /// Why a class cannot be used, in Connect's words.
@@ -68,8 +66,7 @@ pub(super) fn find_version<'a>(
 pub(super) fn no_version(all: &[&PluginClass], range: &VersionRange) -> String {
     let class = all.first().map_or("", |plugin| plugin.class.as_str());
     let known: Vec<&str> = all.iter().map(|plugin| plugin.version.as_str()).collect();
-    let known = known.join(", ");
-    format!("Plugin {class} not found that matches the version range {range}, available versions: [{known}]")
+    range.no_version(class, &known)
 }
 
 /// Every version of a class.
@@ -96,12 +93,4 @@ pub(super) fn class_names(plugins: &dyn PluginCatalog, kind: PluginKind) -> Vec<
     names.sort();
     names.dedup();
     names
-}
-
-fn newest<'a>(plugins: impl Iterator<Item = &'a PluginClass>) -> Option<&'a PluginClass> {
-    // Of equal ones the first: installed plugins stand behind built-in ones, and replace them.
-    plugins.reduce(|best, plugin| match compare_versions(&plugin.version, &best.version) {
-        Ordering::Less => best,
-        _ => plugin,
-    })
 }

@@ -32,7 +32,7 @@ use tributary_sdk::config_def::{ConfigDef, ConfigKey, DefaultValue};
 use self::checked::Checked;
 use super::providers::{Preview, Providers};
 use super::{OverridePolicy, TopicCreation, WorkerConfig};
-use crate::herder::{HerderError, PluginCatalog, PluginClass, PluginKind, TaskRunner};
+use crate::herder::{HerderError, PluginCatalog, PluginClass, PluginKind, TaskRunner, newest_class};
 use crate::plugin::VersionRange;
 
 pub use framework::{WorkerDefaults, added_def, framework_def};
@@ -187,10 +187,22 @@ impl Validator {
         }
     }
 
-    /// The keys of a class of any kind: its own, then those that every connector has.
-    pub fn keys(&self, class: &str) -> Result<Vec<ConfigKeyInfo>, HerderError> {
-        let plugin = self.plugins.classes().iter().find(|plugin| plugin.answers_to(class));
-        let plugin = plugin.ok_or_else(|| HerderError::NotFound(format!("Unknown plugin {class}.")))?;
+    /// The keys of a class of any kind, in a version of these (`latest`: the newest): its own, then those that every connector has.
+    pub fn keys(&self, class: &str, version: &str) -> Result<Vec<ConfigKeyInfo>, HerderError> {
+        let range = VersionRange::parse(Some(version))
+            .map_err(|_| HerderError::BadRequest(format!("Invalid version specification: {version}")))?;
+        let named = self.plugins.classes().iter().filter(|plugin| plugin.answers_to(class));
+        let newest = newest_class(named.clone());
+        let newest = newest.ok_or_else(|| HerderError::NotFound(format!("Unknown plugin {class}.")))?;
+        let plugin = match range {
+            None => newest,
+            Some(range) => {
+                // A name that means classes of several kinds means the one that it means without a version.
+                let same: Vec<_> = named.filter(|plugin| plugin.class == newest.class).collect();
+                let fits = same.iter().copied().filter(|plugin| range.contains(&plugin.version));
+                newest_class(fits).ok_or_else(|| HerderError::BadRequest(classes::no_version(&same, &range)))?
+            }
+        };
         let own = plugin.config_def.keys.iter().map(ConfigKeyInfo::from);
         if !plugin.is_connector() {
             return Ok(own.collect());

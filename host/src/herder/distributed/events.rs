@@ -138,7 +138,7 @@ impl Actor {
             }
             return;
         };
-        let plugin = wanted.config.get("connector.class").and_then(|class| self.deps.plugins.connector(class.trim()));
+        let plugin = self.deps.plugins.connector_of(&wanted.config);
         entry.kind = plugin.map(|plugin| plugin.kind);
         entry.version = plugin.map(|plugin| plugin.version.clone());
         entry.hand_over.at_once();

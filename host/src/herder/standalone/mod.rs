@@ -112,7 +112,7 @@ impl Actor {
 
     /// Looks up the connector's class.
     fn identify(&self, entry: &mut Entry) {
-        let plugin = entry.config.get("connector.class").and_then(|class| self.deps.plugins.connector(class.trim()));
+        let plugin = self.deps.plugins.connector_of(&entry.config);
         entry.kind = plugin.map(|plugin| plugin.kind);
         entry.version = plugin.map(|plugin| plugin.version.clone());
     }

@@ -89,7 +89,7 @@ impl Running {
             config: Config::default(),
             converter: InboundConverter {
                 converters,
-                chain: TransformChain::build(&Config::default(), &mut |_| unreachable!()).unwrap(),
+                chain: TransformChain::build(&Config::default(), &mut |_, _| unreachable!()).unwrap(),
             },
             consumer: Box::new(ScriptedConsumer { events: events.clone(), journal: journal.clone() }),
             errors: ErrorPolicy { tolerate, retry_timeout_ms: -1, ..ErrorPolicy::default() },

@@ -93,7 +93,7 @@ impl Running {
             config: Config::default(),
             converter: OutboundConverter {
                 converters: converters("StringConverter"),
-                chain: TransformChain::build(&Config::default(), &mut |_| unreachable!()).unwrap(),
+                chain: TransformChain::build(&Config::default(), &mut |_, _| unreachable!()).unwrap(),
                 dead_letters: letters.is_some(),
             },
             dead_letters: letters

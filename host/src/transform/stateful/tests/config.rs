@@ -8,7 +8,7 @@ fn error(pairs: &[(&str, &str)]) -> String {
     for (key, value) in pairs {
         config.0.insert(format!("transforms.s.{key}"), (*value).to_owned());
     }
-    match TransformChain::build(&config, &mut |class| panic!("no class {class}")) {
+    match TransformChain::build(&config, &mut |class, _| panic!("no class {class}")) {
         Ok(_) => panic!("{pairs:?} was taken"),
         Err(error) => error.to_string(),
     }
@@ -66,7 +66,7 @@ fn what_cannot_work_is_refused() {
 fn a_task_without_state_says_so() {
     let config: Config =
         [("transforms", "s"), ("transforms.s.type", "Deduplicate"), ("transforms.s.key", "v.k")].into_iter().collect();
-    let mut chain = TransformChain::build(&config, &mut |class| panic!("no class {class}")).unwrap();
+    let mut chain = TransformChain::build(&config, &mut |class, _| panic!("no class {class}")).unwrap();
     assert!(chain.is_stateful());
     assert_eq!(chain.state_bytes(), 256 << 20);
     let error = chain.apply(crate::transform::tests::json_batch(&[Some("{\"k\":1}")])).unwrap_err();

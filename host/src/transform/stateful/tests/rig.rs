@@ -69,7 +69,7 @@ impl Rig {
         // The old task's files are closed first.
         let spare = TaskState::new(StateDirectory::new(self.directory.path()), "spare", "spare", 1 << 20).unwrap();
         drop(std::mem::replace(&mut self.state, spare));
-        self.chain = TransformChain::build(&Config::default(), &mut |_| unreachable!("no class")).unwrap();
+        self.chain = TransformChain::build(&Config::default(), &mut |_, _| unreachable!("no class")).unwrap();
         (self.state, self.chain) = open(&self.config, self.directory.path(), self.budget, &mut self.log, &self.clock);
     }
 
@@ -214,7 +214,7 @@ fn open(
 ) -> (Arc<TaskState>, TransformChain) {
     let state = TaskState::new(StateDirectory::new(directory), "c", "c-0", budget).unwrap();
     state.restore(0, log).unwrap();
-    let mut chain = TransformChain::build(config, &mut |class| panic!("no class {class}")).unwrap();
+    let mut chain = TransformChain::build(config, &mut |class, _| panic!("no class {class}")).unwrap();
     chain.set_state(state.clone());
     let clock = clock.clone();
     chain.set_clock(Box::new(move || clock.load(Ordering::Relaxed)));
