@@ -24,7 +24,8 @@ fn one_broker_of_three_may_go() -> Result<()> {
     let mut seed = Seed::announce("one broker of three");
     let mut cluster = KafkaCluster::start(3, BrokerOptions::default())?;
     let session = (2 * SESSION).as_millis().to_string();
-    let mut options = WorkerOptions::default().set("session.timeout.ms", &session);
+    // Sinks that are parked lose coordinators and leaders, too.
+    let mut options = WorkerOptions::default().set("session.timeout.ms", &session).set("sink.parking.delay.ms", "300");
     for store in ["config", "offset", "status"] {
         options = options.set(&format!("{store}.storage.replication.factor"), "3");
     }

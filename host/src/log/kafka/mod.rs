@@ -161,8 +161,10 @@ impl Log for KafkaLog {
         }
         let name = all.get("client.id").cloned().unwrap_or_else(|| "tributary-consumer".to_owned());
         let of_clients = all.clone();
+        let mut told = false;
         let make = move || {
             let mut native = NativeSettings::translate(ClientKind::Consumer, &of_clients)?;
+            native.told = std::mem::replace(&mut told, true);
             // A partition that has been read to its end tells where that is.
             native.values.insert("enable.partition.eof".into(), "true".into());
             Client::new(ClientKind::Consumer, native, &name)

@@ -24,6 +24,8 @@ pub(super) enum ClientKind {
 pub(super) struct NativeSettings {
     pub(super) values: BTreeMap<String, String>,
     pub(super) left_out: Vec<String>,
+    /// What is left out was told before.
+    pub(super) told: bool,
     /// For OAUTHBEARER.
     pub(super) tokens: Option<Tokens>,
 }

@@ -364,7 +364,7 @@ impl Client {
                 }
             }
         };
-        if !settings.left_out.is_empty() {
+        if !settings.left_out.is_empty() && !settings.told {
             tracing::info!(
                 client = name,
                 settings = settings.left_out.join(" "),

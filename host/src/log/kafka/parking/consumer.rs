@@ -192,6 +192,8 @@ impl ParkingConsumer {
 
     fn set_mode(&mut self, mode: Mode) {
         if (self.mode == Mode::Parked) != (mode == Mode::Parked) {
+            let (group, instance) = (&self.settings.group, &self.settings.instance);
+            tracing::debug!(group, instance, "{}", if mode == Mode::Parked { "parked" } else { "not parked any more" });
             (self.parking.parked)(mode == Mode::Parked);
         }
         self.mode = mode;
