@@ -1,5 +1,6 @@
 //! What the config topic of a worker group says, and what is written to it.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,45 @@ impl Default for ClusterConfig {
             fencing: BTreeMap::new(),
         }
     }
+}
+
+impl ClusterConfig {
+    /// The connectors of which the other one says something else. In one pass over both: they are looked at after every change.
+    pub fn differing<'a>(&'a self, other: &'a Self) -> BTreeSet<&'a String> {
+        let mut names: BTreeSet<&String> = self.inconsistent.symmetric_difference(&other.inconsistent).collect();
+        names.extend(differing(&self.connectors, &other.connectors));
+        names.extend(differing(&self.fencing, &other.fencing));
+        names
+    }
+}
+
+/// The keys at which two maps differ.
+fn differing<'a, V: PartialEq>(
+    one: &'a BTreeMap<String, V>,
+    other: &'a BTreeMap<String, V>,
+) -> impl Iterator<Item = &'a String> {
+    let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
+    std::iter::from_fn(move || {
+        loop {
+            let order = match (one.peek(), other.peek()) {
+                (None, None) => return None,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((left, _)), Some((right, _))) => left.cmp(right),
+            };
+            match order {
+                Ordering::Less => return one.next().map(|(name, _)| name),
+                Ordering::Greater => return other.next().map(|(name, _)| name),
+                Ordering::Equal => {
+                    if let (Some((name, left)), Some((_, right))) = (one.next(), other.next())
+                        && left != right
+                    {
+                        return Some(name);
+                    }
+                }
+            }
+        }
+    })
 }
 
 /// A connector of the config topic.
@@ -154,4 +194,34 @@ pub trait ConfigLog: Send + Sync {
     /// Writes all of it or none, and returns when [`Self::snapshot`] shows it. Waits. A leader that another one has
     /// taken the place of gets an error of kind [`Fenced`](super::StorageErrorKind::Fenced).
     fn write(&self, writes: &[ConfigWrite]) -> Result<(), StorageError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_configs_differ_where_anything_does() {
+        let connector = |text: &str| ClusterConnector {
+            config: Arc::new([("k", text)].into_iter().collect()),
+            target: State::Running,
+            tasks: Vec::new(),
+            applied: None,
+        };
+        let with = |connectors: &[(&str, &str)]| ClusterConfig {
+            connectors: connectors.iter().map(|(name, text)| ((*name).to_owned(), connector(text))).collect(),
+            ..ClusterConfig::default()
+        };
+        let old = with(&[("a", "1"), ("b", "1"), ("d", "1"), ("f", "1")]);
+        let mut new = with(&[("b", "1"), ("c", "1"), ("d", "2"), ("f", "1"), ("g", "1")]);
+        let names =
+            |old: &ClusterConfig, new: &ClusterConfig| old.differing(new).into_iter().cloned().collect::<String>();
+        assert_eq!(names(&old, &new), "acdg");
+        assert_eq!(names(&new, &old), "acdg");
+        assert_eq!(names(&new, &new), "");
+        let same = new.clone();
+        new.inconsistent.insert("b".to_owned());
+        new.fencing.insert("f".to_owned(), TaskFencing { generation: 1, ..TaskFencing::default() });
+        assert_eq!(names(&same, &new), "bf");
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
-use super::super::membership::JoinAnswer;
+use super::super::membership::{Input, JoinAnswer, Refusal};
 
 /// Who waits for an answer: a node's run, and the number of its request.
 pub(super) type Caller = (usize, u64);
@@ -17,6 +17,18 @@ pub(super) enum Answer {
     Joined(Result<JoinAnswer, (ResponseError, String)>),
     Synced(Result<Bytes, ResponseError>),
     Heartbeat(Result<(), ResponseError>),
+}
+
+impl Answer {
+    /// As the member is told.
+    pub(super) fn input(self, call: u64) -> Input {
+        let code = Refusal::Code;
+        match self {
+            Self::Joined(answer) => Input::Joined { call, answer: answer.map_err(|(error, id)| (code(error), id)) },
+            Self::Synced(answer) => Input::Synced { call, answer: answer.map_err(code) },
+            Self::Heartbeat(answer) => Input::Heartbeat { call, answer: answer.map_err(code) },
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,7 +57,7 @@ struct Group {
     members: BTreeMap<String, Member>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Coordinator {
     session: u64,
     rebalance: u64,
@@ -55,6 +67,8 @@ pub(super) struct Coordinator {
     join_by: u64,
     sync_by: u64,
     ids: u64,
+    /// Who leads where a new leader is needed; a real one takes whichever it finds first.
+    pub(super) candidate: Option<String>,
     pub(super) answers: Vec<(Caller, Answer)>,
 }
 
@@ -144,9 +158,14 @@ impl Coordinator {
                 member.assignment = Bytes::new();
             }
         }
+        if self.group.state == State::Empty {
+            // The first rebalance of a group waits for `group.initial.rebalance.delay.ms`, which is 0 here, and for nobody.
+            return self.complete(now);
+        }
         if self.group.state != State::Preparing {
             self.group.state = State::Preparing;
-            self.join_by = now + self.rebalance;
+            // The longest time-out of the members; without any, ids that were asked for are not waited for.
+            self.join_by = now + if self.group.members.is_empty() { 0 } else { self.rebalance };
         }
         self.maybe_complete(now);
     }
@@ -168,7 +187,8 @@ impl Coordinator {
             return;
         }
         if !self.group.members.contains_key(&self.group.leader) {
-            self.group.leader = self.group.members.keys().next().cloned().unwrap_or_default();
+            let candidate = self.candidate.take().filter(|id| self.group.members.contains_key(id));
+            self.group.leader = candidate.or_else(|| self.group.members.keys().next().cloned()).unwrap_or_default();
         }
         self.group.state = State::Completing;
         self.sync_by = now + self.rebalance;
@@ -249,11 +269,9 @@ impl Coordinator {
     }
 
     pub(super) fn leave(&mut self, now: u64, id: &str) {
-        self.pending.remove(id);
-        if self.group.members.contains_key(id) {
+        // Who has asked for an id and leaves before it has joined makes a rebalance, too.
+        if self.pending.remove(id).is_some() || self.group.members.contains_key(id) {
             self.remove(now, &[id.to_owned()]);
-        } else {
-            self.maybe_complete(now);
         }
     }
 

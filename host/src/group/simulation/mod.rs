@@ -1,12 +1,13 @@
 //! Thousands of seeded schedules of joins, leaves, crashes, pauses, lost and repeated messages, coordinator changes and
-//! config changes, over members that are real and a coordinator that is modelled. The same members run against a real broker
-//! in `tests/group`; the model itself is not compared with one.
+//! config changes, over members that are real and a coordinator that is modelled. The model is judged by a real one
+//! (`against_kafka`): seeded requests to both get the same answers. The same members run against a real broker in `tests/group`.
 //!
 //! Checked all the time: nothing is started on a worker while another one that runs it may still write. Checked in the end:
 //! everything runs exactly once, evenly, and nothing moves any more.
 //!
 //! `TRIBUTARY_SEED=n` repeats one schedule, `TRIBUTARY_SCHEDULES=n` runs so many.
 
+mod against_kafka;
 mod coordinator;
 mod rolling;
 mod world;

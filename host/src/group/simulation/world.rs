@@ -7,10 +7,10 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::super::membership::{Action, Input, MemberSettings, Membership, Refusal, RestartTime};
+use super::super::membership::{Action, Input, MemberSettings, Membership, RestartTime};
 use super::super::protocol::PROTOCOLS;
 use super::super::{Assignment, ClusterSnapshot, ConnectorShape};
-use super::coordinator::{Answer, Coordinator, State};
+use super::coordinator::{Coordinator, State};
 
 pub(super) const MS: u64 = 1_000_000;
 pub(super) const SECOND: u64 = 1_000 * MS;
@@ -385,14 +385,7 @@ impl World {
 
     fn deliver(&mut self) {
         for ((node, call), answer) in std::mem::take(&mut self.coordinator.answers) {
-            let code = Refusal::Code;
-            let input = match answer {
-                Answer::Joined(answer) => {
-                    Input::Joined { call, answer: answer.map_err(|(error, id)| (code(error), id)) }
-                }
-                Answer::Synced(answer) => Input::Synced { call, answer: answer.map_err(code) },
-                Answer::Heartbeat(answer) => Input::Heartbeat { call, answer: answer.map_err(code) },
-            };
+            let input = answer.input(call);
             let coordinator = Some(self.nodes[node].coordinator);
             let after = self.latency();
             if self.chance(80) {

@@ -103,12 +103,7 @@ impl Actor {
             return;
         }
         let old = std::mem::replace(&mut self.config, new.clone());
-        let changed = |name: &&String| {
-            old.connectors.get(*name) != new.connectors.get(*name)
-                || old.inconsistent.contains(*name) != new.inconsistent.contains(*name)
-                || old.fencing.get(*name) != new.fencing.get(*name)
-        };
-        let names: BTreeSet<&String> = old.connectors.keys().chain(new.connectors.keys()).filter(changed).collect();
+        let names = old.differing(&new);
         for name in &names {
             self.take_connector(name, &new);
         }
