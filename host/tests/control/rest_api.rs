@@ -362,7 +362,7 @@ fn one_connector_that_hangs_holds_up_nothing() {
         assert_eq!(stand.call("DELETE", "/connectors/quick").status, 204);
         // A connector that does not come up: creating it is answered all the same.
         assert_eq!(stand.create("hanging", &[("fake.hang", "1")]).status, 201);
-        assert!(begin.elapsed() < Duration::from_millis(1000), "{:?}", begin.elapsed());
+        assert!(!deleted.is_finished(), "the slow one holds up the others: {:?}", begin.elapsed());
         assert_eq!(stand.create("slow", &[]).status, 409);
         assert_eq!(deleted.join().unwrap().status, 204);
         // Its task took 1.2 s to stop, and the connector itself, too.
