@@ -9,6 +9,7 @@ use arrow_schema::{DataType, Field, FieldRef};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use tributary_sdk::batch::SCHEMA_OPTIONAL;
+use tributary_sdk::config_def::Validator;
 use tributary_sdk::{Column, Config, ConfigDef, ConfigKey, Error, Form, Importance, Result, Type, Width};
 
 use super::json::syntax::Kind;
@@ -20,6 +21,7 @@ use super::{Converter, FromConnect, RowFailure, ToConnect};
 pub fn config_def() -> ConfigDef {
     let documentation = "The character set: UTF-8, US-ASCII or ISO-8859-1.";
     let key = ConfigKey::optional("converter.encoding", Type::String, "UTF-8", Importance::High, documentation);
+    let key = key.validator(Validator::OneOfIgnoreCase(NAMES.iter().map(|(name, _)| (*name).to_owned()).collect()));
     super::config::with_type().define(ConfigKey { width: Width::Medium, display_name: "Encoding".to_owned(), ..key })
 }
 
@@ -37,6 +39,18 @@ enum Encoding {
     Latin1,
 }
 
+/// As Java calls them.
+const NAMES: [(&str, Encoding); 8] = [
+    ("UTF-8", Encoding::Utf8),
+    ("UTF8", Encoding::Utf8),
+    ("US-ASCII", Encoding::Ascii),
+    ("ASCII", Encoding::Ascii),
+    ("ISO-8859-1", Encoding::Latin1),
+    ("ISO8859_1", Encoding::Latin1),
+    ("ISO8859-1", Encoding::Latin1),
+    ("LATIN1", Encoding::Latin1),
+];
+
 /// Connect's optional string: what this converter makes of every value.
 static FIELD: LazyLock<FieldRef> = LazyLock::new(|| {
     let optional = (SCHEMA_OPTIONAL.to_owned(), "true".to_owned());
@@ -46,16 +60,12 @@ static FIELD: LazyLock<FieldRef> = LazyLock::new(|| {
 impl Converter for StringConverter {
     fn configure(&mut self, config: &Config, _is_key: bool) -> Result<()> {
         let name = config.get("converter.encoding").unwrap_or("UTF-8");
-        self.encoding = match name.to_ascii_uppercase().as_str() {
-            "UTF-8" | "UTF8" => Encoding::Utf8,
-            "US-ASCII" | "ASCII" => Encoding::Ascii,
-            "ISO-8859-1" | "ISO8859_1" | "ISO8859-1" | "LATIN1" => Encoding::Latin1,
-            _ => {
-                return Err(Error::failed(format!(
-                    "Invalid value {name} for configuration converter.encoding: use UTF-8, US-ASCII or ISO-8859-1"
-                )));
-            }
-        };
+        let known = NAMES.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name.trim()));
+        (_, self.encoding) = known.ok_or_else(|| {
+            Error::failed(format!(
+                "Invalid value {name} for configuration converter.encoding: use UTF-8, US-ASCII or ISO-8859-1"
+            ))
+        })?;
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Transforms and predicates in a connector's config: their classes, and the keys of these under their prefix.
 
+use tributary_sdk::Config;
 use tributary_sdk::config_def::{ConfigDef, ConfigKey, DefaultValue, Importance, Type, Width};
 
 use super::checked::Checked;
@@ -121,7 +122,29 @@ impl Alias<'_> {
         if let Some(plugin) = usable {
             self.add_keys(checked, &prefix, &plugin.class, &plugin.config_def);
             self.unknown_predicate(checked, &prefix);
+            self.buildable(checked, &prefix, &plugin.class, &plugin.config_def);
             self.stateful(checked, &prefix, &plugin.class);
+        }
+    }
+
+    /// What single keys do not tell: expressions that cannot be compiled, keys that need each other. Connect finds this only when the
+    /// task starts, and fails it.
+    fn buildable(&self, checked: &mut Checked<'_>, prefix: &str, class: &str, def: &ConfigDef) {
+        // Missing and ill-typed values have been told.
+        if checked.has_errors_below(prefix) {
+            return;
+        }
+        let own = own_keys(checked, prefix);
+        let built = match self.kind {
+            PluginKind::Predicate => registry::predicate(class, &own).map(|built| built.map(drop)),
+            _ => registry::transform(class, &own).map(|built| built.map(drop)),
+        };
+        if let Some(Err(error)) = built {
+            let message = error.to_string();
+            // `Invalid value … for configuration <key>: …`
+            let named = def.keys.iter().find(|key| message.contains(&format!(" for configuration {}:", key.name)));
+            let key = named.map_or_else(|| format!("{prefix}type"), |key| format!("{prefix}{}", key.name));
+            checked.error(&key, message);
         }
     }
 
@@ -133,9 +156,7 @@ impl Alias<'_> {
         let type_key = format!("{prefix}type");
         // Missing and ill-typed values have been told.
         if !checked.has_errors_below(prefix) {
-            let mut own = checked.config.with_prefix(prefix);
-            ["type", "plugin.version", "predicate", "negate"].iter().for_each(|key| _ = own.0.remove(*key));
-            if let Some(Err(error)) = registry::stateful(class, self.alias, &own) {
+            if let Some(Err(error)) = registry::stateful(class, self.alias, &own_keys(checked, prefix)) {
                 checked.error(&type_key, error.to_string());
             }
         }
@@ -217,6 +238,13 @@ impl Alias<'_> {
             }
         }
     }
+}
+
+/// The keys that are the class's own.
+fn own_keys(checked: &Checked<'_>, prefix: &str) -> Config {
+    let mut own = checked.config.with_prefix(prefix);
+    ["type", "plugin.version", "predicate", "negate"].iter().for_each(|key| _ = own.0.remove(*key));
+    own
 }
 
 /// What every transform has.
