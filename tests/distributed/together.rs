@@ -1,5 +1,8 @@
 //! Two and three workers: any of them takes every request, they share the work evenly, and each task has one owner.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tributary_harness::{Error, KafkaBroker, Result, wait};
 use tributary_tests::Workers;
@@ -155,6 +158,48 @@ fn workers_that_come_and_go_in_order_share_the_work() -> Result<()> {
     workers.get_mut(1).stop()?;
     workers.wait_balanced(2, 12, &[2])?;
     workers.get_mut(2).stop()
+}
+
+/// Changes that come to another worker while the leader is stopped in order wait for the next leader.
+#[test]
+fn a_leader_that_stops_fails_no_request_to_others() -> Result<()> {
+    let broker = KafkaBroker::shared()?;
+    let mut workers = Workers::start(&broker.bootstrap(), 3)?;
+    let (group, name) = (workers.group.clone(), format!("{}-changed", workers.group));
+    let config = |version: usize| {
+        let mut config = generator(&group, 1);
+        config["note"] = version.to_string().into();
+        config
+    };
+    for _ in 0..2 {
+        let leader = workers.leader()?;
+        let other = (0..3).find(|number| *number != leader && workers.get(*number).pid().is_ok());
+        let other = other.ok_or_else(|| Error::new("nobody is left"))?;
+        let rest = workers.rest(other).clone();
+        let ended = AtomicBool::new(false);
+        let version = std::thread::scope(|scope| -> Result<usize> {
+            let (rest, ended, name, config) = (&rest, &ended, &name, &config);
+            let asking = scope.spawn(move || -> Result<usize> {
+                // Some before, some while it stops, some after.
+                let (mut version, mut after) = (0, 0);
+                while after < 5 {
+                    after += usize::from(ended.load(Ordering::Acquire));
+                    version += 1;
+                    let answer = rest.put(&format!("/connectors/{name}/config"), &config(version))?;
+                    assert!([200, 201].contains(&answer.status), "{} {}", answer.status, answer.body);
+                }
+                Ok(version)
+            });
+            std::thread::sleep(Duration::from_millis(300));
+            let stopped = workers.get_mut(leader).stop();
+            ended.store(true, Ordering::Release);
+            stopped?;
+            asking.join().map_err(|_| Error::new("a request failed"))?
+        })?;
+        assert_eq!(rest.get(&format!("/connectors/{name}/config"))?.ok()?["note"], version.to_string());
+        println!("{version} requests");
+    }
+    Ok(())
 }
 
 fn rebalances_are_counted(workers: &Workers, number: usize) -> Result<()> {

@@ -29,7 +29,12 @@ pub enum HerderError {
     /// It could not be done.
     #[error("{0}")]
     Internal(String),
-    /// The worker is ending.
+    /// The worker is ending, and has not begun with it.
     #[error("the worker is shutting down")]
     ShuttingDown,
+    /// The worker has ended in the middle of it.
+    #[error(
+        "the worker ended before this was done, so that it may or may not have been done; look, and try again if it has not"
+    )]
+    Ended,
 }

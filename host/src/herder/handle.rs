@@ -148,6 +148,6 @@ impl Herder {
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, HerderError> {
         let (reply, answer) = oneshot::channel();
         self.messages.send(Message::Command(command(reply))).map_err(|_| HerderError::ShuttingDown)?;
-        answer.await.unwrap_or(Err(HerderError::ShuttingDown))
+        answer.await.unwrap_or(Err(HerderError::Ended))
     }
 }

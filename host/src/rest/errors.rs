@@ -87,7 +87,9 @@ impl From<HerderError> for ApiError {
             HerderError::Rebalancing(_) | HerderError::Elsewhere(_) => StatusCode::CONFLICT,
             HerderError::BadRequest(_) => StatusCode::BAD_REQUEST,
             HerderError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
-            HerderError::Storage(_) | HerderError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            HerderError::Storage(_) | HerderError::Internal(_) | HerderError::Ended => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         };
         let moment = match &error {
             HerderError::Rebalancing(_) => Some(Moment::Later),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -88,6 +88,10 @@ impl Forwarding<'_> {
                 return Err(HerderError::Rebalancing(message.to_owned()).into());
             };
             match self.send(&url, flag, deadline).await {
+                Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => {
+                    // It ends, and has not begun with this; another one is about to take its place.
+                    self.trouble = Some("it is shutting down".to_owned());
+                }
                 Ok(answer) => {
                     if answer.status.is_success() {
                         self.catch_up(place).await;

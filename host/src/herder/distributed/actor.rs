@@ -29,6 +29,9 @@ const WAIT_CHECK: Duration = Duration::from_millis(200);
 /// How long the group may take to hear that this worker leaves.
 const LEAVE_WITHIN: Duration = Duration::from_secs(6);
 
+/// How long a worker that ends waits for what it is writing.
+const WRITE_WITHIN: Duration = Duration::from_secs(5);
+
 /// What the herder works with.
 pub struct DistributedDeps {
     /// The config topic.
@@ -191,19 +194,37 @@ impl Actor {
             for _ in 0..256 {
                 let Some(message) = next else { break };
                 if let Some(ended) = self.message(message) {
-                    let _ = ended.send(());
-                    return;
+                    return self.end(inbox, ended);
                 }
                 next = inbox.try_recv().ok();
             }
             if let Some(message) = next
                 && let Some(ended) = self.message(message)
             {
-                let _ = ended.send(());
-                return;
+                return self.end(inbox, ended);
             }
             self.settle(Instant::now());
         }
+    }
+
+    /// The worker has stopped everything. What is being written is answered; what has come too late is refused, so that
+    /// another worker may do it.
+    fn end(mut self, inbox: &Receiver<Message>, ended: tokio::sync::oneshot::Sender<()>) {
+        let until = Instant::now() + WRITE_WITHIN;
+        while self.writes.busy() {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok(message) = inbox.recv_timeout(left) else { break };
+            self.message(message);
+        }
+        self.record_end();
+        self.answer_revocations();
+        self.deps.group.leave(LEAVE_WITHIN);
+        while let Ok(message) = inbox.try_recv() {
+            if let Message::Command(command) = message {
+                command.refuse(HerderError::ShuttingDown);
+            }
+        }
+        let _ = ended.send(());
     }
 
     /// Takes a message. Answers whom to tell that the herder has ended.
@@ -214,12 +235,7 @@ impl Actor {
             Message::Stopped { connector, tasks, connector_too } => self.stopped(&connector, &tasks, connector_too),
             Message::Distributed(input) => self.input(input),
             Message::Worked { connector, reply } => self.worked(&connector, reply),
-            Message::ShutDown(reply) => {
-                self.record_end();
-                self.answer_revocations();
-                self.deps.group.leave(LEAVE_WITHIN);
-                return Some(reply);
-            }
+            Message::ShutDown(reply) => return Some(reply),
         }
         None
     }

@@ -65,6 +65,13 @@ pub(super) struct Writes {
     under_way: Option<Vec<Write>>,
 }
 
+impl Writes {
+    /// Whether anything is being written, or about to be.
+    pub fn busy(&self) -> bool {
+        self.under_way.is_some() || !self.next.is_empty()
+    }
+}
+
 impl Actor {
     /// Does something about a connector when no write about it is under way.
     pub fn in_turn(&mut self, name: &str, turn: Turn) {
