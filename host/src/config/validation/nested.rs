@@ -155,10 +155,10 @@ impl Alias<'_> {
         }
         let type_key = format!("{prefix}type");
         // Missing and ill-typed values have been told.
-        if !checked.has_errors_below(prefix) {
-            if let Some(Err(error)) = registry::stateful(class, self.alias, &own_keys(checked, prefix)) {
-                checked.error(&type_key, error.to_string());
-            }
+        if !checked.has_errors_below(prefix)
+            && let Some(Err(error)) = registry::stateful(class, self.alias, &own_keys(checked, prefix))
+        {
+            checked.error(&type_key, error.to_string());
         }
         if self.of == PluginKind::Source {
             self.stateful_in_source(checked, &type_key, class);
