@@ -121,7 +121,7 @@ impl Consuming {
                 let wake = Box::new(move || {
                     if let Err(error) = self.spawn() {
                         let error = TaskError::new(format!("cannot start a thread: {error}"));
-                        queue.push_front(SinkItem::Failed(error));
+                        queue.push_control(SinkItem::Failed(error));
                     }
                 });
                 if let Some(wake) = sleeper.sleep(wake) {
@@ -134,7 +134,7 @@ impl Consuming {
         };
         if let Err(error) = &result {
             // The other thread may be waiting for records; it ends the task with this error.
-            self.queue.push_front(SinkItem::Failed(error.clone()));
+            self.queue.push_control(SinkItem::Failed(error.clone()));
         }
         // The last offsets come when the connector has flushed; a fenced task commits nothing.
         while !self.control.fenced() && !self.commits.wait_finished(POLL) {
@@ -262,7 +262,7 @@ impl Consuming {
     fn open(&mut self, partitions: Vec<TopicPartition>) -> Result<(), TaskError> {
         tracing::info!("assigned {}", names(&partitions));
         let (reply, answer) = sync_channel(1);
-        self.queue.push_front(SinkItem::Open { partitions: partitions.clone(), reply });
+        self.queue.push_control(SinkItem::Open { partitions: partitions.clone(), reply });
         let Some(seeks) = self.wait(&answer, None) else { return Ok(()) };
         let start = |partition: TopicPartition| {
             let seek = seeks.iter().find(|seek| seek.topic == partition.topic && seek.partition == partition.partition);
@@ -284,7 +284,7 @@ impl Consuming {
         self.pending.retain(keep);
         self.queue.retain(keep);
         let (reply, answer) = sync_channel(1);
-        self.queue.push_front(SinkItem::Close { partitions: partitions.clone(), lost, reply });
+        self.queue.push_control(SinkItem::Close { partitions: partitions.clone(), lost, reply });
         let offsets = self.wait(&answer, Some(self.settings.revoke_timeout)).unwrap_or_default();
         if !lost {
             // Offsets asked for before the connector gave up its partitions are still theirs to commit.

@@ -42,6 +42,8 @@ pub enum Popped<T> {
 
 #[derive(Debug)]
 struct State<T> {
+    /// Control items, which overtake the data but not each other.
+    control: VecDeque<T>,
     items: VecDeque<T>,
     records: usize,
     bytes: usize,
@@ -60,7 +62,14 @@ pub struct Queue<T> {
 impl<T: Weight> Queue<T> {
     /// An empty queue.
     pub fn new(bounds: Bounds) -> Self {
-        let state = State { items: VecDeque::new(), records: 0, bytes: 0, closed: false, nudged: false };
+        let state = State {
+            control: VecDeque::new(),
+            items: VecDeque::new(),
+            records: 0,
+            bytes: 0,
+            closed: false,
+            nudged: false,
+        };
         Self { bounds, state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -71,17 +80,22 @@ impl<T: Weight> Queue<T> {
                 || (state.records + item.records() <= self.bounds.records
                     && state.bytes + item.bytes() <= self.bounds.bytes)
         };
-        let state = self.wait(self.lock(), timeout, |state| state.closed || fits(state));
+        let mut state = self.wait(self.lock(), timeout, |state| state.closed || fits(state));
         if state.closed || !fits(&state) {
             return Err(item);
         }
-        self.add(state, item, false);
+        state.records += item.records();
+        state.bytes += item.bytes();
+        state.items.push_back(item);
+        drop(state);
+        self.changed.notify_all();
         Ok(())
     }
 
-    /// Adds an item at the front, whatever the bounds: for control items that overtake the data.
-    pub fn push_front(&self, item: T) {
-        self.add(self.lock(), item, true);
+    /// Adds a control item, which weighs nothing: it overtakes the data, but no other control item.
+    pub fn push_control(&self, item: T) {
+        self.lock().control.push_back(item);
+        self.changed.notify_all();
     }
 
     /// Ends the waiting of a `pop`, now or the next one: there is something else to look at.
@@ -90,11 +104,15 @@ impl<T: Weight> Queue<T> {
         self.changed.notify_all();
     }
 
-    /// Takes the oldest item, waiting for one at most `timeout`.
+    /// Takes the oldest control item, or else the oldest item, waiting for one at most `timeout`.
     pub fn pop(&self, timeout: Duration) -> Popped<T> {
-        let ready = |state: &State<T>| state.closed || state.nudged || !state.items.is_empty();
+        let empty = |state: &State<T>| state.control.is_empty() && state.items.is_empty();
+        let ready = |state: &State<T>| state.closed || state.nudged || !empty(state);
         let mut state = self.wait(self.lock(), timeout, ready);
         state.nudged = false;
+        if let Some(item) = state.control.pop_front() {
+            return Popped::Item(item);
+        }
         let Some(item) = state.items.pop_front() else {
             return if state.closed { Popped::Closed } else { Popped::TimedOut };
         };
@@ -105,7 +123,7 @@ impl<T: Weight> Queue<T> {
         Popped::Item(item)
     }
 
-    /// Removes the items that `keep` refuses.
+    /// Removes the items that `keep` refuses, control items apart.
     pub fn retain(&self, keep: impl FnMut(&T) -> bool) {
         let mut state = self.lock();
         state.items.retain(keep);
@@ -129,18 +147,6 @@ impl<T: Weight> Queue<T> {
     /// Bytes inside.
     pub fn bytes(&self) -> usize {
         self.lock().bytes
-    }
-
-    fn add(&self, mut state: MutexGuard<'_, State<T>>, item: T, front: bool) {
-        state.records += item.records();
-        state.bytes += item.bytes();
-        if front {
-            state.items.push_front(item);
-        } else {
-            state.items.push_back(item);
-        }
-        drop(state);
-        self.changed.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -206,6 +212,18 @@ mod tests {
         assert_eq!(queue.push(Item(2, 2), NOW), Err(Item(2, 2)));
         assert_eq!(queue.pop(NOW), Popped::Item(Item(1, 1)));
         assert_eq!(queue.pop(NOW), Popped::Closed);
+    }
+
+    #[test]
+    fn control_items_overtake_the_data_but_not_each_other() {
+        let queue = Queue::new(Bounds::default());
+        queue.push(Item(1, 1), NOW).unwrap();
+        queue.push_control(Item(0, 0));
+        queue.push(Item(2, 2), NOW).unwrap();
+        queue.push_control(Item(0, 1));
+        let popped: Vec<_> = (0..4).map(|_| queue.pop(NOW)).collect();
+        assert_eq!(popped, [Item(0, 0), Item(0, 1), Item(1, 1), Item(2, 2)].map(Popped::Item));
+        assert_eq!(queue.bytes(), 0);
     }
 
     #[test]

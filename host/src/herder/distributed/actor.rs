@@ -212,6 +212,8 @@ impl Actor {
     fn end(mut self, inbox: &Receiver<Message>, ended: tokio::sync::oneshot::Sender<()>) {
         let until = Instant::now() + WRITE_WITHIN;
         while self.writes.busy() {
+            // What was to be gathered for a moment has no more time to wait.
+            self.write_all();
             let left = until.saturating_duration_since(Instant::now());
             let Ok(message) = inbox.recv_timeout(left) else { break };
             self.message(message);
@@ -219,6 +221,7 @@ impl Actor {
         self.record_end();
         self.answer_revocations();
         self.deps.group.leave(LEAVE_WITHIN);
+        self.refuse_resting();
         while let Ok(message) = inbox.try_recv() {
             if let Message::Command(command) = message {
                 command.refuse(HerderError::ShuttingDown);

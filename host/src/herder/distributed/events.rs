@@ -112,6 +112,8 @@ impl Actor {
         for name in names {
             self.publish(name);
         }
+        // A topic that was made anew begins with small offsets; nobody could ever reach the old one.
+        self.shape_changed = self.shape_changed.min(new.offset);
         if new.offset != old.offset && reshaped {
             self.shape_changed = new.offset;
             self.rejoin_if_outdated();

@@ -50,6 +50,13 @@ impl Actor {
         }
     }
 
+    /// The worker ends before these could begin.
+    pub fn refuse_resting(&mut self) {
+        for resting in std::mem::take(&mut self.resting) {
+            let _ = resting.reply.send(Err(HerderError::ShuttingDown));
+        }
+    }
+
     fn work(&mut self, resting: Resting) {
         let Resting { name, work, reply, .. } = resting;
         let stopped = self.config.connectors.get(&name).is_some_and(|connector| connector.target == State::Stopped);

@@ -399,8 +399,9 @@ impl<F: Fold> Shared<F> {
 
     /// The topic is another one than it was.
     fn forget(&self) {
-        self.image.clear();
         let mut fold = self.fold();
+        // Under the lock, so that nothing that was written meanwhile is saved behind it.
+        self.image.clear();
         fold.clear();
         self.early().forget();
         let mut progress = self.progress();
@@ -480,11 +481,11 @@ impl<F: Fold> Shared<F> {
                 current = true;
                 self.advance(&positions, true, true);
             }
-            if self.closing() {
-                return Ended::Closing;
-            }
             if let Some(why) = self.progress().reread {
                 return Ended::Reread(why.to_owned());
+            }
+            if self.closing() {
+                return Ended::Closing;
             }
             let events = match reader.poll(POLL_RECORDS, POLL_BYTES, POLL) {
                 Ok(events) => events,
@@ -497,7 +498,9 @@ impl<F: Fold> Shared<F> {
             for event in events {
                 match event {
                     ConsumerEvent::Batch(batch) => {
-                        self.apply(&batch);
+                        if !self.apply(&batch) {
+                            return Ended::Reread(FOREIGN.to_owned());
+                        }
                         let next = batch.offsets.value(batch.offsets.len() - 1) + 1;
                         positions.insert(batch.topic_partition.partition, next);
                         moved = true;
@@ -518,7 +521,8 @@ impl<F: Fold> Shared<F> {
         }
     }
 
-    fn apply(&self, batch: &FetchedBatch) {
+    /// Takes in what was read; false if something stands where this worker has written.
+    fn apply(&self, batch: &FetchedBatch) -> bool {
         let records = &batch.records;
         let mut fold = self.fold();
         let mut early = self.early();
@@ -534,12 +538,14 @@ impl<F: Fold> Shared<F> {
                 Met::New => fold.apply(&record),
                 Met::Known => {}
                 Met::Foreign => {
+                    // From now on nothing is applied early.
                     self.progress().reread = Some(FOREIGN);
-                    break;
+                    return false;
                 }
             }
         }
         self.records.fetch_add(records.len() as u64, Ordering::Relaxed);
+        true
     }
 
     /// See [`CompactedTopic::apply_written`].
@@ -604,9 +610,10 @@ impl<F: Fold> Shared<F> {
             self.image.save(&topic_id, &applied.positions, fold.take_rows());
             notify
         };
-        self.moved.notify_all();
+        // Whoever waits for the position may ask the listener at once.
         if let Some(notify) = notify {
             notify();
         }
+        self.moved.notify_all();
     }
 }

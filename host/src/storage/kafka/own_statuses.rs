@@ -3,7 +3,7 @@
 //! A worker that stood still may send what it had queued before, after another one has taken over; nothing fences it. Whoever
 //! reads the topic would believe it for as long as the task runs, so the one that was overwritten reports again.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::status_records::StatusKey;
 use crate::storage::StatusRecord;
@@ -11,49 +11,59 @@ use crate::storage::StatusRecord;
 /// See the module.
 #[derive(Default)]
 pub(super) struct OwnStatuses {
-    worker_id: String,
+    /// Of the last report of this worker.
     generation: i32,
-    /// Of these the topic's newest record is what this worker reported last.
-    read: BTreeSet<StatusKey>,
-    overwritten: Vec<(StatusKey, StatusRecord)>,
+    reports: BTreeMap<StatusKey, OwnReport>,
+    /// To be written again.
+    overwritten: Vec<StatusKey>,
+}
+
+struct OwnReport {
+    status: StatusRecord,
+    /// Whether the topic's newest record says so.
+    read: bool,
 }
 
 impl OwnStatuses {
     /// This worker is about to write a status.
     pub(super) fn reported(&mut self, key: &StatusKey, status: &StatusRecord) {
-        self.worker_id.clone_from(&status.worker_id);
         self.generation = status.generation;
-        self.read.remove(key);
+        self.overwritten.retain(|overwritten| overwritten != key);
+        self.reports.insert(key.clone(), OwnReport { status: status.clone(), read: false });
     }
 
-    /// A tombstone was read.
+    /// There is no such connector or task any more.
     pub(super) fn removed(&mut self, key: &StatusKey) {
-        self.read.remove(key);
+        self.reports.remove(key);
     }
 
     /// Whether a status that was read hides this worker's, which is newer: then it is noted, to be written again.
-    pub(super) fn overwritten_by(
-        &mut self,
-        key: &StatusKey,
-        known: Option<&StatusRecord>,
-        read: &StatusRecord,
-    ) -> bool {
-        let was_read = self.read.remove(key);
-        let is_own = |known: &&StatusRecord| known.worker_id == self.worker_id && known.generation == self.generation;
-        let Some(known) = known.filter(is_own) else { return false };
-        if known == read {
-            self.read.insert(key.clone());
+    pub(super) fn overwritten_by(&mut self, key: &StatusKey, read: &StatusRecord) -> bool {
+        let Some(own) = self.reports.get_mut(key) else { return false };
+        if read.worker_id == own.status.worker_id {
+            own.read = *read == own.status;
+            return false;
         }
-        let overwritten = was_read && read.worker_id != known.worker_id && read.generation < known.generation;
+        // A group that began anew counts its generations anew.
+        if read.generation >= own.status.generation || own.status.generation > self.generation {
+            self.reports.remove(key);
+            return false;
+        }
+        let overwritten = std::mem::take(&mut own.read);
         if overwritten {
-            self.overwritten.push((key.clone(), known.clone()));
+            self.overwritten.push(key.clone());
         }
         overwritten
     }
 
     /// What is to be written again.
-    pub(super) fn take_overwritten(&mut self) -> Vec<(StatusKey, StatusRecord)> {
+    pub(super) fn take_overwritten(&mut self) -> Vec<StatusKey> {
         std::mem::take(&mut self.overwritten)
+    }
+
+    /// What this worker says of a connector or task by now.
+    pub(super) fn report(&self, key: &StatusKey) -> Option<StatusRecord> {
+        Some(self.reports.get(key)?.status.clone())
     }
 }
 
@@ -74,11 +84,10 @@ mod tests {
     /// Which reports of worker `me`, in generation 9, are overwritten by these records.
     fn overwritten(records: &[StatusRecord]) -> Vec<bool> {
         let mut own = OwnStatuses::default();
-        let mine = status("me", 9);
-        own.reported(&key(), &mine);
-        let answers = records.iter().map(|read| own.overwritten_by(&key(), Some(&mine), read)).collect();
-        let noted = own.take_overwritten();
-        assert!(noted.iter().all(|(_, status)| *status == mine), "{noted:?}");
+        own.reported(&key(), &status("me", 9));
+        own.reported(&StatusKey::Connector("moved".to_owned()), &status("me", 12));
+        let answers: Vec<bool> = records.iter().map(|read| own.overwritten_by(&key(), read)).collect();
+        assert_eq!(own.take_overwritten().len(), answers.iter().filter(|answer| **answer).count());
         answers
     }
 
@@ -99,12 +108,34 @@ mod tests {
     }
 
     #[test]
-    fn reports_of_an_earlier_generation_of_this_worker_are_not_defended() {
+    fn only_the_last_of_several_reports_is_defended() {
         let mut own = OwnStatuses::default();
-        let mine = status("me", 9);
-        own.reported(&key(), &mine);
-        assert!(!own.overwritten_by(&key(), Some(&mine), &mine));
+        let restarting = StatusRecord { state: State::Restarting, ..status("me", 9) };
+        own.reported(&key(), &restarting);
+        own.reported(&key(), &status("me", 9));
+        let read = [restarting, status("me", 9), status("other", 6)].map(|read| own.overwritten_by(&key(), &read));
+        assert_eq!(read, [false, false, true]);
+        assert_eq!(own.report(&key()), Some(status("me", 9)));
+        own.reported(&key(), &StatusRecord { state: State::Failed, ..status("me", 9) });
+        assert!(own.take_overwritten().is_empty(), "what is written now hides the other one by itself");
+    }
+
+    #[test]
+    fn reports_from_before_the_group_began_anew_are_not_defended() {
+        let mut own = OwnStatuses::default();
+        own.reported(&key(), &status("me", 9));
+        assert!(!own.overwritten_by(&key(), &status("me", 9)));
         own.reported(&StatusKey::Connector("d".to_owned()), &status("me", 1));
-        assert!(!own.overwritten_by(&key(), Some(&mine), &status("other", 2)), "the group began anew");
+        assert!(!own.overwritten_by(&key(), &status("other", 2)));
+    }
+
+    #[test]
+    fn what_was_removed_is_not_written_again() {
+        let mut own = OwnStatuses::default();
+        own.reported(&key(), &status("me", 9));
+        assert!(!own.overwritten_by(&key(), &status("me", 9)));
+        assert!(own.overwritten_by(&key(), &status("other", 6)));
+        own.removed(&key());
+        assert_eq!(own.report(&key()), None);
     }
 }

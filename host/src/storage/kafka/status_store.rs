@@ -203,6 +203,13 @@ impl Sender {
         }
     }
 
+    /// Writes what this worker says of a connector or task, unless that is gone meanwhile.
+    fn send_again(self: &Arc<Self>, key: StatusKey) {
+        if let Some(status) = self.topic.with(|fold| fold.own.report(&key)) {
+            self.send(key, Report::of(&status));
+        }
+    }
+
     fn write(self: &Arc<Self>, key: StatusKey, report: Report) {
         let sender = self.clone();
         let row = (key.to_bytes(), report.value.clone());
@@ -304,6 +311,7 @@ impl StatusFold {
     }
 
     fn forget(&mut self, key: &StatusKey) {
+        self.own.removed(key);
         self.put(key, None);
         let connector = key.connector();
         let Some(statuses) = self.connectors.get_mut(connector) else { return };
@@ -328,7 +336,6 @@ impl StatusFold {
     /// Takes in a value that was read; `Ok(false)` if something newer is known.
     fn take(&mut self, key: &StatusKey, value: Option<&[u8]>) -> Result<bool, super::warnings::Nonsense> {
         let Some(value) = value else {
-            self.own.removed(key);
             self.forget(key);
             return Ok(true);
         };
@@ -338,8 +345,7 @@ impl StatusFold {
             return Ok(true);
         }
         let status = format::parse_status(value)?;
-        let known = self.connectors.get(key.connector()).and_then(|statuses| statuses.get(key));
-        if self.own.overwritten_by(key, known, &status) {
+        if self.own.overwritten_by(key, &status) {
             return Ok(false);
         }
         // A worker that lost a task says so late, after the new owner has said that it runs.
@@ -393,7 +399,7 @@ impl Fold for StatusFold {
         let (listener, sender) = (self.listener.clone(), self.sender.clone());
         Some(Box::new(move || {
             if let Some(sender) = sender.get().and_then(Weak::upgrade) {
-                overwritten.into_iter().for_each(|(key, status)| sender.send(key, Report::of(&status)));
+                overwritten.into_iter().for_each(|key| sender.send_again(key));
             }
             listener(&changed);
         }))
