@@ -214,7 +214,7 @@ impl<P: Positions> Transactor<P> {
             let (large, mut lost): (Vec<_>, Vec<_>) =
                 rows.into_iter().partition(|(_, error)| error.code == Some("MSG_SIZE_TOO_LARGE"));
             let parts = &mut self.pieces[piece].parts;
-            let Slice { part, mark, .. } = parts.remove(slice);
+            let Slice { part, alone, mark } = parts.remove(slice);
             if large.len() > 1 {
                 let middle = part.records.len() / 2;
                 let halves = [cut(&part, 0, middle), cut(&part, middle, part.records.len() - middle)];
@@ -222,12 +222,17 @@ impl<P: Positions> Transactor<P> {
                 // Others that were refused are refused again.
                 continue;
             }
+            if !large.is_empty() && !alone {
+                // The client refuses a batch as a whole, which may have had rows of other slices, too.
+                parts.insert(slice, Slice { part, alone: true, mark });
+                continue;
+            }
             lost.extend(large);
             lost.sort_by_key(|(row, _)| *row);
             let rows = lost.iter().map(|(row, _)| *row).collect::<Vec<_>>();
             let left = without(&part, &rows)?;
             if !left.records.is_empty() {
-                parts.insert(slice, Slice { part: left, alone: false, mark });
+                parts.insert(slice, Slice { part: left, alone, mark });
             }
             all.push((part, lost));
         }
@@ -712,5 +717,59 @@ fn name(step: Step) -> &'static str {
         Step::Settle => "settle",
         Step::Wait => "wait",
         Step::End(_) => "end",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::BinaryArray;
+
+    use super::*;
+    use crate::log::LogRecords;
+
+    struct Nowhere;
+
+    impl Positions for Nowhere {
+        fn load(&mut self) -> Result<(), LogError> {
+            Ok(())
+        }
+        fn look(&mut self) -> Result<Outcome, LogError> {
+            Ok(Outcome::Before)
+        }
+        fn add(&mut self, _: &mut dyn TransactionalProducer, _: u64) -> Result<u64, TransactionError> {
+            Ok(0)
+        }
+        fn settled(&mut self) {}
+        fn tells(&self) -> bool {
+            true
+        }
+    }
+
+    fn part(values: &[&str]) -> Part {
+        let records = LogRecords::from_values(BinaryArray::from_iter_values(values));
+        Part { topic: "t".into(), source_partition: None, records, offsets: None }
+    }
+
+    fn too_large(slice: usize, rows: &[usize]) -> Refusal {
+        let error = LogError { code: Some("MSG_SIZE_TOO_LARGE"), ..LogError::fatal("too large") };
+        Refusal { piece: 0, slice, rows: rows.iter().map(|row| (*row, error.clone())).collect() }
+    }
+
+    #[test]
+    fn only_what_was_sent_alone_is_too_large() {
+        let make: Make = Box::new(|| Err(LogError::fatal("there is none")));
+        let mut transactor = Transactor::new("c-0".into(), make, None, Arc::new(TaskControl::new(false)), Nowhere);
+        // All of them were one batch, which the broker refused.
+        transactor.add(Piece::of([part(&["small"]), part(&["large"]), part(&["a", "b"])]));
+        let refusals = vec![too_large(0, &[0]), too_large(1, &[0]), too_large(2, &[0, 1])];
+        assert!(transactor.take_out(refusals).unwrap().is_empty());
+        let slices = &transactor.pieces[0].parts;
+        assert_eq!(slices.iter().map(|slice| slice.part.records.len()).collect::<Vec<_>>(), [1, 1, 1, 1]);
+        assert!(slices.iter().all(|slice| slice.alone));
+        // Alone, one is.
+        let lost = transactor.take_out(vec![too_large(1, &[0])]).unwrap();
+        assert_eq!((lost.len(), lost[0].0.records.values.value(0)), (1, &b"large"[..]));
+        let slices = &transactor.pieces[0].parts;
+        assert!(slices.len() == 3 && slices.iter().all(|slice| slice.alone));
     }
 }
