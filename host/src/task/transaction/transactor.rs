@@ -273,7 +273,7 @@ impl<P: Positions> Transactor<P> {
                     return Ok(Advance::Settled(records));
                 }
                 Step::End(end) => return Err(self.ended(end)),
-                Step::Send | Step::Commit => match self.write(step) {
+                Step::Send | Step::Flush => match self.write(step) {
                     Ok(outcome) => outcome,
                     Err(refusals) => return Ok(Advance::Refused(refusals)),
                 },
@@ -358,8 +358,9 @@ impl<P: Positions> Transactor<P> {
                 }
                 outcome
             }
+            Step::Commit => self.commit(),
             // The others are not taken here.
-            Step::Send | Step::Commit | Step::Settle | Step::Wait | Step::End(_) => Outcome::Done,
+            Step::Send | Step::Flush | Step::Settle | Step::Wait | Step::End(_) => Outcome::Done,
         }
     }
 
@@ -424,7 +425,7 @@ impl<P: Positions> Transactor<P> {
         }
     }
 
-    /// Hands over what the transaction was not given yet; for a commit, waits for the acknowledgements and commits.
+    /// Hands over what the transaction was not given yet, or waits for the acknowledgements.
     fn write(&mut self, step: Step) -> Result<Outcome, Vec<Refusal>> {
         let handed_over = if step == Step::Send { self.hand_over() } else { self.acknowledged() };
         let outcome = match handed_over {
@@ -443,13 +444,15 @@ impl<P: Positions> Transactor<P> {
             self.last_error = self.failed.iter().flat_map(|completion| &completion.failed).map(|f| f.1.clone()).next();
             return Ok(Outcome::Abort);
         }
-        if outcome != Outcome::Done || step == Step::Send {
-            return Ok(outcome);
-        }
+        Ok(outcome)
+    }
+
+    /// Everything is acknowledged: commits.
+    fn commit(&mut self) -> Outcome {
         let begun = Instant::now();
         let outcome = self.call(|producer| producer.commit(CALL));
         let took = begun.elapsed();
-        Ok(match outcome {
+        match outcome {
             Outcome::Done => {
                 self.control.counters.committed(took);
                 if took >= LATE { Outcome::DoneLate } else { Outcome::Done }
@@ -458,7 +461,7 @@ impl<P: Positions> Transactor<P> {
                 self.control.counters.meters.committed(took, false);
                 other
             }
-        })
+        }
     }
 
     /// What else has become of records that are under way, as far as that shows soon.
@@ -712,6 +715,7 @@ fn name(step: Step) -> &'static str {
         Step::Begin => "begin",
         Step::Send => "send",
         Step::AddPositions => "positions",
+        Step::Flush => "flush",
         Step::Commit => "commit",
         Step::Abort => "abort",
         Step::Settle => "settle",
