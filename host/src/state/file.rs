@@ -74,7 +74,7 @@ pub fn open(path: &Path, connector: &str, shard: Shard) -> Result<(Writer, Reade
         Ok(FileState {
             next_offset: get(&connection, "changelog.next")?,
             saved_at: get(&connection, "saved.at")?,
-            has_entries: connection.query_row("SELECT EXISTS (SELECT 1 FROM entries)", [], |row| row.get(0))?,
+            has_entries: has_entries(&connection)?,
         })
     })()
     .map_err(sqlite)?;
@@ -94,6 +94,10 @@ fn connect(path: &str, cache_kb: i64) -> rusqlite::Result<Connection> {
 
 fn get(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
     connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
+}
+
+fn has_entries(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT EXISTS (SELECT 1 FROM entries)", [], |row| row.get(0))
 }
 
 fn set(connection: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
@@ -242,6 +246,11 @@ impl Reader {
             })?;
             rows.collect()
         })
+    }
+
+    /// Whether there are entries.
+    pub fn has_entries(&self) -> Result<bool, StateError> {
+        self.query(has_entries)
     }
 
     /// Calls `key` with each key until it answers `false`.

@@ -138,6 +138,17 @@ impl TaskState {
         work(store)
     }
 
+    /// Whether anything committed is in the state of an open shard.
+    pub fn has_entries(&self, shard: Shard) -> Result<bool> {
+        self.saver.sync()?;
+        self.with(shard, |store| store.has_saved_entries())
+    }
+
+    /// The connector's name.
+    pub fn connector(&self) -> &str {
+        &self.connector
+    }
+
     /// The shards that are open.
     pub fn shards(&self) -> Vec<Shard> {
         self.lock().stores.keys().copied().collect()

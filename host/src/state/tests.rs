@@ -311,6 +311,25 @@ fn a_file_that_the_changelog_does_not_reach_is_thrown_away() {
 }
 
 #[test]
+fn a_state_has_entries_when_some_are_committed_and_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = MemoryLog { page: 100, ..MemoryLog::default() };
+    let (state, _) = open(directory.path(), 1 << 20, &mut log);
+    assert!(!state.has_entries(0).unwrap());
+    state.with(0, |store| store.put(&bytes(1, 1), b"x", None)).unwrap();
+    assert!(!state.has_entries(0).unwrap(), "it may come to nothing");
+    let layer = state.seal().unwrap();
+    let positions = log.append(&layer);
+    state.committed(layer, positions).unwrap();
+    assert!(state.has_entries(0).unwrap());
+    let elsewhere = tempfile::tempdir().unwrap();
+    assert!(open(elsewhere.path(), 1 << 20, &mut log).0.has_entries(0).unwrap(), "restored from the changelog");
+    log.records.push((bytes(1, 1), None));
+    let elsewhere = tempfile::tempdir().unwrap();
+    assert!(!open(elsewhere.path(), 1 << 20, &mut log).0.has_entries(0).unwrap(), "deleted again");
+}
+
+#[test]
 fn a_task_that_was_replaced_saves_no_more() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = MemoryLog { page: 100, ..MemoryLog::default() };

@@ -271,6 +271,7 @@ impl Assembly<'_> {
         };
         let log = &self.environment.log;
         let mut partitions: Option<(String, i32)> = None;
+        let inputs: Vec<Arc<str>> = topics.iter().map(|topic| topic.as_str().into()).collect();
         for topic in topics {
             let found = log.admin().topic(&topic, ASK)?.ok_or_else(|| {
                 TaskError::new(format!(
@@ -306,7 +307,7 @@ impl Assembly<'_> {
             )));
         }
         let (state, reader) = self.task_state(config, chain)?;
-        Ok(StreamState { state, changelog, reader })
+        Ok(StreamState { state, inputs, changelog, reader })
     }
 
     /// The stores, and settings of clients that read the changelog.

@@ -10,7 +10,9 @@ use tributary_sdk::sink::RecordFailure;
 use super::Trouble;
 use super::group_offsets::GroupOffsets;
 use super::sink_target::SinkTarget;
-use crate::log::{ClientSettings, ConsumerEvent, FetchedBatch, Log, LogConsumer, LogRecords, TopicPartition};
+use crate::log::{
+    ClientSettings, ConsumerEvent, FetchedBatch, Log, LogConsumer, LogError, LogRecords, TopicPartition,
+};
 use crate::state::{Layer, LogChangelog, Positions, Shard, StateError, TaskState};
 use crate::task::control::TaskControl;
 use crate::task::dead_letters::Letterhead;
@@ -68,6 +70,8 @@ pub struct StreamSettings {
 pub struct StreamState {
     /// The stores.
     pub state: Arc<TaskState>,
+    /// The topics that are read.
+    pub inputs: Vec<Arc<str>>,
     /// The changelog topic.
     pub changelog: String,
     /// Client settings to read it.
@@ -375,12 +379,10 @@ impl Running {
     /// The committed offsets of partitions, whose state is restored.
     fn open(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, Option<i64>)>, Trouble> {
         // Waits for the transactions of whoever had the partitions before.
-        let committed = self.consumer().committed(partitions, ASK).map_err(|error| match error.retriable {
-            true => Trouble::Again(error.message),
-            false => Trouble::Fatal(error.into()),
-        })?;
+        let committed = self.consumer().committed(partitions, ASK).map_err(client_error)?;
         self.transactor.positions.begin(&committed);
-        let Some(StreamState { state, changelog, reader }) = &self.state else { return Ok(committed) };
+        let Some(StreamState { state, inputs, changelog, reader }) = &self.state else { return Ok(committed) };
+        let mut restored_shards = Vec::new();
         let open = state.shards();
         let shards: BTreeSet<Shard> = partitions.iter().map(|partition| partition.partition).collect();
         for shard in shards.into_iter().filter(|shard| !open.contains(shard)) {
@@ -398,6 +400,23 @@ impl Running {
                 "the state is restored, in {:?}",
                 begun.elapsed()
             );
+            restored_shards.push(shard);
+        }
+        // State and offsets are committed together, so there are both or none.
+        for shard in restored_shards {
+            let known = |(partition, offset): &(TopicPartition, Option<i64>)| {
+                partition.partition == shard && offset.is_some()
+            };
+            if committed.iter().any(known) || !state.has_entries(shard).map_err(state_error)? {
+                continue;
+            }
+            // Another topic's partition of the shard may not be this task's yet.
+            let all = inputs.iter().map(|topic| TopicPartition { topic: topic.clone(), partition: shard });
+            let all = all.collect::<Vec<_>>();
+            let found = self.transactor.positions.consumer.committed(&all, ASK).map_err(client_error)?;
+            if !found.iter().any(known) {
+                return Err(Trouble::Fatal(without_offsets(state.connector(), inputs, shard)));
+            }
         }
         Ok(committed)
     }
@@ -448,10 +467,7 @@ impl Running {
                 }
             };
             if self.started.contains(&partition) {
-                self.consumer().seek(&partition, offset).map_err(|error| match error.retriable {
-                    true => Trouble::Again(error.message),
-                    false => Trouble::Fatal(error.into()),
-                })?;
+                self.consumer().seek(&partition, offset).map_err(client_error)?;
             } else {
                 let place = (partition.clone(), Some(offset));
                 if let Some(sink) = &mut self.sink {
@@ -777,6 +793,23 @@ fn letters(
 
 fn part(topic: &Arc<str>, records: LogRecords) -> Part {
     Part { topic: topic.clone(), source_partition: None, records, offsets: None }
+}
+
+/// There is state, and nothing says up to where the input is in it.
+fn without_offsets(connector: &str, inputs: &[Arc<str>], shard: Shard) -> TaskError {
+    TaskError::new(format!(
+        "partition {shard} of {} has no committed offset, and the transforms have state of it: its offsets have expired or were deleted, and \
+         what is in the state would be counted again. Stop the connector, and either reset its offsets (DELETE /connectors/{connector}/offsets), \
+         which purges the state, too, or set them to where the state is (PATCH /connectors/{connector}/offsets)",
+        inputs.join(", ")
+    ))
+}
+
+fn client_error(error: LogError) -> Trouble {
+    match error.retriable {
+        true => Trouble::Again(error.message),
+        false => Trouble::Fatal(error.into()),
+    }
 }
 
 fn chain_error(error: tributary_sdk::Error) -> Trouble {
