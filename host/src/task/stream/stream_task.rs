@@ -474,6 +474,9 @@ impl Running {
                     sink.open(std::slice::from_ref(&place))?;
                 }
                 self.consumer().assign(&[place]).map_err(TaskError::from)?;
+                if self.paused {
+                    self.consumer().pause(std::slice::from_ref(&partition)).map_err(TaskError::from)?;
+                }
                 self.started.insert(partition);
             }
         }
