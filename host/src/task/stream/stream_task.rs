@@ -133,6 +133,7 @@ impl StreamTask {
             assigned: Vec::new(),
             held_by_connector: Vec::new(),
             started: BTreeSet::new(),
+            first_read: BTreeMap::new(),
             layer: None,
             waiting: Vec::new(),
             records: 0,
@@ -183,6 +184,8 @@ struct Running {
     held_by_connector: Vec<TopicPartition>,
     /// Those of them that are being read.
     started: BTreeSet<TopicPartition>,
+    /// Where partitions that had no committed offset were first read from.
+    first_read: BTreeMap<TopicPartition, i64>,
     /// Of the transaction that is being committed.
     layer: Option<Layer>,
     /// What goes with the transaction of a sink: it is opened only when the connector has flushed.
@@ -368,7 +371,14 @@ impl Running {
         if let Some(sink) = &mut self.sink {
             sink.open(&committed)?;
         }
-        self.consumer().assign(&committed).map_err(TaskError::from)?;
+        let mut places = committed;
+        if self.settings.from_end {
+            // The end moves: what comes from now on is to be read, also if the first transaction has to be done again.
+            for (partition, place) in places.iter_mut().filter(|(_, place)| place.is_none()) {
+                *place = Some(self.first_read(partition)?);
+            }
+        }
+        self.consumer().assign(&places).map_err(TaskError::from)?;
         self.started.extend(partitions.iter().cloned());
         if self.paused {
             self.consumer().pause(&partitions).map_err(TaskError::from)?;
@@ -421,10 +431,24 @@ impl Running {
         Ok(committed)
     }
 
+    /// Where a partition without committed offset is read from, once it is known always the same.
+    fn first_read(&mut self, partition: &TopicPartition) -> Result<i64, Trouble> {
+        if let Some(known) = self.first_read.get(partition) {
+            return Ok(*known);
+        }
+        let (first, next) = self.log.admin().watermarks(partition, ASK).map_err(client_error)?;
+        if !self.settings.from_end {
+            return Ok(first);
+        }
+        self.first_read.insert(partition.clone(), next);
+        Ok(next)
+    }
+
     fn give_up(&mut self, partitions: &[TopicPartition]) -> Done {
         self.assigned.retain(|partition| !partitions.contains(partition));
         self.held_by_connector.retain(|partition| !partitions.contains(partition));
         self.started.retain(|partition| !partitions.contains(partition));
+        self.first_read.retain(|partition, _| !partitions.contains(partition));
         self.transactor.positions.forget(partitions);
         for shard in self.shards() {
             if !self.assigned.iter().any(|partition| partition.partition == shard) {
@@ -461,10 +485,7 @@ impl Running {
         for (partition, committed) in self.open(&partitions)? {
             let offset = match committed {
                 Some(offset) => offset,
-                None => {
-                    let (first, next) = self.log.admin().watermarks(&partition, ASK).map_err(TaskError::from)?;
-                    if self.settings.from_end { next } else { first }
-                }
+                None => self.first_read(&partition)?,
             };
             if self.started.contains(&partition) {
                 self.consumer().seek(&partition, offset).map_err(client_error)?;
