@@ -471,6 +471,9 @@ impl Running {
         self.transactor.positions.reset();
         self.layer = None;
         self.waiting.clear();
+        if let Some(sink) = &self.sink {
+            sink.services.state.discard();
+        }
         (self.records, self.bytes, self.opened) = (0, 0, Instant::now());
         for shard in self.shards() {
             self.close_shard(shard);
