@@ -294,7 +294,7 @@ impl Assembly<'_> {
         let new = NewTopic {
             name: changelog.clone(),
             partitions: Some(count),
-            settings: [("cleanup.policy".to_owned(), "compact".to_owned())].into(),
+            settings: changelog::topic_settings(),
             ..NewTopic::default()
         };
         ensure_topic(&**log, &new, self.control)?;
@@ -349,7 +349,7 @@ impl Assembly<'_> {
         let new = NewTopic {
             name: changelog.clone(),
             partitions: Some(if scope == Scope::Connector { 1 } else { SOURCE_CHANGELOG_PARTITIONS }),
-            settings: [("cleanup.policy".to_owned(), "compact".to_owned())].into(),
+            settings: changelog::topic_settings(),
             ..NewTopic::default()
         };
         ensure_topic(&**log, &new, self.control)?;

@@ -10,9 +10,7 @@ use tributary_sdk::sink::RecordFailure;
 use super::Trouble;
 use super::group_offsets::GroupOffsets;
 use super::sink_target::SinkTarget;
-use crate::log::{
-    ClientSettings, ConsumerEvent, FetchedBatch, Log, LogConsumer, LogError, LogRecords, TopicPartition,
-};
+use crate::log::{ClientSettings, ConsumerEvent, FetchedBatch, Log, LogConsumer, LogError, LogRecords, TopicPartition};
 use crate::state::{Layer, LogChangelog, Positions, Shard, StateError, TaskState};
 use crate::task::control::TaskControl;
 use crate::task::dead_letters::Letterhead;
@@ -414,9 +412,8 @@ impl Running {
         }
         // State and offsets are committed together, so there are both or none.
         for shard in restored_shards {
-            let known = |(partition, offset): &(TopicPartition, Option<i64>)| {
-                partition.partition == shard && offset.is_some()
-            };
+            let known =
+                |(partition, offset): &(TopicPartition, Option<i64>)| partition.partition == shard && offset.is_some();
             if committed.iter().any(known) || !state.has_entries(shard).map_err(state_error)? {
                 continue;
             }

@@ -266,7 +266,9 @@ impl CommitLoop {
                 }
             }
             (_, Outcome::Again) => {}
-            (Step::Begin | Step::Send | Step::AddPositions | Step::Flush, Outcome::Abort) => self.phase = Phase::Aborting,
+            (Step::Begin | Step::Send | Step::AddPositions | Step::Flush, Outcome::Abort) => {
+                self.phase = Phase::Aborting
+            }
             // What cannot be initialised, aborted or used any more is replaced.
             (Step::Renew, _) => self.phase = Phase::Ended(End::Failed),
             (_, _) => self.renew(),
@@ -349,7 +351,8 @@ mod tests {
 
     #[test]
     fn a_commit_that_was_not_asked_for_leaves_no_doubt() {
-        for (outcome, then) in [(Outcome::Abort, Step::Abort), (Outcome::Close, Step::Renew), (Outcome::Again, Step::Flush)]
+        for (outcome, then) in
+            [(Outcome::Abort, Step::Abort), (Outcome::Close, Step::Renew), (Outcome::Again, Step::Flush)]
         {
             let mut machine = started();
             machine.add();
@@ -371,7 +374,8 @@ mod tests {
             let mut machine = started();
             machine.add();
             machine.end(Ending::Commit);
-            let to_commit = [Step::Begin, Step::Send, Step::AddPositions, Step::Flush].map(|step| (step, Outcome::Done));
+            let to_commit =
+                [Step::Begin, Step::Send, Step::AddPositions, Step::Flush].map(|step| (step, Outcome::Done));
             drive(&mut machine, &to_commit);
             drive(&mut machine, &[(Step::Commit, Outcome::Again), (Step::Renew, Outcome::Done)]);
             drive(&mut machine, &[(Step::Init, Outcome::Done), (Step::Look, found)]);
