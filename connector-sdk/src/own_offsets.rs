@@ -30,6 +30,17 @@
 //! # }
 //! ```
 //!
+//! # Rows that cannot be written
+//!
+//! The offset in the table moves past all rows of its transaction, so rows named in [`Failures`](crate::sink::Failures) must not be among
+//! those that it passes: one that is to be retried is refused when it is put again, as the table says that it is there, and one that fails
+//! for good is not read again after a restart, also with `errors.tolerance=none`. Let `put` fail before anything of the batch is written: with
+//! [`Error::Retriable`](crate::Error::Retriable) where another attempt may help, otherwise by naming every row of it as failed for good.
+//! Only where the loss of a bad row is what the user wants (`errors.tolerance=all`) may the rows around it be written without it.
+//!
+//! For the same reason records have to come once, and in the order of their offsets: a transform that makes several batches of the same
+//! records is refused.
+//!
 //! Records of transactions that were aborted must not be read: set `consumer.override.isolation.level=read_committed` where the topic is written
 //! in transactions, as the outputs of `KafkaSink` are.
 
@@ -81,6 +92,9 @@ pub trait OffsetTable {
 struct Held {
     epoch: i64,
     next_offset: Option<i64>,
+    /// What the table had when it was read last: records before this come again because the worker does not know it, and are there. Those
+    /// from here up to `next_offset` were written by this task, which is not given them a second time, unless something is wrong.
+    found: Option<i64>,
 }
 
 /// The books of one task.
@@ -113,7 +127,7 @@ impl OwnOffsets {
                 elsewhere.push(TopicPartitionOffset { topic, partition, offset: next_offset });
             }
             self.doubted.remove(&partition);
-            self.held.insert(partition, Held { epoch, next_offset });
+            self.held.insert(partition, Held { epoch, next_offset, found: next_offset });
         }
         Ok(elsewhere)
     }
@@ -138,7 +152,8 @@ impl OwnOffsets {
         if self.doubted.contains(&partition) {
             for found in table.read(&self.connector, std::slice::from_ref(&partition))? {
                 let held = self.held.get_mut(&found.partition).filter(|held| held.epoch == found.epoch);
-                held.ok_or_else(|| fenced(&self.connector, &partition))?.next_offset = found.next_offset;
+                let held = held.ok_or_else(|| fenced(&self.connector, &partition))?;
+                (held.next_offset, held.found) = (found.next_offset, found.next_offset);
             }
             self.doubted.remove(&partition);
         }
@@ -149,9 +164,17 @@ impl OwnOffsets {
                 batch.topic
             )));
         };
-        let known = held.next_offset.unwrap_or(i64::MIN);
-        let first = offsets.values().partition_point(|offset| *offset < known);
-        let Some(last) = offsets.values().last().filter(|_| first < batch.len()) else { return Ok(None) };
+        let found = held.found.unwrap_or(i64::MIN);
+        // Not a binary search: what a transform made of the batch need not be in order.
+        let first = offsets.values().iter().position(|offset| *offset >= found).unwrap_or(batch.len());
+        let again = held.next_offset.and_then(|next| offsets.values()[first..].iter().find(|offset| **offset < next));
+        if let Some(again) = again {
+            return Err(Error::failed(format!(
+                "the record {again} of {}-{number} was put again by a task that has already moved the offset in its store past it, so it may                  be missing there, and is not skipped. Either the connector names rows in its failures that its offset then passes: it has to                  refuse the batch instead. Or a transform makes several batches of the same records, or their transaction was done again                  because transforms keep state: let a KafkaSink run these transforms, and read its topic",
+                batch.topic
+            )));
+        }
+        let Some(last) = offsets.values()[first..].iter().max() else { return Ok(None) };
         let (connector, epoch) = (self.connector.clone(), held.epoch);
         let entry = Entry { connector, partition, epoch, next_offset: last + 1 };
         Ok(Some((batch.slice(first, batch.len() - first), entry)))
@@ -269,5 +292,23 @@ mod tests {
         assert!(own.begin(&mut table, &batch(10..11)).is_err(), "another task has opened it meanwhile");
         own.close(&[at()]);
         assert!(own.begin(&mut table, &batch(10..11)).unwrap_err().to_string().contains("not open"));
+    }
+    #[test]
+    fn what_this_task_has_passed_is_not_skipped() {
+        let mut table = Table::default();
+        let (mut own, _) = opened(&mut table);
+        let (_, entry) = own.begin(&mut table, &batch(0..10)).unwrap().unwrap();
+        let written = table.write(&entry);
+        own.end(entry, Ok(written)).unwrap();
+        // One of them was named as to be retried.
+        let error = own.begin(&mut table, &batch(4..5)).unwrap_err();
+        assert!(matches!(&error, Error::Failed(message) if message.contains("record 4 of t-0")), "{error:?}");
+        // The rest of a batch does not hide it.
+        assert!(own.begin(&mut table, &batch(9..12)).is_err());
+        let (rows, _) = own.begin(&mut table, &batch(10..12)).unwrap().unwrap();
+        assert_eq!(rows.len(), 2);
+        // Another task cannot tell, and the worker gives it only what is not there.
+        let (mut next, _) = opened(&mut table);
+        assert!(next.begin(&mut table, &batch(4..5)).unwrap().is_none());
     }
 }

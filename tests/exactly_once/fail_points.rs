@@ -7,7 +7,7 @@ use tributary_tests::Log;
 
 use crate::support::Job;
 
-const STEPS: [&str; 6] = ["init", "begin", "send", "positions", "commit", "settle"];
+const STEPS: [&str; 7] = ["init", "begin", "send", "positions", "flush", "commit", "settle"];
 /// Lines that are added in each life.
 const SHARE: u64 = 4_000;
 

@@ -43,6 +43,12 @@ fn where_state_cannot_be_kept() -> Result<()> {
         json!({"transforms.once.type": "Aggregate", "transforms.once.window": "tumbling", "transforms.once.aggs": "n:count()"}),
     )?;
     assert!(window.contains("window=tumbling needs size.ms"), "{window}");
+    assert_eq!(errors("KafkaSink", json!({"topic": "out", "transforms.once.repartition": "none"}))?, "");
+    let repartition = errors("KafkaSink", json!({"topic": "out", "transforms.once.repartition": "auto"}))?;
+    assert!(
+        repartition.starts_with(r#""transforms.once.repartition": "#) && repartition.contains("read that with another"),
+        "{repartition}"
+    );
     worker.stop()?;
 
     let options = WorkerOptions::default().set("exactly.once.source.support", "enabled");

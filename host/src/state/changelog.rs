@@ -9,7 +9,13 @@
 //! | 0 or 8 | when something is to happen with the entry (a window closes, a key expires): event time in milliseconds, big-endian |
 //! | n | the transform's own bytes, which begin with their own version where they have several |
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use super::StateError;
+
+/// How long a tombstone can be read at least.
+pub(super) const TOMBSTONES: Duration = Duration::from_secs(24 * 3600);
 
 /// No time.
 pub(super) const NEVER: i64 = i64::MAX;
@@ -42,9 +48,22 @@ pub fn topic(group_id: &str, connector: &str) -> String {
     format!("{group_id}-{connector}-changelog")
 }
 
+/// The settings that the changelog topic is made with, whatever the cluster's defaults are.
+pub fn topic_settings() -> BTreeMap<String, String> {
+    let settings =
+        [("cleanup.policy", "compact".to_owned()), ("delete.retention.ms", TOMBSTONES.as_millis().to_string())];
+    settings.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tombstones_outlive_the_files_that_are_trusted() {
+        assert_eq!(topic_settings()["delete.retention.ms"], "86400000");
+        assert_eq!(topic_settings()["cleanup.policy"], "compact");
+    }
 
     #[test]
     fn values_are_laid_out_as_documented() {

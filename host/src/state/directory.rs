@@ -45,7 +45,9 @@ impl StateDirectory {
         if known.as_deref() == Some(topic_id) {
             return Ok(());
         }
-        if known.is_some() {
+        // Files without it are what an interrupted purge has left.
+        let files = || std::fs::read_dir(&folder).is_ok_and(|mut files| files.next().is_some());
+        if known.is_some() || files() {
             tracing::info!(connector, "the saved state belongs to a changelog topic that is no more, and is deleted");
             self.purge(connector)?;
         }
@@ -107,6 +109,17 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         state.claim("a", "one").unwrap();
         assert!(file.exists());
+        state.claim("a", "two").unwrap();
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn files_of_no_known_topic_are_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDirectory::new(directory.path());
+        // A purge was interrupted after it had deleted the topic's identity.
+        let file = state.shard("a", 1).unwrap();
+        std::fs::write(&file, "x").unwrap();
         state.claim("a", "two").unwrap();
         assert!(!file.exists());
     }

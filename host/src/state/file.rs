@@ -24,7 +24,7 @@ const META: &str = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, valu
 pub struct FileState {
     /// The next changelog offset to apply; `None`: nothing is known.
     pub next_offset: Option<i64>,
-    /// When something was saved last, in milliseconds since the epoch.
+    /// When the file had everything that the changelog had, in milliseconds since the epoch.
     pub saved_at: Option<i64>,
     /// Whether there are entries.
     pub has_entries: bool,
@@ -74,7 +74,7 @@ pub fn open(path: &Path, connector: &str, shard: Shard) -> Result<(Writer, Reade
         Ok(FileState {
             next_offset: get(&connection, "changelog.next")?,
             saved_at: get(&connection, "saved.at")?,
-            has_entries: connection.query_row("SELECT EXISTS (SELECT 1 FROM entries)", [], |row| row.get(0))?,
+            has_entries: has_entries(&connection)?,
         })
     })()
     .map_err(sqlite)?;
@@ -96,6 +96,10 @@ fn get(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
     connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
 }
 
+fn has_entries(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT EXISTS (SELECT 1 FROM entries)", [], |row| row.get(0))
+}
+
 fn set(connection: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", params![name, value]).map(drop)
 }
@@ -106,8 +110,8 @@ pub struct Save<'a> {
     pub rows: &'a [(&'a [u8], Option<&'a [u8]>)],
     /// The changelog's next offset, where it has moved.
     pub next_offset: Option<i64>,
-    /// Now, in milliseconds since the epoch.
-    pub now_ms: i64,
+    /// Now, in milliseconds since the epoch; `None`: the changelog has more, which the file lacks.
+    pub now_ms: Option<i64>,
 }
 
 impl Writer {
@@ -137,17 +141,19 @@ impl Writer {
         if let Some(next) = save.next_offset {
             set(&transaction, "changelog.next", next).map_err(sqlite)?;
         }
-        set(&transaction, "saved.at", save.now_ms).map_err(sqlite)?;
+        if let Some(now_ms) = save.now_ms {
+            set(&transaction, "saved.at", now_ms).map_err(sqlite)?;
+        }
         transaction.commit().map_err(sqlite)
     }
 
-    /// Forgets everything, to be restored in full.
-    pub fn clear(&mut self) -> Result<(), StateError> {
+    /// Forgets everything, to be restored in full, from now on.
+    pub fn clear(&mut self, now_ms: i64) -> Result<(), StateError> {
         let clear = || {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction
-                .execute_batch("DROP TABLE entries; DELETE FROM meta WHERE name IN ('changelog.next', 'saved.at');")?;
+            transaction.execute_batch("DROP TABLE entries; DELETE FROM meta WHERE name = 'changelog.next';")?;
             transaction.execute_batch(ENTRIES)?;
+            set(&transaction, "saved.at", now_ms)?;
             transaction.commit()
         };
         let mut clear = clear;
@@ -242,6 +248,11 @@ impl Reader {
             })?;
             rows.collect()
         })
+    }
+
+    /// Whether there are entries.
+    pub fn has_entries(&self) -> Result<bool, StateError> {
+        self.query(has_entries)
     }
 
     /// Calls `key` with each key until it answers `false`.

@@ -24,6 +24,8 @@ enum Job {
         changes: Vec<Arc<ShardChanges>>,
         positions: Positions,
     },
+    /// The shard's file has everything that the changelog has.
+    Restored(Shard),
     Close(Shard, SyncSender<()>),
     Sync(SyncSender<()>),
     /// Somebody needs the memory.
@@ -77,6 +79,11 @@ impl Saver {
         let saved = Arc::new(AtomicU64::new(0));
         self.send(Job::Open(shard, writer, saved.clone()));
         saved
+    }
+
+    /// Everything of the changelog is handed over. Until this is told, the file keeps its age.
+    pub fn restored(&self, shard: Shard) {
+        self.send(Job::Restored(shard));
     }
 
     /// Saves a committed layer, later. Waits for room. The error is of an earlier one.
@@ -165,9 +172,17 @@ struct Pending {
     since: Option<Instant>,
 }
 
+struct Open {
+    writer: Writer,
+    /// Number of the last layer that is saved.
+    saved: Arc<AtomicU64>,
+    /// Whether the file is being brought up to the changelog's end.
+    restoring: bool,
+}
+
 struct Saving {
     progress: Arc<Progress>,
-    writers: BTreeMap<Shard, (Writer, Arc<AtomicU64>)>,
+    writers: BTreeMap<Shard, Open>,
     pending: Pending,
     /// Bytes that are worth a save.
     eager: usize,
@@ -179,12 +194,15 @@ impl Saving {
             let wait =
                 self.pending.since.map_or(Duration::from_secs(3600), |since| DELAY.saturating_sub(since.elapsed()));
             match queue.recv_timeout(wait) {
-                Ok(Job::Open(shard, writer, saved)) => _ = self.writers.insert(shard, (writer, saved)),
+                Ok(Job::Open(shard, writer, saved)) => {
+                    _ = self.writers.insert(shard, Open { writer, saved, restoring: true });
+                }
+                Ok(Job::Restored(shard)) => self.restored(shard),
                 Ok(Job::Save { changes, positions }) => self.add(changes, positions),
                 Ok(Job::Close(shard, done)) => {
                     self.flush();
-                    if let Some((writer, _)) = self.writers.remove(&shard) {
-                        writer.close();
+                    if let Some(open) = self.writers.remove(&shard) {
+                        open.writer.close();
                     }
                     let _ = done.send(());
                 }
@@ -203,7 +221,16 @@ impl Saving {
             }
         }
         self.flush();
-        std::mem::take(&mut self.writers).into_values().for_each(|(writer, _)| writer.close());
+        std::mem::take(&mut self.writers).into_values().for_each(|open| open.writer.close());
+    }
+
+    fn restored(&mut self, shard: Shard) {
+        if let Some(open) = self.writers.get_mut(&shard) {
+            open.restoring = false;
+            // Also if there was nothing to save: its age begins anew.
+            self.pending.shards.entry(shard).or_default();
+            self.pending.since.get_or_insert_with(Instant::now);
+        }
     }
 
     fn add(&mut self, changes: Vec<Arc<ShardChanges>>, positions: Positions) {
@@ -224,9 +251,9 @@ impl Saving {
             return;
         }
         for (shard, (changes, next_offset)) in shards {
-            let Some((writer, saved)) = self.writers.get_mut(&shard) else { continue };
+            let Some(Open { writer, saved, restoring }) = self.writers.get_mut(&shard) else { continue };
             let rows = latest(changes.iter().map(|changes| (&changes.keys, &changes.values)));
-            match writer.save(&Save { rows: &rows, next_offset, now_ms: now_ms() }) {
+            match writer.save(&Save { rows: &rows, next_offset, now_ms: (!*restoring).then(now_ms) }) {
                 Ok(()) => {
                     if let Some(last) = changes.last() {
                         saved.store(last.number, Ordering::Release);

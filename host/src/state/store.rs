@@ -130,6 +130,11 @@ impl Store {
         self.index.len()
     }
 
+    /// Whether there are entries in SQLite.
+    pub(super) fn has_saved_entries(&self) -> Result<bool> {
+        self.reader.has_entries()
+    }
+
     /// Whether memory is full of what is not saved: time to commit.
     pub fn is_full(&self) -> bool {
         self.bytes > self.budget

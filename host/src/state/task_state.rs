@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow_array::Array;
 
+use super::changelog::TOMBSTONES;
 use super::file;
 use super::layer::{Layer, Positions, ShardChanges};
 use super::restore::{ChangelogReader, Restored};
@@ -17,7 +18,7 @@ use crate::task::control::now_ms;
 type Result<T> = std::result::Result<T, StateError>;
 
 /// A file that was not written for so long is not trusted: tombstones of entries that it has may be gone from the changelog.
-const MAX_AGE: Duration = Duration::from_secs(23 * 3600);
+const MAX_AGE: Duration = TOMBSTONES.saturating_sub(Duration::from_secs(3600));
 
 /// The stores of a task's shards, and the layers that move them on. Shared by the task's threads.
 pub struct TaskState {
@@ -81,13 +82,16 @@ impl TaskState {
             (first..=end).contains(next) && (fresh || *next == end)
         });
         let has_entries = state.has_entries && usable.is_some();
-        if usable.is_none() && (state.has_entries || state.next_offset.is_some()) {
-            tracing::info!(
-                connector = self.connector,
-                shard,
-                "the saved state is too old; it is restored from the changelog as a whole"
-            );
-            writer.clear()?;
+        if usable.is_none() {
+            if state.has_entries || state.next_offset.is_some() {
+                tracing::info!(
+                    connector = self.connector,
+                    shard,
+                    "the saved state is too old; it is restored from the changelog as a whole"
+                );
+            }
+            // What is read from now on is from now, also if this is interrupted.
+            writer.clear(now_ms())?;
         }
         let saved = self.saver.open(shard, writer);
         let mut store = Store::new(shard, reader, has_entries, saved, self.max_bytes);
@@ -99,6 +103,7 @@ impl TaskState {
             self.saver.close(shard);
             return Err(error);
         }
+        self.saver.restored(shard);
         let mut inner = self.lock();
         inner.stores.insert(shard, store);
         self.share(&mut inner);
@@ -136,6 +141,17 @@ impl TaskState {
             StateError::new(format!("the state of shard {shard} is not open; this is a bug of the worker"))
         })?;
         work(store)
+    }
+
+    /// Whether anything committed is in the state of an open shard.
+    pub fn has_entries(&self, shard: Shard) -> Result<bool> {
+        self.saver.sync()?;
+        self.with(shard, |store| store.has_saved_entries())
+    }
+
+    /// The connector's name.
+    pub fn connector(&self) -> &str {
+        &self.connector
     }
 
     /// The shards that are open.

@@ -310,6 +310,73 @@ fn a_file_that_the_changelog_does_not_reach_is_thrown_away() {
     assert_eq!((restored.records, restored.full), (10, true));
 }
 
+/// Fails after so many reads.
+struct Broken<'l>(&'l mut MemoryLog, usize);
+
+impl ChangelogReader for Broken<'_> {
+    fn bounds(&mut self) -> Result<(i64, i64), StateError> {
+        self.0.bounds()
+    }
+    fn read(&mut self, from: i64) -> Result<Option<ChangelogRecords>, StateError> {
+        self.1 = self.1.checked_sub(1).ok_or_else(|| StateError::retriable("the cluster is away"))?;
+        self.0.read(from)
+    }
+}
+
+#[test]
+fn an_interrupted_restore_does_not_make_a_file_younger() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = MemoryLog { page: 10, ..MemoryLog::default() };
+    let (state, _) = open(directory.path(), 1 << 20, &mut log);
+    fill(&state, &mut log, 0, 50);
+    drop(state);
+    let path = StateDirectory::new(directory.path()).shard("c", 0).unwrap();
+    let age = |set: Option<i64>| -> i64 {
+        let file = rusqlite::Connection::open(&path).unwrap();
+        if let Some(at) = set {
+            file.execute("UPDATE meta SET value = ?1 WHERE name = 'saved.at'", [at]).unwrap();
+        }
+        file.query_row("SELECT value FROM meta WHERE name = 'saved.at'", [], |row| row.get(0)).unwrap()
+    };
+    let hour = 3_600_000;
+    let old = age(None) - 20 * hour;
+    age(Some(old));
+    let elsewhere = tempfile::tempdir().unwrap();
+    fill(&open(elsewhere.path(), 1 << 20, &mut log).0, &mut log, 50, 100);
+    let state = TaskState::new(StateDirectory::new(directory.path()), "c", "c-0", 1 << 20).unwrap();
+    assert!(state.restore(0, &mut Broken(&mut log, 2)).is_err());
+    drop(state);
+    assert_eq!(age(None), old);
+    // As a whole it makes it young again, and it goes on from where it was interrupted.
+    let (state, restored) = open(directory.path(), 1 << 20, &mut log);
+    assert_eq!((restored.records, restored.full), (30, false));
+    drop(state);
+    assert!(age(None) > old + 19 * hour);
+    // So does one that finds nothing new.
+    age(Some(old));
+    drop(open(directory.path(), 1 << 20, &mut log));
+    assert!(age(None) > old + 19 * hour);
+}
+
+#[test]
+fn a_state_has_entries_when_some_are_committed_and_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = MemoryLog { page: 100, ..MemoryLog::default() };
+    let (state, _) = open(directory.path(), 1 << 20, &mut log);
+    assert!(!state.has_entries(0).unwrap());
+    state.with(0, |store| store.put(&bytes(1, 1), b"x", None)).unwrap();
+    assert!(!state.has_entries(0).unwrap(), "it may come to nothing");
+    let layer = state.seal().unwrap();
+    let positions = log.append(&layer);
+    state.committed(layer, positions).unwrap();
+    assert!(state.has_entries(0).unwrap());
+    let elsewhere = tempfile::tempdir().unwrap();
+    assert!(open(elsewhere.path(), 1 << 20, &mut log).0.has_entries(0).unwrap(), "restored from the changelog");
+    log.records.push((bytes(1, 1), None));
+    let elsewhere = tempfile::tempdir().unwrap();
+    assert!(!open(elsewhere.path(), 1 << 20, &mut log).0.has_entries(0).unwrap(), "deleted again");
+}
+
 #[test]
 fn a_task_that_was_replaced_saves_no_more() {
     let directory = tempfile::tempdir().unwrap();

@@ -331,13 +331,12 @@ impl Delivering<'_> {
     /// Sends refused rows again as far as that may help, and disposes of the rest. Answers `false` when the task has to stop first.
     fn resolve(&mut self, part: &Part, refused: Refused) -> Result<bool, TaskError> {
         let (large, mut rest) = divide(refused);
-        if large.len() > 1 {
+        // Also if there is only one: its batch may have had records of other sends, too.
+        if !large.is_empty() {
             match self.send_apart(part, large.into_iter().map(|(row, _)| row).collect())? {
                 Some(refused) => rest.extend(refused),
                 None => return Ok(false),
             }
-        } else {
-            rest.extend(large);
         }
         let mut retries = None;
         let mut lost = Vec::new();

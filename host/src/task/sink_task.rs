@@ -174,13 +174,25 @@ impl PutLoop<'_> {
                 self.commit(None)?;
                 next_commit = Instant::now() + commit_interval;
             }
-            if let Some(epoch) = self.commits.take_done() {
-                self.services.state.commit(epoch).unwrap_or_else(|error| {
-                    tracing::error!("state was not stored and will be at the next commit: {error}")
-                });
-            }
+            self.store_state();
         }
         Ok(())
+    }
+
+    /// Stores state whose offsets are committed.
+    fn store_state(&self) {
+        if let Some(epoch) = self.commits.take_done() {
+            self.services.state.commit(epoch).unwrap_or_else(|error| {
+                tracing::error!("state was not stored and will be at the next commit: {error}")
+            });
+        }
+    }
+
+    /// All partitions were taken away before their offsets could be committed: whoever has them now meets the records again, and so
+    /// does this task if they come back to it. As long as it keeps others, their state cannot be told apart.
+    fn discard_state(&self) {
+        self.store_state();
+        self.services.state.discard();
     }
 
     fn take(&mut self, item: SinkItem) -> Result<(), TaskError> {
@@ -197,6 +209,9 @@ impl PutLoop<'_> {
             SinkItem::Close { partitions, lost, reply } => {
                 let offsets = if lost { Vec::new() } else { self.pre_commit(Some(&partitions))? };
                 self.close(&partitions)?;
+                if lost && self.delivered.is_empty() {
+                    self.discard_state();
+                }
                 _ = reply.send(offsets);
                 Ok(())
             }

@@ -18,6 +18,8 @@ type Written = Option<Arc<[u8]>>;
 #[derive(Default)]
 struct Staged {
     epoch: u64,
+    /// The offsets of everything up to this epoch are committed.
+    settled: u64,
     /// The last value and the epoch that wrote it, by shard and key.
     latest: BTreeMap<Key, (u64, Written)>,
     /// Every write, in order.
@@ -49,6 +51,7 @@ impl StagedState {
     /// The offsets of everything up to this epoch are committed: its writes become durable.
     pub fn commit(&self, epoch: u64) -> Result<(), StorageError> {
         let mut staged = self.lock();
+        staged.settled = staged.settled.max(epoch);
         let count = staged.writes.partition_point(|(at, ..)| *at <= epoch);
         let mut by_shard: BTreeMap<&str, BTreeMap<&[u8], Option<&[u8]>>> = BTreeMap::new();
         for (_, (shard, key), value) in &staged.writes[..count] {
@@ -60,6 +63,15 @@ impl StagedState {
         staged.writes.drain(..count);
         staged.latest.retain(|_, (at, _)| *at > epoch);
         Ok(())
+    }
+
+    /// The offsets of what is staged will not be committed: its records come again, here or elsewhere.
+    pub fn discard(&self) {
+        let mut staged = self.lock();
+        // What could not be stored yet is committed all the same.
+        let count = staged.writes.partition_point(|(at, ..)| *at <= staged.settled);
+        staged.writes.truncate(count);
+        staged.latest = staged.writes.iter().map(|(at, key, value)| (key.clone(), (*at, value.clone()))).collect();
     }
 
     /// Values by key.
@@ -197,5 +209,22 @@ mod tests {
         state.commit(2).unwrap();
         assert_eq!(keys(&state), "k1=b k2=b k5=b ");
         assert_eq!(store.get_many("c", "0", &[b"k4", b"k5"]).unwrap(), [None, Some(b"b".to_vec())]);
+    }
+    #[test]
+    fn what_is_discarded_was_never_written() {
+        let store = Arc::new(Memory::default());
+        let state = StagedState::new("c".into(), store.clone());
+        state.begin(1);
+        state.put_many("0", &[(b"k1", Some(b"a"))]);
+        state.commit(1).unwrap();
+        state.begin(2);
+        state.put_many("0", &[(b"k1", Some(b"b")), (b"k2", Some(b"b"))]);
+        state.discard();
+        assert_eq!(keys(&state), "k1=a ");
+        state.begin(3);
+        state.put_many("0", &[(b"k3", Some(b"c"))]);
+        state.commit(3).unwrap();
+        assert_eq!(store.get_many("c", "0", &[b"k1", b"k2"]).unwrap(), [Some(b"a".to_vec()), None]);
+        assert_eq!(keys(&state), "k1=a k3=c ");
     }
 }

@@ -271,6 +271,7 @@ impl Assembly<'_> {
         };
         let log = &self.environment.log;
         let mut partitions: Option<(String, i32)> = None;
+        let inputs: Vec<Arc<str>> = topics.iter().map(|topic| topic.as_str().into()).collect();
         for topic in topics {
             let found = log.admin().topic(&topic, ASK)?.ok_or_else(|| {
                 TaskError::new(format!(
@@ -293,7 +294,7 @@ impl Assembly<'_> {
         let new = NewTopic {
             name: changelog.clone(),
             partitions: Some(count),
-            settings: [("cleanup.policy".to_owned(), "compact".to_owned())].into(),
+            settings: changelog::topic_settings(),
             ..NewTopic::default()
         };
         ensure_topic(&**log, &new, self.control)?;
@@ -306,7 +307,7 @@ impl Assembly<'_> {
             )));
         }
         let (state, reader) = self.task_state(config, chain)?;
-        Ok(StreamState { state, changelog, reader })
+        Ok(StreamState { state, inputs, changelog, reader })
     }
 
     /// The stores, and settings of clients that read the changelog.
@@ -348,7 +349,7 @@ impl Assembly<'_> {
         let new = NewTopic {
             name: changelog.clone(),
             partitions: Some(if scope == Scope::Connector { 1 } else { SOURCE_CHANGELOG_PARTITIONS }),
-            settings: [("cleanup.policy".to_owned(), "compact".to_owned())].into(),
+            settings: changelog::topic_settings(),
             ..NewTopic::default()
         };
         ensure_topic(&**log, &new, self.control)?;

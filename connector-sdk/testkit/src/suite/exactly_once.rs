@@ -95,6 +95,22 @@ pub fn former_tasks_write_nothing<S: SinkSubject>(subject: &mut S) {
     each_once(subject, 0..30);
 }
 
+/// A record that the task itself has passed and that is put again (because it was named in the failures, say) is not skipped in silence: it
+/// may be missing.
+pub fn passed_records_are_not_skipped<S: SinkSubject>(subject: &mut S) {
+    let config = subject.prepare();
+    let mut run = start::<S>(&config);
+    open::<S>(&mut run);
+    put::<S>(&mut run, at(subject, 0, 10));
+    let refused = match run.put(at(subject, 4, 1)) {
+        Ok(failures) => !failures.is_empty() || run.pre_commit().is_err(),
+        Err(_) => true,
+    };
+    assert!(refused, "a record that was put again is skipped, or written twice, without an error");
+    drop(run);
+    each_once(subject, 0..10);
+}
+
 /// Offsets that a user has changed are those that the next task begins at.
 pub fn changed_offsets_are_followed<S: SinkSubject>(subject: &mut S) {
     let config = subject.prepare();

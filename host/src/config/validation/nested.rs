@@ -160,6 +160,17 @@ impl Alias<'_> {
         {
             checked.error(&type_key, error.to_string());
         }
+        // Other unknown keys are warnings; without what this one asks for, results would be wrong.
+        let repartition = format!("{prefix}repartition");
+        if checked.config.get(&repartition).is_some_and(|wanted| !wanted.trim().eq_ignore_ascii_case("none")) {
+            checked.error(
+                &repartition,
+                format!(
+                    "{class} cannot repartition yet, and would count the records of one key apart: write them to a topic by the other key \
+                     with a KafkaSink, and read that with another connector. Leave {repartition} out, or set none"
+                ),
+            );
+        }
         if self.of == PluginKind::Source {
             self.stateful_in_source(checked, &type_key, class);
         } else if checked.config.get("topics.regex").is_some() {

@@ -10,7 +10,7 @@ use tributary_sdk::sink::RecordFailure;
 use super::Trouble;
 use super::group_offsets::GroupOffsets;
 use super::sink_target::SinkTarget;
-use crate::log::{ClientSettings, ConsumerEvent, FetchedBatch, Log, LogConsumer, LogRecords, TopicPartition};
+use crate::log::{ClientSettings, ConsumerEvent, FetchedBatch, Log, LogConsumer, LogError, LogRecords, TopicPartition};
 use crate::state::{Layer, LogChangelog, Positions, Shard, StateError, TaskState};
 use crate::task::control::TaskControl;
 use crate::task::dead_letters::Letterhead;
@@ -68,6 +68,8 @@ pub struct StreamSettings {
 pub struct StreamState {
     /// The stores.
     pub state: Arc<TaskState>,
+    /// The topics that are read.
+    pub inputs: Vec<Arc<str>>,
     /// The changelog topic.
     pub changelog: String,
     /// Client settings to read it.
@@ -129,6 +131,7 @@ impl StreamTask {
             assigned: Vec::new(),
             held_by_connector: Vec::new(),
             started: BTreeSet::new(),
+            first_read: BTreeMap::new(),
             layer: None,
             waiting: Vec::new(),
             records: 0,
@@ -179,6 +182,8 @@ struct Running {
     held_by_connector: Vec<TopicPartition>,
     /// Those of them that are being read.
     started: BTreeSet<TopicPartition>,
+    /// Where partitions that had no committed offset were first read from.
+    first_read: BTreeMap<TopicPartition, i64>,
     /// Of the transaction that is being committed.
     layer: Option<Layer>,
     /// What goes with the transaction of a sink: it is opened only when the connector has flushed.
@@ -364,7 +369,14 @@ impl Running {
         if let Some(sink) = &mut self.sink {
             sink.open(&committed)?;
         }
-        self.consumer().assign(&committed).map_err(TaskError::from)?;
+        let mut places = committed;
+        if self.settings.from_end {
+            // The end moves: what comes from now on is to be read, also if the first transaction has to be done again.
+            for (partition, place) in places.iter_mut().filter(|(_, place)| place.is_none()) {
+                *place = Some(self.first_read(partition)?);
+            }
+        }
+        self.consumer().assign(&places).map_err(TaskError::from)?;
         self.started.extend(partitions.iter().cloned());
         if self.paused {
             self.consumer().pause(&partitions).map_err(TaskError::from)?;
@@ -375,12 +387,10 @@ impl Running {
     /// The committed offsets of partitions, whose state is restored.
     fn open(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, Option<i64>)>, Trouble> {
         // Waits for the transactions of whoever had the partitions before.
-        let committed = self.consumer().committed(partitions, ASK).map_err(|error| match error.retriable {
-            true => Trouble::Again(error.message),
-            false => Trouble::Fatal(error.into()),
-        })?;
+        let committed = self.consumer().committed(partitions, ASK).map_err(client_error)?;
         self.transactor.positions.begin(&committed);
-        let Some(StreamState { state, changelog, reader }) = &self.state else { return Ok(committed) };
+        let Some(StreamState { state, inputs, changelog, reader }) = &self.state else { return Ok(committed) };
+        let mut restored_shards = Vec::new();
         let open = state.shards();
         let shards: BTreeSet<Shard> = partitions.iter().map(|partition| partition.partition).collect();
         for shard in shards.into_iter().filter(|shard| !open.contains(shard)) {
@@ -398,14 +408,44 @@ impl Running {
                 "the state is restored, in {:?}",
                 begun.elapsed()
             );
+            restored_shards.push(shard);
+        }
+        // State and offsets are committed together, so there are both or none.
+        for shard in restored_shards {
+            let known =
+                |(partition, offset): &(TopicPartition, Option<i64>)| partition.partition == shard && offset.is_some();
+            if committed.iter().any(known) || !state.has_entries(shard).map_err(state_error)? {
+                continue;
+            }
+            // Another topic's partition of the shard may not be this task's yet.
+            let all = inputs.iter().map(|topic| TopicPartition { topic: topic.clone(), partition: shard });
+            let all = all.collect::<Vec<_>>();
+            let found = self.transactor.positions.consumer.committed(&all, ASK).map_err(client_error)?;
+            if !found.iter().any(known) {
+                return Err(Trouble::Fatal(without_offsets(state.connector(), inputs, shard)));
+            }
         }
         Ok(committed)
+    }
+
+    /// Where a partition without committed offset is read from, once it is known always the same.
+    fn first_read(&mut self, partition: &TopicPartition) -> Result<i64, Trouble> {
+        if let Some(known) = self.first_read.get(partition) {
+            return Ok(*known);
+        }
+        let (first, next) = self.log.admin().watermarks(partition, ASK).map_err(client_error)?;
+        if !self.settings.from_end {
+            return Ok(first);
+        }
+        self.first_read.insert(partition.clone(), next);
+        Ok(next)
     }
 
     fn give_up(&mut self, partitions: &[TopicPartition]) -> Done {
         self.assigned.retain(|partition| !partitions.contains(partition));
         self.held_by_connector.retain(|partition| !partitions.contains(partition));
         self.started.retain(|partition| !partitions.contains(partition));
+        self.first_read.retain(|partition, _| !partitions.contains(partition));
         self.transactor.positions.forget(partitions);
         for shard in self.shards() {
             if !self.assigned.iter().any(|partition| partition.partition == shard) {
@@ -428,6 +468,9 @@ impl Running {
         self.transactor.positions.reset();
         self.layer = None;
         self.waiting.clear();
+        if let Some(sink) = &self.sink {
+            sink.services.state.discard();
+        }
         (self.records, self.bytes, self.opened) = (0, 0, Instant::now());
         for shard in self.shards() {
             self.close_shard(shard);
@@ -442,22 +485,19 @@ impl Running {
         for (partition, committed) in self.open(&partitions)? {
             let offset = match committed {
                 Some(offset) => offset,
-                None => {
-                    let (first, next) = self.log.admin().watermarks(&partition, ASK).map_err(TaskError::from)?;
-                    if self.settings.from_end { next } else { first }
-                }
+                None => self.first_read(&partition)?,
             };
             if self.started.contains(&partition) {
-                self.consumer().seek(&partition, offset).map_err(|error| match error.retriable {
-                    true => Trouble::Again(error.message),
-                    false => Trouble::Fatal(error.into()),
-                })?;
+                self.consumer().seek(&partition, offset).map_err(client_error)?;
             } else {
                 let place = (partition.clone(), Some(offset));
                 if let Some(sink) = &mut self.sink {
                     sink.open(std::slice::from_ref(&place))?;
                 }
                 self.consumer().assign(&[place]).map_err(TaskError::from)?;
+                if self.paused {
+                    self.consumer().pause(std::slice::from_ref(&partition)).map_err(TaskError::from)?;
+                }
                 self.started.insert(partition);
             }
         }
@@ -777,6 +817,23 @@ fn letters(
 
 fn part(topic: &Arc<str>, records: LogRecords) -> Part {
     Part { topic: topic.clone(), source_partition: None, records, offsets: None }
+}
+
+/// There is state, and nothing says up to where the input is in it.
+fn without_offsets(connector: &str, inputs: &[Arc<str>], shard: Shard) -> TaskError {
+    TaskError::new(format!(
+        "partition {shard} of {} has no committed offset, and the transforms have state of it: its offsets have expired or were deleted, and \
+         what is in the state would be counted again. Stop the connector, and either reset its offsets (DELETE /connectors/{connector}/offsets), \
+         which purges the state, too, or set them to where the state is (PATCH /connectors/{connector}/offsets)",
+        inputs.join(", ")
+    ))
+}
+
+fn client_error(error: LogError) -> Trouble {
+    match error.retriable {
+        true => Trouble::Again(error.message),
+        false => Trouble::Fatal(error.into()),
+    }
 }
 
 fn chain_error(error: tributary_sdk::Error) -> Trouble {

@@ -28,7 +28,9 @@ pub enum Step {
     Send,
     /// Make the positions part of the transaction.
     AddPositions,
-    /// Wait for acknowledgements, and commit.
+    /// Wait until everything is acknowledged.
+    Flush,
+    /// Commit. Only after this is asked for can the transaction be there without this producer's knowledge.
     Commit,
     /// Drop what the transaction sent.
     Abort,
@@ -103,6 +105,8 @@ pub struct CommitLoop {
     dirty: bool,
     /// Whether it was given the positions.
     positions: bool,
+    /// Whether all of it is acknowledged.
+    flushed: bool,
     ending: Option<Ending>,
     /// A commit was asked for, and its outcome is not known.
     uncertain: bool,
@@ -121,6 +125,7 @@ impl Default for CommitLoop {
             sent: 0,
             dirty: false,
             positions: false,
+            flushed: false,
             ending: None,
             uncertain: false,
             known: false,
@@ -195,6 +200,7 @@ impl CommitLoop {
             Phase::Open => match self.ending {
                 None => Step::Wait,
                 Some(_) if !self.positions => Step::AddPositions,
+                Some(_) if !self.flushed => Step::Flush,
                 Some(_) => Step::Commit,
             },
             Phase::Aborting => Step::Abort,
@@ -233,6 +239,7 @@ impl CommitLoop {
             // Some of it may have been handed over.
             (Step::Send, Outcome::Again) => self.dirty = true,
             (Step::AddPositions, Outcome::Done) => self.positions = true,
+            (Step::Flush, Outcome::Done) => self.flushed = true,
             (Step::Commit, Outcome::Done) => self.phase = Phase::Settling,
             (Step::Commit, Outcome::DoneLate) => {
                 self.late = true;
@@ -259,7 +266,9 @@ impl CommitLoop {
                 }
             }
             (_, Outcome::Again) => {}
-            (Step::Begin | Step::Send | Step::AddPositions, Outcome::Abort) => self.phase = Phase::Aborting,
+            (Step::Begin | Step::Send | Step::AddPositions | Step::Flush, Outcome::Abort) => {
+                self.phase = Phase::Aborting
+            }
             // What cannot be initialised, aborted or used any more is replaced.
             (Step::Renew, _) => self.phase = Phase::Ended(End::Failed),
             (_, _) => self.renew(),
@@ -273,7 +282,7 @@ impl CommitLoop {
 
     /// Nothing is open any more.
     fn begin_anew(&mut self) {
-        (self.sent, self.dirty, self.positions) = (0, false, false);
+        (self.sent, self.dirty, self.positions, self.flushed) = (0, false, false, false);
     }
 }
 
@@ -306,7 +315,7 @@ mod tests {
         machine.add();
         drive(&mut machine, &[(Step::Send, Outcome::Done)]);
         machine.end(Ending::Commit);
-        let rest = [Step::AddPositions, Step::Commit, Step::Settle].map(|step| (step, Outcome::Done));
+        let rest = [Step::AddPositions, Step::Flush, Step::Commit, Step::Settle].map(|step| (step, Outcome::Done));
         drive(&mut machine, &rest);
         assert_eq!((machine.next(), machine.held()), (Step::Wait, 0));
     }
@@ -317,7 +326,7 @@ mod tests {
         machine.add();
         drive(&mut machine, &[(Step::Begin, Outcome::Done), (Step::Send, Outcome::Done)]);
         machine.end(Ending::Discard);
-        let steps = [Step::Abort, Step::Begin, Step::AddPositions, Step::Commit, Step::Settle];
+        let steps = [Step::Abort, Step::Begin, Step::AddPositions, Step::Flush, Step::Commit, Step::Settle];
         drive(&mut machine, &steps.map(|step| (step, Outcome::Done)));
         assert_eq!(machine.next(), Step::Wait);
     }
@@ -330,13 +339,29 @@ mod tests {
         drive(&mut machine, &aborted);
         drive(&mut machine, &[(Step::Begin, Outcome::Done), (Step::Send, Outcome::Done)]);
         machine.end(Ending::Commit);
-        drive(&mut machine, &[(Step::AddPositions, Outcome::Done), (Step::Commit, Outcome::Abort)]);
+        drive(&mut machine, &[(Step::AddPositions, Outcome::Done), (Step::Flush, Outcome::Done)]);
+        drive(&mut machine, &[(Step::Commit, Outcome::Abort)]);
         // A commit that ended so is looked at before it is repeated.
         drive(
             &mut machine,
             &[(Step::Abort, Outcome::Done), (Step::Look, Outcome::Before), (Step::Begin, Outcome::Done)],
         );
         assert_eq!(machine.next(), Step::Send);
+    }
+
+    #[test]
+    fn a_commit_that_was_not_asked_for_leaves_no_doubt() {
+        for (outcome, then) in
+            [(Outcome::Abort, Step::Abort), (Outcome::Close, Step::Renew), (Outcome::Again, Step::Flush)]
+        {
+            let mut machine = started();
+            machine.add();
+            machine.end(Ending::Commit);
+            let to_commit = [Step::Begin, Step::Send, Step::AddPositions].map(|step| (step, Outcome::Done));
+            drive(&mut machine, &to_commit);
+            drive(&mut machine, &[(Step::Flush, outcome)]);
+            assert_eq!((machine.next(), machine.is_uncertain()), (then, false));
+        }
     }
 
     #[test]
@@ -349,7 +374,8 @@ mod tests {
             let mut machine = started();
             machine.add();
             machine.end(Ending::Commit);
-            let to_commit = [Step::Begin, Step::Send, Step::AddPositions].map(|step| (step, Outcome::Done));
+            let to_commit =
+                [Step::Begin, Step::Send, Step::AddPositions, Step::Flush].map(|step| (step, Outcome::Done));
             drive(&mut machine, &to_commit);
             drive(&mut machine, &[(Step::Commit, Outcome::Again), (Step::Renew, Outcome::Done)]);
             drive(&mut machine, &[(Step::Init, Outcome::Done), (Step::Look, found)]);
@@ -362,7 +388,7 @@ mod tests {
         let mut machine = started();
         machine.add();
         machine.end(Ending::Commit);
-        let to_commit = [Step::Begin, Step::Send, Step::AddPositions].map(|step| (step, Outcome::Done));
+        let to_commit = [Step::Begin, Step::Send, Step::AddPositions, Step::Flush].map(|step| (step, Outcome::Done));
         drive(&mut machine, &to_commit);
         drive(&mut machine, &[(Step::Commit, Outcome::DoneLate), (Step::Settle, Outcome::Done)]);
         drive(

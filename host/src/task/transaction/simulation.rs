@@ -142,6 +142,8 @@ impl Worker {
                 cluster.position_in_open = Some(self.next);
                 if fault { Outcome::Abort } else { Outcome::Done }
             }
+            Step::Flush if fault => [Outcome::Abort, Outcome::Close][random.random_range(0..2)],
+            Step::Flush => Outcome::Done,
             Step::Commit if fault => match random.random_range(0..6) {
                 // Done, and the answer is lost.
                 0 => {

@@ -17,6 +17,8 @@ pub(super) struct SourceOffsets {
     store: Arc<dyn TransactionalOffsets>,
     /// What was committed when the task began.
     initial: HashMap<String, Value>,
+    /// Whether that was read.
+    loaded: bool,
     /// What this task has committed since.
     committed: BTreeMap<String, SourcePosition>,
     /// Of the open transaction, by source partition as the connector wrote it.
@@ -31,6 +33,7 @@ impl SourceOffsets {
             connector: connector.to_owned(),
             store,
             initial: HashMap::new(),
+            loaded: false,
             committed: BTreeMap::new(),
             open: BTreeMap::new(),
             news: Vec::new(),
@@ -90,10 +93,13 @@ fn away(error: StorageError) -> LogError {
 
 impl Positions for SourceOffsets {
     fn load(&mut self) -> Result<(), LogError> {
-        if self.initial.is_empty() && self.committed.is_empty() {
+        // Once, also where there was nothing: what is there after a later `init` may be what a transaction of this task has committed
+        // whose answer was lost, or what another task has, and only `look` can tell.
+        if !self.loaded {
             let all = self.store.all(&self.connector).map_err(away)?;
             self.initial =
                 all.into_iter().filter_map(|position| Some((key(&position.partition), position.offset?))).collect();
+            self.loaded = true;
         }
         Ok(())
     }
@@ -220,6 +226,21 @@ mod tests {
         offsets.advance(&r#"{"p":2}"#.into(), r#"{"n":2}"#);
         // Somebody else moves what this transaction does not touch.
         put(&store, 1, 12);
+        assert_eq!(offsets.look().unwrap(), Outcome::Other);
+    }
+    #[test]
+    fn what_the_first_transaction_has_committed_is_not_where_the_task_began() {
+        let store = Arc::new(Stored::default());
+        let mut offsets = SourceOffsets::new("c", store.clone());
+        offsets.load().unwrap();
+        offsets.advance(&r#"{"p":1}"#.into(), r#"{"n":5}"#);
+        // It is committed, and the answer is lost: another producer is initialised.
+        put(&store, 1, 5);
+        offsets.load().unwrap();
+        assert_eq!(offsets.look().unwrap(), Outcome::After);
+        // Somebody else was faster.
+        put(&store, 1, 7);
+        offsets.load().unwrap();
         assert_eq!(offsets.look().unwrap(), Outcome::Other);
     }
 }

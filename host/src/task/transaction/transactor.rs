@@ -214,7 +214,7 @@ impl<P: Positions> Transactor<P> {
             let (large, mut lost): (Vec<_>, Vec<_>) =
                 rows.into_iter().partition(|(_, error)| error.code == Some("MSG_SIZE_TOO_LARGE"));
             let parts = &mut self.pieces[piece].parts;
-            let Slice { part, mark, .. } = parts.remove(slice);
+            let Slice { part, alone, mark } = parts.remove(slice);
             if large.len() > 1 {
                 let middle = part.records.len() / 2;
                 let halves = [cut(&part, 0, middle), cut(&part, middle, part.records.len() - middle)];
@@ -222,12 +222,17 @@ impl<P: Positions> Transactor<P> {
                 // Others that were refused are refused again.
                 continue;
             }
+            if !large.is_empty() && !alone {
+                // The client refuses a batch as a whole, which may have had rows of other slices, too.
+                parts.insert(slice, Slice { part, alone: true, mark });
+                continue;
+            }
             lost.extend(large);
             lost.sort_by_key(|(row, _)| *row);
             let rows = lost.iter().map(|(row, _)| *row).collect::<Vec<_>>();
             let left = without(&part, &rows)?;
             if !left.records.is_empty() {
-                parts.insert(slice, Slice { part: left, alone: false, mark });
+                parts.insert(slice, Slice { part: left, alone, mark });
             }
             all.push((part, lost));
         }
@@ -268,7 +273,7 @@ impl<P: Positions> Transactor<P> {
                     return Ok(Advance::Settled(records));
                 }
                 Step::End(end) => return Err(self.ended(end)),
-                Step::Send | Step::Commit => match self.write(step) {
+                Step::Send | Step::Flush => match self.write(step) {
                     Ok(outcome) => outcome,
                     Err(refusals) => return Ok(Advance::Refused(refusals)),
                 },
@@ -353,8 +358,9 @@ impl<P: Positions> Transactor<P> {
                 }
                 outcome
             }
+            Step::Commit => self.commit(),
             // The others are not taken here.
-            Step::Send | Step::Commit | Step::Settle | Step::Wait | Step::End(_) => Outcome::Done,
+            Step::Send | Step::Flush | Step::Settle | Step::Wait | Step::End(_) => Outcome::Done,
         }
     }
 
@@ -419,7 +425,7 @@ impl<P: Positions> Transactor<P> {
         }
     }
 
-    /// Hands over what the transaction was not given yet; for a commit, waits for the acknowledgements and commits.
+    /// Hands over what the transaction was not given yet, or waits for the acknowledgements.
     fn write(&mut self, step: Step) -> Result<Outcome, Vec<Refusal>> {
         let handed_over = if step == Step::Send { self.hand_over() } else { self.acknowledged() };
         let outcome = match handed_over {
@@ -438,13 +444,15 @@ impl<P: Positions> Transactor<P> {
             self.last_error = self.failed.iter().flat_map(|completion| &completion.failed).map(|f| f.1.clone()).next();
             return Ok(Outcome::Abort);
         }
-        if outcome != Outcome::Done || step == Step::Send {
-            return Ok(outcome);
-        }
+        Ok(outcome)
+    }
+
+    /// Everything is acknowledged: commits.
+    fn commit(&mut self) -> Outcome {
         let begun = Instant::now();
         let outcome = self.call(|producer| producer.commit(CALL));
         let took = begun.elapsed();
-        Ok(match outcome {
+        match outcome {
             Outcome::Done => {
                 self.control.counters.committed(took);
                 if took >= LATE { Outcome::DoneLate } else { Outcome::Done }
@@ -453,7 +461,7 @@ impl<P: Positions> Transactor<P> {
                 self.control.counters.meters.committed(took, false);
                 other
             }
-        })
+        }
     }
 
     /// What else has become of records that are under way, as far as that shows soon.
@@ -707,10 +715,65 @@ fn name(step: Step) -> &'static str {
         Step::Begin => "begin",
         Step::Send => "send",
         Step::AddPositions => "positions",
+        Step::Flush => "flush",
         Step::Commit => "commit",
         Step::Abort => "abort",
         Step::Settle => "settle",
         Step::Wait => "wait",
         Step::End(_) => "end",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::BinaryArray;
+
+    use super::*;
+    use crate::log::LogRecords;
+
+    struct Nowhere;
+
+    impl Positions for Nowhere {
+        fn load(&mut self) -> Result<(), LogError> {
+            Ok(())
+        }
+        fn look(&mut self) -> Result<Outcome, LogError> {
+            Ok(Outcome::Before)
+        }
+        fn add(&mut self, _: &mut dyn TransactionalProducer, _: u64) -> Result<u64, TransactionError> {
+            Ok(0)
+        }
+        fn settled(&mut self) {}
+        fn tells(&self) -> bool {
+            true
+        }
+    }
+
+    fn part(values: &[&str]) -> Part {
+        let records = LogRecords::from_values(BinaryArray::from_iter_values(values));
+        Part { topic: "t".into(), source_partition: None, records, offsets: None }
+    }
+
+    fn too_large(slice: usize, rows: &[usize]) -> Refusal {
+        let error = LogError { code: Some("MSG_SIZE_TOO_LARGE"), ..LogError::fatal("too large") };
+        Refusal { piece: 0, slice, rows: rows.iter().map(|row| (*row, error.clone())).collect() }
+    }
+
+    #[test]
+    fn only_what_was_sent_alone_is_too_large() {
+        let make: Make = Box::new(|| Err(LogError::fatal("there is none")));
+        let mut transactor = Transactor::new("c-0".into(), make, None, Arc::new(TaskControl::new(false)), Nowhere);
+        // All of them were one batch, which the broker refused.
+        transactor.add(Piece::of([part(&["small"]), part(&["large"]), part(&["a", "b"])]));
+        let refusals = vec![too_large(0, &[0]), too_large(1, &[0]), too_large(2, &[0, 1])];
+        assert!(transactor.take_out(refusals).unwrap().is_empty());
+        let slices = &transactor.pieces[0].parts;
+        assert_eq!(slices.iter().map(|slice| slice.part.records.len()).collect::<Vec<_>>(), [1, 1, 1, 1]);
+        assert!(slices.iter().all(|slice| slice.alone));
+        // Alone, one is.
+        let lost = transactor.take_out(vec![too_large(1, &[0])]).unwrap();
+        assert_eq!((lost.len(), lost[0].0.records.values.value(0)), (1, &b"large"[..]));
+        let slices = &transactor.pieces[0].parts;
+        assert!(slices.len() == 3 && slices.iter().all(|slice| slice.alone));
     }
 }

@@ -41,6 +41,7 @@ impl Store {
     pub fn write(&mut self, batch: &Batch, entry: &Entry, failures: &mut Failures) -> Result<bool> {
         let failed = error("writing rows");
         let Some(texts) = batch.value.as_text() else {
+            // All of them: the offset must not pass a row that failed. See `own_offsets`.
             (0..batch.len()).for_each(|row| failures.fail(row, "the value is no text"));
             return Ok(true);
         };
