@@ -328,6 +328,9 @@ fn topics_that_change_say_nothing_to_a_member_that_was_fenced() {
     let mut world = World::new();
     let (id, slot) = world.admit("g", &[("t", 0, 5)]);
     let (_, other) = world.admit("h", &[("t", 0, 5)]);
+    // The next survey tells the second one's baseline.
+    world.pass(Duration::from_secs(60));
+    world.serve(2, 0);
     world.book.heard("c:1", &[(id, Some(FENCED))], world.now);
     assert_eq!(slot.take_signal(id), Some(Signal::Fenced));
     world.pass(Duration::from_secs(60));
