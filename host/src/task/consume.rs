@@ -159,6 +159,7 @@ impl Consuming {
             }
             if self.wakes
                 && self.pending.is_empty()
+                && !self.commits.is_requested()
                 && let Some(sleeper) = self.parts.consumer.sleeper()
             {
                 self.tell_lag();

@@ -146,6 +146,21 @@ impl Cluster {
         self.leave(group, instance_ids.iter().map(member).collect(), timeout).await
     }
 
+    /// Takes a static member out of a group as long as it is still this one: `FENCED_INSTANCE_ID` where another has its
+    /// `group.instance.id` by now. Fine where it is not in.
+    pub async fn remove_static_member(
+        &self,
+        group: &str,
+        member_id: &str,
+        instance_id: &str,
+        timeout: Duration,
+    ) -> Result<(), WireError> {
+        let member = MemberIdentity::default()
+            .with_member_id(StrBytes::from_string(member_id.to_owned()))
+            .with_group_instance_id(Some(StrBytes::from_string(instance_id.to_owned())));
+        self.leave(group, vec![member], timeout).await
+    }
+
     /// Takes a member out of a group by its member id. Fine where it is not in.
     pub async fn remove_member(&self, group: &str, member_id: &str, timeout: Duration) -> Result<(), WireError> {
         let member = MemberIdentity::default().with_member_id(StrBytes::from_string(member_id.to_owned()));

@@ -30,6 +30,8 @@ pub(super) struct KafkaConsumer {
     client: Client,
     messages: Messages,
     pattern: Option<TopicPattern>,
+    /// As whom the last assignment was given, while it holds.
+    assigned_as: Option<(String, i32)>,
     /// The assignment with the offsets it was started from.
     assigned: BTreeMap<TopicPartition, Option<i64>>,
     /// Announced as revoked or lost, and not given up yet.
@@ -49,6 +51,7 @@ impl KafkaConsumer {
             client,
             messages: Messages::default(),
             pattern,
+            assigned_as: None,
             assigned: BTreeMap::new(),
             revoking: BTreeSet::new(),
             paused: BTreeSet::new(),
@@ -58,9 +61,11 @@ impl KafkaConsumer {
         }
     }
 
-    /// The member's id and generation, where it is in its group.
+    /// The member's id and generation, where it is in its group and knows what it was assigned. librdkafka has a generation as soon
+    /// as it has joined, before it has an assignment.
     pub(super) fn membership(&mut self) -> Option<(String, i32)> {
-        self.client.membership()
+        let current = self.client.membership();
+        current.filter(|current| self.assigned_as.as_ref() == Some(current))
     }
 
     /// The next offset to be delivered, where a record was delivered already.
@@ -120,6 +125,10 @@ impl KafkaConsumer {
     fn rebalances(&mut self) -> Result<Vec<ConsumerEvent>, LogError> {
         let mut events = Vec::new();
         for rebalance in self.client.take_rebalances() {
+            self.assigned_as = match rebalance {
+                Rebalance::Assigned(_) => self.client.membership(),
+                Rebalance::Revoked(_) | Rebalance::Lost(_) => None,
+            };
             match rebalance {
                 Rebalance::Assigned(partitions) if partitions.is_empty() => self.client.assign(Some(&[]))?,
                 Rebalance::Assigned(partitions) => events.push(ConsumerEvent::Assigned(partitions)),

@@ -159,6 +159,7 @@ impl Log for KafkaLog {
             tracing::debug!("the consumer is not parked when it has nothing to read: {reason}");
             return self.consumer(settings, subscription);
         }
+        let Some(place) = self.lot.place(&all) else { return self.consumer(settings, subscription) };
         let name = all.get("client.id").cloned().unwrap_or_else(|| "tributary-consumer".to_owned());
         let of_clients = all.clone();
         let mut told = false;
@@ -169,7 +170,7 @@ impl Log for KafkaLog {
             native.values.insert("enable.partition.eof".into(), "true".into());
             Client::new(ClientKind::Consumer, native, &name)
         };
-        Ok(Box::new(ParkingConsumer::new(&self.lot, Box::new(make), &all, topics, parking)?))
+        Ok(Box::new(ParkingConsumer::new(place, Box::new(make), &all, topics, parking)?))
     }
 
     fn reader(

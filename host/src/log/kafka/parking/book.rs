@@ -88,9 +88,13 @@ struct Entry {
     over: bool,
 }
 
+/// Whom to rouse once the book is closed.
+type Told = Vec<Arc<Slot>>;
+
 impl Entry {
-    fn say(&self, id: u64, signal: Signal) {
+    fn say(&self, id: u64, signal: Signal, told: &mut Told) {
         self.guest.slot.signal(id, signal);
+        told.push(self.guest.slot.clone());
     }
 
     fn watching(&self) -> bool {
@@ -101,20 +105,20 @@ impl Entry {
         self.last_ok.is_some_and(|ok| now.saturating_duration_since(ok) < self.guest.session)
     }
 
-    fn want(&mut self, id: u64, now: Instant) {
+    fn want(&mut self, id: u64, now: Instant, told: &mut Told) {
         if !self.watching() {
             return;
         }
         if self.fresh(now) {
             self.reading = true;
-            self.say(id, Signal::Wanted);
+            self.say(id, Signal::Wanted, told);
         } else {
             self.wanted = true;
             self.next_heartbeat = now;
         }
     }
 
-    fn admit(&mut self, id: u64) {
+    fn admit(&mut self, id: u64, told: &mut Told) {
         if !self.admitted
             && !self.over
             && !self.rebalancing
@@ -123,12 +127,13 @@ impl Entry {
         {
             self.admitted = true;
             self.guest.slot.admit(id);
+            told.push(self.guest.slot.clone());
         }
     }
 
-    fn end(&mut self, id: u64, signal: Signal) {
+    fn end(&mut self, id: u64, signal: Signal, told: &mut Told) {
         self.over = true;
-        self.say(id, signal);
+        self.say(id, signal, told);
     }
 }
 
@@ -181,9 +186,16 @@ pub(super) struct Book {
     beating: BTreeSet<String>,
     fetching: BTreeSet<String>,
     fetch_after: HashMap<String, Instant>,
+    told: Told,
 }
 
 impl Book {
+    /// Whose slots were written to since the last call. They are roused when the book is not locked any more: whoever is roused may
+    /// look into it.
+    pub(super) fn take_told(&mut self) -> Vec<Arc<Slot>> {
+        std::mem::take(&mut self.told)
+    }
+
     /// Takes a consumer in. It is admitted once the coordinator has confirmed it and all is watched.
     pub(super) fn enter(&mut self, guest: Guest, now: Instant) -> u64 {
         self.last_id += 1;
@@ -224,7 +236,7 @@ impl Book {
         (entry.watched, entry.admitted, entry.wanted) = (false, false, false);
         entry.guest.slot.dismiss();
         if !entry.reading {
-            entry.admit(id);
+            entry.admit(id, &mut self.told);
         }
     }
 
@@ -256,6 +268,7 @@ impl Book {
                     entry.end(
                         *id,
                         Signal::Lost("its coordinator has not answered for longer than session.timeout.ms".into()),
+                        &mut self.told,
                     );
                 }
             }
@@ -300,11 +313,18 @@ impl Book {
         if !self.surveying
             && let Some(at) = self.next_survey(now)
         {
-            if at <= now {
-                self.surveying = true;
-                work.survey = self.topics();
-            } else {
+            if at > now {
                 due(at);
+            } else {
+                let topics = self.topics();
+                if topics.is_empty() {
+                    // Nobody answers what nobody asks.
+                    self.survey_at = None;
+                    self.last_survey = Some(now);
+                } else {
+                    self.surveying = true;
+                    work.survey = topics;
+                }
             }
         }
         work.next = next;
@@ -386,17 +406,17 @@ impl Book {
                     entry.last_ok = Some(entry.sent);
                     if std::mem::take(&mut entry.wanted) {
                         entry.reading = true;
-                        entry.say(id, Signal::Wanted);
+                        entry.say(id, Signal::Wanted, &mut self.told);
                     }
-                    entry.admit(id);
+                    entry.admit(id, &mut self.told);
                 }
                 Some(ResponseError::RebalanceInProgress) => {
                     entry.last_ok = Some(entry.sent);
                     if !std::mem::replace(&mut entry.rebalancing, true) {
-                        entry.say(id, Signal::Rebalance);
+                        entry.say(id, Signal::Rebalance, &mut self.told);
                     }
                 }
-                Some(ResponseError::FencedInstanceId) => entry.end(id, Signal::Fenced),
+                Some(ResponseError::FencedInstanceId) => entry.end(id, Signal::Fenced, &mut self.told),
                 Some(
                     ResponseError::NotCoordinator
                     | ResponseError::CoordinatorNotAvailable
@@ -406,7 +426,7 @@ impl Book {
                     self.find_after = Some(now + PAUSE);
                     entry.next_heartbeat = now + PAUSE;
                 }
-                Some(code) => entry.end(id, Signal::Lost(code.to_string())),
+                Some(code) => entry.end(id, Signal::Lost(code.to_string()), &mut self.told),
             }
         }
     }
@@ -432,7 +452,7 @@ impl Book {
             }
             if all && !entry.watched {
                 entry.watched = true;
-                entry.admit(*id);
+                entry.admit(*id, &mut self.told);
             }
         }
         if wanted.is_empty() {
@@ -459,7 +479,7 @@ impl Book {
             }
         }
         if refused {
-            self.rest(server, now);
+            self.rest(server, now + PAUSE);
         }
     }
 
@@ -471,7 +491,7 @@ impl Book {
     fn want(&mut self, partition: &TopicPartition, now: Instant, which: impl Fn(i64) -> bool) {
         for (id, entry) in &mut self.entries {
             if entry.guest.watch.iter().any(|(watched, offset)| watched == partition && which(*offset)) {
-                entry.want(*id, now);
+                entry.want(*id, now, &mut self.told);
             }
         }
     }
@@ -480,12 +500,25 @@ impl Book {
     pub(super) fn unreachable(&mut self, server: &str, now: Instant) {
         self.leaders.retain(|_, leader| leader != server);
         self.survey_soon(now);
-        self.rest(server, now);
+        self.rest(server, now + PAUSE);
     }
 
-    fn rest(&mut self, server: &str, now: Instant) {
+    /// A broker does not take this client, or cannot be understood: clients of librdkafka read from it, or say why they do not.
+    /// What other brokers lead, and the memberships, are not touched.
+    pub(super) fn unreadable(&mut self, server: &str, now: Instant) {
+        let leaders = &self.leaders;
+        let led = |partition: &TopicPartition| leaders.get(partition).is_some_and(|leader| leader == server);
+        for (id, entry) in &mut self.entries {
+            if entry.guest.watch.iter().any(|(partition, _)| led(partition)) {
+                entry.want(*id, now, &mut self.told);
+            }
+        }
+        self.rest(server, now + LONG_PAUSE);
+    }
+
+    fn rest(&mut self, server: &str, until: Instant) {
         self.fetching.remove(server);
-        self.fetch_after.insert(server.to_owned(), now + PAUSE);
+        self.fetch_after.insert(server.to_owned(), until);
     }
 
     /// What topics are like now; `None` when no broker could tell.
@@ -515,7 +548,7 @@ impl Book {
             self.survey_at = Some(now + LONG_PAUSE);
         }
         let mut again = false;
-        for (id, entry) in &mut self.entries {
+        for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| !entry.over) {
             let Some(baseline) = entry.guest.baseline.counts() else {
                 entry.guest.baseline.fill(&counts);
                 continue;
@@ -524,7 +557,7 @@ impl Book {
             // A broker that has just started may not know all topics yet.
             if differs && std::mem::replace(&mut entry.suspect, true) && !entry.rebalancing {
                 entry.rebalancing = true;
-                entry.say(*id, Signal::TopicsChanged);
+                entry.say(*id, Signal::TopicsChanged, &mut self.told);
             }
             again |= differs && !entry.rebalancing;
             entry.suspect = differs;
@@ -534,11 +567,29 @@ impl Book {
         }
     }
 
-    /// What no waiting mends: a client of librdkafka tells it in its own words.
-    pub(super) fn refused(&mut self, reason: &str) {
+    /// A coordinator does not take this client, or cannot be understood. No waiting mends that: a client of librdkafka joins, or says in
+    /// its own words why it cannot.
+    pub(super) fn refused_members(&mut self, members: &[u64], reason: &str) {
+        self.refuse(reason, |id, _| members.contains(&id));
+    }
+
+    /// The same, where the coordinators of these groups were asked for.
+    pub(super) fn refused_groups(&mut self, groups: &[String], reason: &str) {
+        self.refuse(reason, |_, membership| groups.contains(&membership.group));
+    }
+
+    /// The same, where no broker tells what topics are like: changes of them would not be seen.
+    pub(super) fn refused_survey(&mut self, reason: &str, now: Instant) {
+        self.surveying = false;
+        self.last_survey = Some(now);
+        self.survey_at = (!self.baselines.is_empty()).then_some(now + LONG_PAUSE);
+        self.refuse(reason, |_, _| true);
+    }
+
+    fn refuse(&mut self, reason: &str, which: impl Fn(u64, &Membership) -> bool) {
         for (id, entry) in &mut self.entries {
-            if !entry.over {
-                entry.end(*id, Signal::Lost(reason.to_owned()));
+            if !entry.over && which(*id, &entry.guest.membership) {
+                entry.end(*id, Signal::Refused(reason.to_owned()), &mut self.told);
             }
         }
     }

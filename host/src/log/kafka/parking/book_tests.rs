@@ -282,3 +282,60 @@ fn what_was_there_when_partitions_were_given_out_counts() {
     world.serve(3, 0);
     assert_eq!(slot.take_signal(id), Some(Signal::TopicsChanged));
 }
+
+#[test]
+fn surveys_go_on_after_one_that_had_nothing_to_ask() {
+    let mut world = World::new();
+    // Whoever wanted to know is gone when it is due.
+    world.book.note(Arc::new(Baseline::default()), world.now);
+    assert!(world.book.work(world.now).survey.is_empty());
+    let baseline = Arc::new(Baseline::new(vec!["t".to_owned()]));
+    world.book.note(baseline.clone(), world.now);
+    world.pass(PAUSE);
+    world.serve(2, 0);
+    assert!(baseline.counts().is_some());
+}
+
+#[test]
+fn a_broker_that_cannot_be_read_concerns_only_what_it_leads() {
+    let mut world = World::new();
+    let (one, slot) = world.admit("g", &[("t", 0, 5)]);
+    let (other, elsewhere) = world.admit("h", &[("t", 1, 5)]);
+    world.book.leaders.insert(at("t", 1), "b:2".to_owned());
+    world.book.unreadable("b:1", world.now);
+    assert_eq!((slot.take_signal(one), elsewhere.take_signal(other)), (Some(Signal::Wanted), None));
+    world.book.watch(one, Some(vec![(at("t", 0), 5)]));
+    assert_eq!(world.serve(2, 0), ["b:2"]);
+    world.pass(LONG_PAUSE);
+    assert!(world.book.work(world.now).fetch.contains(&"b:1".to_owned()));
+}
+
+#[test]
+fn a_coordinator_that_refuses_ends_only_what_was_asked_of_it() {
+    let mut world = World::new();
+    let (one, slot) = world.admit("g", &[("t", 0, 5)]);
+    let (other, elsewhere) = world.admit("h", &[("t", 1, 5)]);
+    world.book.refused_members(&[one], "certificate");
+    assert_eq!(slot.take_signal(one), Some(Signal::Refused("certificate".to_owned())));
+    world.book.refused_groups(&["g".to_owned()], "certificate");
+    assert_eq!((slot.take_signal(one), elsewhere.take_signal(other)), (None, None));
+    world.book.refused_survey("certificate", world.now);
+    assert!(slot.take_signal(one).is_none() && elsewhere.take_signal(other).is_some());
+}
+
+#[test]
+fn topics_that_change_say_nothing_to_a_member_that_was_fenced() {
+    let mut world = World::new();
+    let (id, slot) = world.admit("g", &[("t", 0, 5)]);
+    let (_, other) = world.admit("h", &[("t", 0, 5)]);
+    // The next survey tells the second one's baseline.
+    world.pass(Duration::from_secs(60));
+    world.serve(2, 0);
+    world.book.heard("c:1", &[(id, Some(FENCED))], world.now);
+    assert_eq!(slot.take_signal(id), Some(Signal::Fenced));
+    world.pass(Duration::from_secs(60));
+    world.serve(3, 0);
+    world.pass(PAUSE);
+    world.serve(3, 0);
+    assert!(other.has_signal() && !slot.has_signal());
+}

@@ -19,7 +19,7 @@ use super::super::super::{
 use super::super::batch_calls::Client;
 use super::super::consumer::KafkaConsumer;
 use super::book::{Baseline, Guest, Membership};
-use super::lot::{ParkingLot, Place, Ticket};
+use super::lot::{FENCED, Place, Ticket};
 use super::slot::{Signal, Slot};
 
 /// How long the lot may take to admit a consumer before that is tried anew.
@@ -65,7 +65,7 @@ pub(in super::super) struct ParkingConsumer {
     mode: Mode,
     client: Option<KafkaConsumer>,
     ticket: Option<Ticket>,
-    /// The topics at the time when the partitions were given out.
+    /// The topics at the time when the partitions were given out, or a little before.
     baseline: Arc<Baseline>,
     /// The assignment, with where each partition was begun.
     assigned: BTreeMap<TopicPartition, Option<i64>>,
@@ -93,7 +93,7 @@ struct GroupSettings {
 impl ParkingConsumer {
     /// A member of the group of these settings.
     pub(in super::super) fn new(
-        lot: &ParkingLot,
+        place: Arc<Place>,
         make: MakeClient,
         settings: &ClientSettings,
         topics: &[String],
@@ -101,7 +101,6 @@ impl ParkingConsumer {
     ) -> Result<Self, LogError> {
         let text = |name: &str| settings.get(name).map(|value| value.trim().to_owned()).unwrap_or_default();
         let millis = |name: &str, default| Duration::from_millis(text(name).parse().unwrap_or(default));
-        let place = lot.place(settings)?;
         let mut consumer = Self {
             make,
             topics: topics.to_vec(),
@@ -141,10 +140,11 @@ impl ParkingConsumer {
         self.ended.clear();
         self.paused.clear();
         self.set_mode(Mode::Member);
+        // Before the partitions are given out: an older state is found to have changed, a newer one would hide a change.
+        self.baseline = self.place.baseline(self.topics.clone());
         let mut client = (self.make)()?;
         client.subscribe(&self.topics)?;
         self.use_client(KafkaConsumer::new(client, None));
-        self.baseline = self.place.baseline(self.topics.clone());
         Ok(())
     }
 
@@ -322,41 +322,56 @@ impl ParkingConsumer {
                     self.settings.group, self.settings.instance
                 ),
                 retriable: false,
-                code: Some("FENCED_INSTANCE_ID"),
+                code: Some(FENCED),
             }),
-            (Signal::Rebalance, _) => self.give_up(false, None),
+            (Signal::Rebalance, _) => self.give_up(false, false),
             (Signal::TopicsChanged, _) => {
                 tracing::info!(
                     group = self.settings.group,
                     "the topics' partitions have changed: joining the group again"
                 );
-                self.give_up(true, None)
+                self.give_up(true, false)
             }
-            (Signal::Lost(reason), _) => self.give_up(false, Some(reason)),
+            // The group still knows the member, as far as anybody can tell: its last offsets can be committed.
+            (Signal::Refused(reason), _) => {
+                tracing::info!(group = self.settings.group, "a client of its own keeps the membership: {reason}");
+                self.give_up(false, false)
+            }
+            (Signal::Lost(reason), _) => {
+                tracing::info!(group = self.settings.group, "the membership has ended, joining again: {reason}");
+                self.give_up(false, true)
+            }
         }
     }
 
     /// The partitions are to be given up, then the group is joined.
-    fn give_up(&mut self, leave: bool, lost: Option<String>) -> Result<Option<ConsumerEvent>, LogError> {
-        if let Some(reason) = &lost {
-            tracing::info!(group = self.settings.group, "the membership has ended, joining again: {reason}");
-        }
+    fn give_up(&mut self, leave: bool, lost: bool) -> Result<Option<ConsumerEvent>, LogError> {
         self.ending = Some(leave);
         let partitions: Vec<_> = self.assigned.keys().cloned().collect();
         if partitions.is_empty() {
             return self.rejoin().map(|()| None);
         }
-        Ok(Some(if lost.is_some() { ConsumerEvent::Lost(partitions) } else { ConsumerEvent::Revoked(partitions) }))
+        Ok(Some(if lost { ConsumerEvent::Lost(partitions) } else { ConsumerEvent::Revoked(partitions) }))
     }
 
     fn rejoin(&mut self) -> Result<(), LogError> {
+        let mut kept = None;
         if self.ending == Some(true)
             && let Some(ticket) = &self.ticket
             && let Err(error) = ticket.leave_group(LEAVE_TIMEOUT)
         {
-            tracing::warn!("{error}; new partitions are given out at the next rebalance");
+            if error.code == Some(FENCED) {
+                return Err(error);
+            }
+            tracing::warn!("{error}; tried again when the task is parked next");
+            // The coordinator gives a static member what it had: the change is still to be found.
+            kept = Some(self.baseline.clone());
         }
-        self.join()
+        self.join()?;
+        if let Some(baseline) = kept {
+            self.baseline = baseline;
+        }
+        Ok(())
     }
 
     /// Takes out of a client's events what is only of interest here.
@@ -369,8 +384,11 @@ impl ParkingConsumer {
                     continue;
                 }
                 ConsumerEvent::Batch(batch) => _ = self.ended.remove(&batch.topic_partition),
-                ConsumerEvent::Assigned(_) => self.baseline = self.place.baseline(self.topics.clone()),
-                ConsumerEvent::Revoked(_) | ConsumerEvent::Lost(_) => {}
+                ConsumerEvent::Assigned(_) => {}
+                // As in `join`.
+                ConsumerEvent::Revoked(_) | ConsumerEvent::Lost(_) => {
+                    self.baseline = self.place.baseline(self.topics.clone());
+                }
             }
             passed.push(event);
         }

@@ -1,16 +1,17 @@
 //! The parking lot: one thread for all parked consumers of a worker, and the clusters that it looks after.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::time::{Duration, Instant};
 
+use kafka_protocol::ResponseError;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::super::super::{ClientSettings, LogError, TopicPartition};
 use super::book::{Baseline, Guest, Membership};
 use super::site::Site;
-use crate::group::wire::{Cluster, WireSettings};
+use crate::group::wire::WireErrorKind;
 
 /// Client settings that say how a cluster is reached, by their beginnings.
 const OF_THE_CLUSTER: &[&str] = &[
@@ -25,6 +26,9 @@ const OF_THE_CLUSTER: &[&str] = &[
     "isolation.level",
 ];
 
+/// The code of the error that says that another consumer has the `group.instance.id`.
+pub(super) const FENCED: &str = "FENCED_INSTANCE_ID";
+
 /// See the module's documentation.
 #[derive(Default)]
 pub(in super::super) struct ParkingLot {
@@ -35,10 +39,12 @@ pub(in super::super) struct ParkingLot {
 struct Inside {
     thread: Option<Handle>,
     sites: HashMap<ClientSettings, Weak<Place>>,
+    /// Why there was no place, as it was logged.
+    told: HashSet<String>,
 }
 
 /// A cluster that somebody is parked in, or may be.
-pub(super) struct Place {
+pub(in super::super) struct Place {
     site: Arc<Site>,
     runtime: Handle,
     running: AbortHandle,
@@ -51,8 +57,19 @@ impl Drop for Place {
 }
 
 impl ParkingLot {
-    /// The place for consumers with these client settings.
-    pub(super) fn place(&self, settings: &ClientSettings) -> Result<Arc<Place>, LogError> {
+    /// The place for consumers with these client settings. `None` where only librdkafka understands them, which is logged once.
+    pub(in super::super) fn place(&self, settings: &ClientSettings) -> Option<Arc<Place>> {
+        self.try_place(settings)
+            .map_err(|error| {
+                let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+                if inside.told.insert(error.message.clone()) {
+                    tracing::info!("sink tasks without records keep their Kafka clients: {error}");
+                }
+            })
+            .ok()
+    }
+
+    fn try_place(&self, settings: &ClientSettings) -> Result<Arc<Place>, LogError> {
         let of_cluster = |name: &str| OF_THE_CLUSTER.iter().any(|beginning| name.starts_with(beginning));
         let mut key: ClientSettings = settings
             .iter()
@@ -65,13 +82,15 @@ impl ParkingLot {
         if let Some(place) = inside.sites.get(&key).and_then(Weak::upgrade) {
             return Ok(place);
         }
-        let wire = WireSettings::new(&key).map_err(|error| LogError::fatal(error.to_string()))?;
-        let committed = key.get("isolation.level").is_some_and(|level| level.trim() == "read_committed");
+        // librdkafka's default, which is not Java's.
+        let uncommitted = |level: &String| level.trim().eq_ignore_ascii_case("read_uncommitted");
+        let committed = !key.get("isolation.level").is_some_and(uncommitted);
+        let site = Site::new(key.clone(), committed).map_err(|error| LogError::fatal(error.to_string()))?;
+        let site = Arc::new(site);
         let runtime = match &inside.thread {
             Some(runtime) => runtime.clone(),
             None => inside.thread.insert(thread()?).clone(),
         };
-        let site = Arc::new(Site::new(Cluster::new(wire), committed));
         let running = runtime.spawn(site.clone().run()).abort_handle();
         let place = Arc::new(Place { site, runtime, running });
         inside.sites.insert(key, Arc::downgrade(&place));
@@ -130,15 +149,20 @@ impl Ticket {
     /// Commits next-to-read offsets and waits for the answer.
     pub(super) fn commit(&self, offsets: &[(TopicPartition, i64)], timeout: Duration) -> Result<(), LogError> {
         let (site, membership, offsets) = (self.place.site.clone(), self.membership.clone(), offsets.to_vec());
-        self.wait(timeout, "committing offsets", async move { site.commit(&membership, &offsets).await })
+        self.wait(timeout, "committing offsets", async move { site.commit(&membership, &offsets, timeout).await })
     }
 
-    /// Takes the member out of its group, so that the group rebalances.
+    /// Takes the member out of its group, so that the group rebalances. Whoever has the `group.instance.id` by now stays in.
     pub(super) fn leave_group(&self, timeout: Duration) -> Result<(), LogError> {
-        let (cluster, membership) = (self.place.site.cluster.clone(), self.membership.clone());
+        let (cluster, membership) = (self.place.site.cluster(), self.membership.clone());
         self.wait(timeout + Duration::from_secs(1), "leaving the group", async move {
-            let left = cluster.remove_static_members(&membership.group, &[membership.instance], timeout).await;
-            left.map_err(|error| LogError::retriable(format!("leaving group {}: {error}", membership.group)))
+            let Membership { group, member, instance, .. } = &membership;
+            let left = cluster.remove_static_member(group, member, instance, timeout).await;
+            left.map_err(|error| {
+                let fenced = error.kind == WireErrorKind::Code(ResponseError::FencedInstanceId);
+                let message = format!("leaving group {group}: {error}");
+                LogError { message, retriable: !fenced, code: fenced.then_some(FENCED) }
+            })
         })
     }
 

@@ -22,10 +22,13 @@
 //! its partitions up as always, and a client of librdkafka joins the group as always. A member that the group no longer
 //! knows has lost its partitions; one whose `group.instance.id` another consumer has taken over fails, as librdkafka's would.
 //!
-//! Fails: brokers that are away are tried again inside and logged at most once in ten seconds. While they are away parked
+//! Fails: brokers that are away are tried again inside and logged at most once in ten seconds. One that refuses TLS or SASL, also with
+//! the certificates that the files have now, or that cannot be understood concerns only what was asked of it: clients of librdkafka read what it
+//! leads, and join the groups that it coordinates. While brokers are away parked
 //! consumers stay parked, without clients of their own that try to connect; what must not go on for longer than a session (reading on) does not.
 //!
-//! Not parked: consumers that are not static members, those of `topics.regex`, and those of the newer consumer protocol (`group.protocol=consumer`).
+//! Not parked: consumers that are not static members, those of `topics.regex`, those of the newer consumer protocol
+//! (`group.protocol=consumer`), and those of settings that only librdkafka understands.
 
 mod book;
 mod consumer;

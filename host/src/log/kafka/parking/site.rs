@@ -17,10 +17,10 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Notify;
 
-use super::super::super::{LogError, TopicPartition};
+use super::super::super::{ClientSettings, LogError, TopicPartition};
 use super::super::client_log::ClientLog;
 use super::book::{Book, Fetched, Heartbeats, Membership, Surveyed, Work};
-use crate::group::wire::{Cluster, Connection, CoordinatorKind, WireError};
+use crate::group::wire::{Cluster, Connection, CoordinatorKind, WireError, WireErrorKind, WireSettings};
 
 /// How long a broker holds back the answer to a fetch while there is nothing.
 const LONG_POLL: Duration = Duration::from_secs(1);
@@ -28,10 +28,13 @@ const LONG_POLL: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_secs(10);
 /// Bytes that a broker may send of a partition: the first byte already says that there is something.
 const TASTE: i32 = 1;
+/// How long to wait before a commit is tried again, at first and at most.
+const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// See the module's documentation.
 pub(super) struct Site {
-    pub(super) cluster: Cluster,
+    settings: ClientSettings,
+    cluster: Mutex<Cluster>,
     /// `isolation.level=read_committed`: what is not committed is not there.
     committed: bool,
     book: Mutex<Book>,
@@ -43,17 +46,57 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn new(cluster: Cluster, committed: bool) -> Self {
+    pub(super) fn new(settings: ClientSettings, committed: bool) -> Result<Self, WireError> {
+        let cluster = Cluster::new(WireSettings::new(&settings)?);
         let log = ClientLog::new("parking", cluster.settings().bootstrap.join(","));
         let (book, changed, idle) = (Mutex::default(), Notify::new(), Mutex::default());
-        Self { cluster, committed, book, changed, idle, log }
+        Ok(Self { settings, cluster: Mutex::new(cluster), committed, book, changed, idle, log })
     }
 
     /// Looks into the book, or writes to it; what follows from that is done at once.
     pub(super) fn with<T>(&self, what: impl FnOnce(&mut Book) -> T) -> T {
-        let answer = what(&mut self.book());
+        let answer = self.look(what);
         self.changed.notify_one();
         answer
+    }
+
+    fn look<T>(&self, what: impl FnOnce(&mut Book) -> T) -> T {
+        let mut book = self.book();
+        let answer = what(&mut book);
+        let told = book.take_told();
+        // Whoever is roused may look into the book.
+        drop(book);
+        told.iter().for_each(|slot| slot.rouse());
+        answer
+    }
+
+    pub(super) fn cluster(&self) -> Cluster {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Calls the cluster; where TLS or SASL fail, once more with the certificates that the files have now: they may have been
+    /// replaced since they were read.
+    async fn reach<T, F: Future<Output = Result<T, WireError>>>(
+        &self,
+        attempt: impl Fn(Cluster) -> F,
+    ) -> Result<T, WireError> {
+        match attempt(self.cluster()).await {
+            Err(error) if error.kind == WireErrorKind::Refused => {
+                let Ok(settings) = WireSettings::new(&self.settings) else { return Err(error) };
+                let cluster = Cluster::new(settings);
+                *self.cluster.lock().unwrap_or_else(PoisonError::into_inner) = cluster.clone();
+                attempt(cluster).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn any(&self) -> Result<Connection, WireError> {
+        self.reach(|cluster| async move { cluster.any().await }).await
+    }
+
+    async fn connect(&self, server: &str) -> Result<Connection, WireError> {
+        self.reach(|cluster| async move { cluster.connect(server).await }).await
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -63,7 +106,7 @@ impl Site {
     /// Does what is due, for ever.
     pub(super) async fn run(self: Arc<Self>) {
         loop {
-            let Work { find, survey, heartbeats, fetch, next } = self.book().work(Instant::now());
+            let Work { find, survey, heartbeats, fetch, next } = self.look(|book| book.work(Instant::now()));
             if !find.is_empty() {
                 tokio::spawn(self.clone().find(find));
             }
@@ -85,14 +128,25 @@ impl Site {
 
     async fn find(self: Arc<Self>, groups: Vec<String>) {
         let found = async {
-            let mut connection = self.cluster.any().await?;
+            let mut connection = self.any().await?;
             let requests: Vec<_> = groups
                 .iter()
                 .map(|group| FindCoordinatorRequest::default().with_key(text(group)).with_key_type(0))
                 .collect();
             connection.call_all(ANSWER * 3, &requests).await
         };
-        let found = found.await.map_err(|error| self.failed(&error)).unwrap_or_default();
+        let found = match found.await {
+            Ok(found) => found,
+            Err(error) => {
+                self.failed(&error);
+                return self.with(|book| {
+                    book.found(&groups, Vec::new(), Instant::now());
+                    if !error.retriable() {
+                        book.refused_groups(&groups, &error.message);
+                    }
+                });
+            }
+        };
         let found = groups.iter().zip(found).filter(|(_, answer)| answer.error_code == 0);
         let found = found.map(|(group, answer)| (group.clone(), format!("{}:{}", answer.host, answer.port))).collect();
         self.with(|book| book.found(&groups, found, Instant::now()));
@@ -100,14 +154,21 @@ impl Site {
 
     async fn survey(self: Arc<Self>, topics: Vec<String>) {
         let surveyed = async {
-            let mut connection = self.cluster.any().await?;
+            let mut connection = self.any().await?;
             let wanted =
                 topics.iter().map(|topic| MetadataRequestTopic::default().with_name(Some(TopicName(text(topic)))));
             let request =
                 MetadataRequest::default().with_topics(Some(wanted.collect())).with_allow_auto_topic_creation(false);
             connection.call(ANSWER, |_| request).await
         };
-        let surveyed = surveyed.await.map_err(|error| self.failed(&error)).ok().map(|answer| {
+        let surveyed = surveyed.await;
+        if let Err(error) = &surveyed {
+            self.failed(error);
+            if !error.retriable() {
+                return self.with(|book| book.refused_survey(&error.message, Instant::now()));
+            }
+        }
+        let surveyed = surveyed.ok().map(|answer| {
             let brokers: BTreeMap<i32, String> = answer
                 .brokers
                 .iter()
@@ -148,6 +209,10 @@ impl Site {
             }
             Err(error) => {
                 self.failed(&error);
+                if !error.retriable() {
+                    let members: Vec<_> = heartbeats.iter().map(|(id, _)| *id).collect();
+                    self.with(|book| book.refused_members(&members, &error.message));
+                }
                 heartbeats.iter().map(|(id, _)| (*id, None)).collect()
             }
         };
@@ -165,7 +230,7 @@ impl Site {
             let answer = async {
                 let connection = match &mut connection {
                     Some(connection) => connection,
-                    none => none.insert(self.cluster.connect(&server).await?),
+                    none => none.insert(self.connect(&server).await?),
                 };
                 connection.call(LONG_POLL + ANSWER, |_| self.fetch_request(partitions)).await
             };
@@ -194,7 +259,13 @@ impl Site {
                 }
                 Err(error) => {
                     self.failed(&error);
-                    return self.with(|book| book.unreachable(&server, Instant::now()));
+                    return self.with(|book| {
+                        if error.retriable() {
+                            book.unreachable(&server, Instant::now());
+                        } else {
+                            book.unreadable(&server, Instant::now());
+                        }
+                    });
                 }
             }
         }
@@ -222,18 +293,45 @@ impl Site {
             .with_topics(topics)
     }
 
-    /// Commits next-to-read offsets for a member.
+    /// Commits next-to-read offsets for a member. Tried again until `timeout` while the coordinator moves or is away.
     pub(super) async fn commit(
         &self,
         membership: &Membership,
         offsets: &[(TopicPartition, i64)],
+        timeout: Duration,
     ) -> Result<(), LogError> {
-        let what = || format!("committing offsets of {} partitions", offsets.len());
-        let away = |error: WireError| LogError { message: format!("{}: {error}", what()), retriable: true, code: None };
-        let known = self.book().coordinator(&membership.group);
+        let deadline = Instant::now() + timeout;
+        let (mut pause, longest) = COMMIT_PAUSE;
+        let mut known = self.book().coordinator(&membership.group);
+        loop {
+            // Where it was a moment ago is not asked for again: who is refused there asks anew.
+            let error = match self.commit_at(known.take(), membership, offsets).await {
+                Err(error) if elsewhere(&error) && Instant::now() + pause < deadline => error,
+                outcome => {
+                    return outcome.map_err(|error| {
+                        let message = format!("committing offsets of {} partitions: {error}", offsets.len());
+                        LogError { message, retriable: true, code: None }
+                    });
+                }
+            };
+            tracing::debug!("offsets of group {} are committed again: {error}", membership.group);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    async fn commit_at(
+        &self,
+        known: Option<String>,
+        membership: &Membership,
+        offsets: &[(TopicPartition, i64)],
+    ) -> Result<(), WireError> {
         let server = match known {
             Some(server) => server,
-            None => self.cluster.coordinator(CoordinatorKind::Group, &membership.group).await.map_err(away)?,
+            None => {
+                let group = &*membership.group;
+                self.reach(|cluster| async move { cluster.coordinator(CoordinatorKind::Group, group).await }).await?
+            }
         };
         let mut topics = BTreeMap::<&str, Vec<OffsetCommitRequestPartition>>::new();
         for (TopicPartition { topic, partition }, offset) in offsets {
@@ -250,11 +348,13 @@ impl Site {
             .with_member_id(text(&membership.member))
             .with_group_instance_id(Some(text(&membership.instance)))
             .with_topics(topics.collect());
-        let answers = self.ask(&server, &[request]).await.map_err(away)?;
+        let answers = self.ask(&server, &[request]).await?;
         let codes = answers.iter().flat_map(|answer| &answer.topics).flat_map(|topic| &topic.partitions);
         match codes.filter_map(|partition| ResponseError::try_from_code(partition.error_code)).next() {
             None => Ok(()),
-            Some(code) => Err(LogError { message: format!("{}: {code}", what()), retriable: true, code: None }),
+            Some(code) => {
+                Err(WireError { kind: WireErrorKind::Code(code), message: format!("broker {server}: {code}") })
+            }
         }
     }
 
@@ -271,7 +371,7 @@ impl Site {
             self.keep(server, connection);
             return Ok(answers);
         }
-        let mut connection = self.cluster.connect(server).await?;
+        let mut connection = self.connect(server).await?;
         let answers = connection.call_all(ANSWER, requests).await?;
         self.keep(server, connection);
         Ok(answers)
@@ -290,12 +390,57 @@ impl Site {
         if error.retriable() {
             self.log.broker_away(&error.message);
         } else {
-            tracing::warn!("parked consumers get clients of their own: {error}");
-            self.with(|book| book.refused(&error.message));
+            self.log.broker_away(&format!("parked consumers get clients of their own: {error}"));
         }
+    }
+}
+
+/// Whether the coordinator has moved, or may have. Other codes that may pass by themselves, as that of a deleted topic, are not
+/// waited for: the task commits again anyway.
+fn elsewhere(error: &WireError) -> bool {
+    match error.kind {
+        WireErrorKind::Code(code) => matches!(
+            code,
+            ResponseError::NotCoordinator
+                | ResponseError::CoordinatorNotAvailable
+                | ResponseError::CoordinatorLoadInProgress
+        ),
+        _ => error.retriable(),
     }
 }
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::super::Sleeper;
+    use super::super::book::{Baseline, Guest};
+    use super::super::slot::Slot;
+    use super::*;
+
+    #[test]
+    fn whoever_is_roused_may_look_into_the_book() {
+        let settings = ClientSettings::from([("bootstrap.servers".to_owned(), "localhost:1".to_owned())]);
+        let site = Arc::new(Site::new(settings, true).unwrap());
+        let slot = Arc::<Slot>::default();
+        let guest = Guest {
+            membership: Membership { group: "g".into(), member: "m".into(), generation: 1, instance: "i".into() },
+            heartbeat: Duration::from_secs(3),
+            session: Duration::from_secs(45),
+            survey: Duration::from_secs(60),
+            baseline: Arc::new(Baseline::default()),
+            watch: Vec::new(),
+            slot: slot.clone(),
+        };
+        let id = site.with(|book| book.enter(guest, Instant::now()));
+        let of_sleeper = site.clone();
+        // As a consumer does whose thread cannot be started.
+        let slept = slot.sleep(Box::new(move || of_sleeper.with(|book| book.leave(id))));
+        assert!(slept.is_none());
+        site.with(|book| book.refused_members(&[id], "no such certificate"));
+        assert!(slot.has_signal());
+        site.with(|book| book.refused_groups(&["g".to_owned()], "nobody is left"));
+    }
 }

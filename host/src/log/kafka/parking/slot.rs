@@ -17,8 +17,17 @@ pub(super) enum Signal {
     TopicsChanged,
     /// The group does not know the member any more, for this reason.
     Lost(String),
+    /// The lot cannot keep the membership, for this reason, which says nothing against the member: give up the partitions and join.
+    Refused(String),
     /// Another consumer has the `group.instance.id`.
     Fenced,
+}
+
+impl Signal {
+    /// Whether it ends the membership, or the lot's part in it, so that nothing that comes later matters.
+    fn ends(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Refused(_) | Self::Fenced)
+    }
 }
 
 #[derive(Default)]
@@ -48,7 +57,8 @@ impl Slot {
 
     /// Somebody has something else for the consumer's owner to look at.
     pub(super) fn wake(&self) {
-        self.tell(|inside| inside.woken = true);
+        self.lock().woken = true;
+        self.rouse();
     }
 
     /// Whether it was woken since the last call.
@@ -56,9 +66,9 @@ impl Slot {
         std::mem::take(&mut self.lock().woken)
     }
 
-    /// The lot keeps the membership and watches all that it was asked to.
+    /// The lot keeps the membership and watches all that it was asked to. Whoever waits is not woken before [`Slot::rouse`].
     pub(super) fn admit(&self, guest: u64) {
-        self.tell(|inside| inside.admitted = Some(guest));
+        self.lock().admitted = Some(guest);
     }
 
     /// Whether this guest was admitted.
@@ -71,14 +81,15 @@ impl Slot {
         self.lock().admitted = None;
     }
 
-    /// Something has happened to a guest. What ends the membership is not overwritten by what only ends the waiting.
+    /// Something has happened to a guest. What ends the membership is not overwritten, and nothing by what only ends the waiting.
+    /// Whoever waits is not woken before [`Slot::rouse`].
     pub(super) fn signal(&self, guest: u64, signal: Signal) {
-        self.tell(|inside| {
-            let keep = inside.signal.as_ref().is_some_and(|(of, _)| *of == guest) && signal == Signal::Wanted;
-            if !keep {
-                inside.signal = Some((guest, signal));
-            }
-        });
+        let mut inside = self.lock();
+        let keep =
+            inside.signal.as_ref().is_some_and(|(of, had)| *of == guest && (signal == Signal::Wanted || had.ends()));
+        if !keep {
+            inside.signal = Some((guest, signal));
+        }
     }
 
     /// What has happened to this guest since the last call.
@@ -99,9 +110,10 @@ impl Slot {
         drop(self.changed.wait_timeout_while(self.lock(), timeout, waits));
     }
 
-    fn tell(&self, what: impl FnOnce(&mut Inside)) {
+    /// Wakes whoever waits or sleeps, to look at what there is. May start the consumer's thread, or end the consumer where none can be
+    /// started, which then leaves the lot: not under a lock of the lot's.
+    pub(super) fn rouse(&self) {
         let mut inside = self.lock();
-        what(&mut inside);
         let queue = inside.queue.clone();
         let wake = inside.sleeping.take();
         if wake.is_some() {
@@ -146,6 +158,9 @@ mod tests {
         slot.signal(2, Signal::Lost("gone".to_owned()));
         slot.signal(2, Signal::Wanted);
         assert_eq!(slot.take_signal(2), Some(Signal::Lost("gone".to_owned())));
+        slot.signal(3, Signal::Fenced);
+        slot.signal(3, Signal::TopicsChanged);
+        assert_eq!(slot.take_signal(3), Some(Signal::Fenced));
         slot.admit(2);
         assert!(slot.admitted(2) && !slot.admitted(3));
         slot.dismiss();
@@ -164,6 +179,7 @@ mod tests {
         slot.sleep(wake()).expect("woken before")();
         assert!(slot.sleep(wake()).is_none());
         slot.signal(1, Signal::Wanted);
+        slot.rouse();
         slot.wake();
         assert_eq!(woken.load(std::sync::atomic::Ordering::Relaxed), 2);
         slot.sleep(wake()).expect("woken meanwhile")();
