@@ -196,7 +196,10 @@ fn a_leader_that_stops_fails_no_request_to_others() -> Result<()> {
             stopped?;
             asking.join().map_err(|_| Error::new("a request failed"))?
         })?;
-        assert_eq!(rest.get(&format!("/connectors/{name}/config"))?.ok()?["note"], version.to_string());
+        wait::until("the last change to be shown", wait::PATIENCE, || {
+            let config = rest.get(&format!("/connectors/{name}/config"))?.ok()?;
+            Ok((config["note"] == version.to_string()).then_some(()))
+        })?;
         println!("{version} requests");
     }
     Ok(())

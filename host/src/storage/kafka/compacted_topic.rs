@@ -598,7 +598,6 @@ impl<F: Fold> Shared<F> {
             let notify = current.then(|| fold.publish(&applied)).flatten();
             let topic_id = {
                 let mut progress = self.progress();
-                progress.positions.clone_from(positions);
                 progress.trouble = None;
                 progress.image_age = None;
                 if current {
@@ -610,10 +609,11 @@ impl<F: Fold> Shared<F> {
             self.image.save(&topic_id, &applied.positions, fold.take_rows());
             notify
         };
-        // Whoever waits for the position may ask the listener at once.
+        // The listener first: whoever waits for a position goes on to ask what the listener was told.
         if let Some(notify) = notify {
             notify();
         }
+        self.progress().positions.clone_from(positions);
         self.moved.notify_all();
     }
 }
