@@ -99,7 +99,8 @@ fn a_late_status_of_a_former_owner_is_put_right() -> Result<()> {
     let task = format!("{}-0", jobs.sources()[0]);
     let topic = format!("{}-status", workers.group);
     let late = json!({"state": "RUNNING", "trace": null, "worker_id": "127.0.0.1:1", "generation": 0, "version": null});
-    let producer: BaseProducer = broker.client().create()?;
+    // Into the partition where the workers write it.
+    let producer: BaseProducer = broker.client().set("partitioner", "murmur2_random").create()?;
     let (key, value) = (format!("status-task-{task}"), late.to_string());
     producer.send(BaseRecord::to(&topic).key(&key).payload(&value)).map_err(|(error, _)| error)?;
     producer.flush(Duration::from_secs(30))?;

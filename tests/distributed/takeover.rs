@@ -43,8 +43,12 @@ impl Files<'_> {
                 "tasks.max": "1", "file": self.file("input", number), "topic": topic});
             let sink = json!({"connector.class": "org.apache.kafka.connect.file.FileStreamSinkConnector",
                 "tasks.max": "1", "file": self.file("output", number), "topics": topic});
-            rest.put_connector(&self.name("in", number), &source)?;
-            rest.put_connector(&self.name("out", number), &sink)?;
+            for (direction, config) in [("in", source), ("out", sink)] {
+                // Connect refuses requests for as long as it rebalances.
+                wait::until("the end of the rebalance", wait::PATIENCE, || {
+                    rest.put_connector(&self.name(direction, number), &config).map(Some)
+                })?;
+            }
         }
         self.names().iter().try_for_each(|name| rest.wait_running(name))
     }
@@ -76,10 +80,10 @@ impl Files<'_> {
     fn told(&self, rest: &Rest) -> Result<Vec<Value>> {
         let mut told = Vec::new();
         for name in self.names() {
-            let info = rest.get(&format!("/connectors/{name}"))?.ok()?;
-            let tasks = rest.get(&format!("/connectors/{name}/tasks"))?.ok()?;
-            let topics = rest.get(&format!("/connectors/{name}/topics"))?.ok()?;
-            told.extend([info, tasks, topics]);
+            for path in ["", "/tasks", "/topics"] {
+                let path = format!("/connectors/{name}{path}");
+                told.push(wait::until("the end of the rebalance", wait::PATIENCE, || rest.get(&path)?.ok().map(Some))?);
+            }
         }
         Ok(told)
     }
@@ -122,7 +126,9 @@ fn a_connect_cluster_is_taken_over_and_handed_back() -> Result<()> {
     files.wait_delivered(5_000)?;
     files.wait_offsets(connect.rest(), 5_000)?;
     let paused = files.name("in", 2);
-    connect.rest().put(&format!("/connectors/{paused}/pause"), &Value::Null)?.ok()?;
+    wait::until("the end of the rebalance", wait::PATIENCE, || {
+        connect.rest().put(&format!("/connectors/{paused}/pause"), &Value::Null)?.ok().map(Some)
+    })?;
     connect.rest().wait_state(&paused, "PAUSED")?;
     let told = files.told(connect.rest())?;
     connect.stop()?;
@@ -151,11 +157,13 @@ fn a_connect_cluster_is_taken_over_and_handed_back() -> Result<()> {
 
     files.add(9_000..12_000)?;
     connect.restart()?;
-    assert_eq!(connect.rest().get(&changed)?.ok()?["batch.size"], "777");
+    // Connect refuses requests, even reads, for as long as it rebalances.
+    let config =
+        wait::until("the end of the rebalance", wait::PATIENCE, || connect.rest().get(&changed)?.ok().map(Some))?;
+    assert_eq!(config["batch.size"], "777");
     let stopped = connect.rest().status(&files.name("in", 1))?;
     assert_eq!((&stopped["connector"]["state"], &stopped["tasks"]), (&json!("STOPPED"), &json!([])), "{stopped}");
     let resume = format!("/connectors/{}/resume", files.name("in", 1));
-    // Connect refuses requests for as long as it rebalances.
     wait::until("the end of the rebalance", wait::PATIENCE, || {
         connect.rest().put(&resume, &Value::Null)?.ok().map(Some)
     })?;
