@@ -24,6 +24,7 @@ mod pace;
 mod plan;
 mod settings;
 mod start;
+mod stateful;
 mod table;
 mod workers;
 
@@ -60,6 +61,8 @@ enum Command {
     Loop(loops::Work),
     /// Measures groups of workers only: creating, idling, joining, leaving, dying.
     Group(group::Settings),
+    /// Measures keyed state only, beside Kafka Streams and Flink.
+    Stateful(stateful::Settings),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +71,10 @@ fn main() -> ExitCode {
         Some(Command::Loop(work)) => loops::run(work).map(|()| true),
         Some(Command::Group(settings)) => group::run(settings).map(|figures| {
             println!("{}\n{}", figures.table(), figures::targets(&figures.targets));
+            true
+        }),
+        Some(Command::Stateful(settings)) => stateful::run(settings).map(|found| {
+            println!("{}\nload {}", found.report(), machine::load());
             true
         }),
         None => benchmark(&args),

@@ -36,6 +36,10 @@ pub enum ClassPath {
     RestClient,
     /// Debezium's core, for its transforms; on top of [`ClassPath::Connect`].
     Debezium,
+    /// Kafka Streams.
+    Streams,
+    /// Flink with its Kafka connector.
+    Flink,
 }
 
 impl ClassPath {
@@ -47,6 +51,8 @@ impl ClassPath {
             Self::Tools => "tools",
             Self::RestClient => "client",
             Self::Debezium => "debezium",
+            Self::Streams => "streams",
+            Self::Flink => "flink",
         }
     }
 
