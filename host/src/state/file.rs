@@ -1,23 +1,34 @@
 //! A shard's SQLite file: its entries, and up to where in the changelog they are.
 //!
-//! One connection writes (the saver's), others read. Whoever opens the file becomes its owner; an earlier owner's writes fail from then on.
-//! Commits do not wait for the disk (`synchronous=NORMAL`): after a power failure the file is an earlier state of itself, and the
+//! One connection writes (the saver's), another reads. Whoever opens the file becomes its owner; an earlier owner's writes fail from then
+//! on. Commits do not wait for the disk (`synchronous=NORMAL`): after a power failure the file is an earlier state of itself, and the
 //! changelog has the rest.
+//!
+//! What is saved at once is a [segment](super::segment), a row for each of its blocks: a row for each entry, in the order of keys, would
+//! write every page of the table again and again. Segments are merged when a few have come together that are as large as the next one.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow_array::{Array, BinaryArray};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::changelog::{NEVER, read_value};
+use super::merge::{self, Merge};
+use super::reader::Reader;
+use super::segment::{Builder, Entry, Pages, Segment, Segments, due_of};
 use super::{Shard, StateError};
 
-const VERSION: i64 = 1;
-const ENTRIES: &str =
-    "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, due INTEGER, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS entries_due ON entries (due) WHERE due IS NOT NULL;";
-const META: &str = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;";
+const VERSION: i64 = 2;
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS segments (id INTEGER PRIMARY KEY, age INTEGER NOT NULL, entries INTEGER NOT NULL, blocks BLOB NOT NULL, filter BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS blocks (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS dues (id INTEGER PRIMARY KEY, data BLOB NOT NULL);";
+/// Merged at once at least: fewer would be merged too often.
+const WIDTH: usize = 4;
+/// As many as there may be: each is asked for keys that it may have.
+const MOST: usize = 24;
 
 /// What a file says about itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,8 +37,23 @@ pub struct FileState {
     pub next_offset: Option<i64>,
     /// When the file had everything that the changelog had, in milliseconds since the epoch.
     pub saved_at: Option<i64>,
-    /// Whether there are entries.
+    /// Whether there are segments.
     pub has_entries: bool,
+}
+
+/// The segments that the writer has written, for the reader.
+#[derive(Default)]
+pub struct Published(Mutex<Segments>);
+
+impl Published {
+    /// As they are now.
+    pub fn now(&self) -> Segments {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, segments: Segments) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = segments;
+    }
 }
 
 /// The connection that writes.
@@ -35,16 +61,10 @@ pub struct Writer {
     connection: Connection,
     path: String,
     owner: i64,
+    published: Arc<Published>,
+    /// The number of the next segment. None is used twice.
+    next: i64,
 }
-
-/// A connection that reads.
-pub struct Reader {
-    connection: Connection,
-    path: String,
-}
-
-/// An entry as it is stored: key, payload, time.
-pub type Row = (Vec<u8>, Vec<u8>, i64);
 
 /// Opens the file, made if need be, and takes it over.
 pub fn open(path: &Path, connector: &str, shard: Shard) -> Result<(Writer, Reader, FileState), StateError> {
@@ -60,8 +80,11 @@ pub fn open(path: &Path, connector: &str, shard: Shard) -> Result<(Writer, Reade
     let owner: i64 = rand::random();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
     (|| {
-        transaction.execute_batch(ENTRIES)?;
-        transaction.execute_batch(META)?;
+        if version < VERSION {
+            // Another layout: the changelog has it all.
+            transaction.execute_batch("DROP TABLE IF EXISTS entries; DROP TABLE IF EXISTS meta;")?;
+        }
+        transaction.execute_batch(TABLES)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         set(&transaction, "owner", owner)?;
         // For whoever looks into the file.
@@ -70,19 +93,38 @@ pub fn open(path: &Path, connector: &str, shard: Shard) -> Result<(Writer, Reade
     })()
     .map_err(sqlite)?;
     transaction.commit().map_err(sqlite)?;
+    let segments = segments(&connection, &path)?;
     let state = (|| {
         Ok(FileState {
             next_offset: get(&connection, "changelog.next")?,
             saved_at: get(&connection, "saved.at")?,
-            has_entries: has_entries(&connection)?,
+            has_entries: !segments.is_empty(),
         })
     })()
     .map_err(sqlite)?;
-    let reader = Reader::open(&path)?;
-    Ok((Writer { connection, path, owner }, reader, state))
+    let published = Arc::new(Published::default());
+    let next = segments.iter().map(|segment| segment.id).max().unwrap_or(0) + 1;
+    published.set(segments);
+    let reader = Reader::open(&path, published.clone())?;
+    Ok((Writer { connection, path, owner, published, next }, reader, state))
 }
 
-fn connect(path: &str, cache_kb: i64) -> rusqlite::Result<Connection> {
+fn segments(connection: &Connection, path: &str) -> Result<Segments, StateError> {
+    let sqlite = |error| StateError::sqlite("opening state", path, error);
+    let mut statement =
+        connection.prepare("SELECT id, age, entries, blocks, filter FROM segments ORDER BY age").map_err(sqlite)?;
+    let mut rows = statement.query([]).map_err(sqlite)?;
+    let mut segments = Vec::new();
+    while let Some(row) = rows.next().map_err(sqlite)? {
+        let stored = (|| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get_ref(3)?, row.get_ref(4)?)))();
+        let (id, age, entries, blocks, filter) = stored.map_err(sqlite)?;
+        let bytes = |value: rusqlite::types::ValueRef<'_>| value.as_blob().unwrap_or_default().to_vec();
+        segments.push(Arc::new(Segment::restore(id, age, entries, &bytes(blocks), &bytes(filter))?));
+    }
+    Ok(Arc::new(segments))
+}
+
+pub(super) fn connect(path: &str, cache_kb: i64) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -94,10 +136,6 @@ fn connect(path: &str, cache_kb: i64) -> rusqlite::Result<Connection> {
 
 fn get(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
     connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
-}
-
-fn has_entries(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("SELECT EXISTS (SELECT 1 FROM entries)", [], |row| row.get(0))
 }
 
 fn set(connection: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
@@ -114,29 +152,57 @@ pub struct Save<'a> {
     pub now_ms: Option<i64>,
 }
 
+/// Writes parts of a segment in a transaction.
+struct Rows<'t> {
+    transaction: &'t Transaction<'t>,
+    path: &'t str,
+    segment: i64,
+}
+
+/// The row of a part of a segment.
+pub(super) fn row_id(segment: i64, number: u32) -> i64 {
+    (segment << 32) | i64::from(number)
+}
+
+impl Pages for Rows<'_> {
+    fn write(&mut self, dues: bool, number: u32, bytes: &[u8]) -> Result<(), StateError> {
+        let insert = match dues {
+            true => "INSERT INTO dues VALUES (?1, ?2)",
+            false => "INSERT INTO blocks VALUES (?1, ?2)",
+        };
+        let id = row_id(self.segment, number);
+        let written = self.transaction.prepare_cached(insert).and_then(|mut insert| insert.execute(params![id, bytes]));
+        written.map(drop).map_err(|error| StateError::sqlite("saving state", self.path, error))
+    }
+}
+
 impl Writer {
     /// Everything or nothing.
     pub fn save(&mut self, save: &Save<'_>) -> Result<(), StateError> {
-        let (path, owner) = (self.path.clone(), self.owner);
-        let sqlite = |error| StateError::sqlite("saving state", &path, error);
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
-        if get(&transaction, "owner").map_err(sqlite)? != Some(owner) {
-            return Err(StateError::taken_over(&path));
-        }
-        {
-            let mut put = transaction
-                .prepare_cached("INSERT OR REPLACE INTO entries (key, due, value) VALUES (?1, ?2, ?3)")
-                .map_err(sqlite)?;
-            let mut remove = transaction.prepare_cached("DELETE FROM entries WHERE key = ?1").map_err(sqlite)?;
-            for (key, value) in save.rows {
-                match value {
-                    Some(value) => {
-                        let (due, payload) = read_value(value)?;
-                        put.execute(params![key, (due != NEVER).then_some(due), payload]).map_err(sqlite)?;
-                    }
-                    None => _ = remove.execute([key]).map_err(sqlite)?,
-                }
+        let known = self.published.now();
+        let Self { connection, path, owner, next, .. } = self;
+        let path: &str = path;
+        let sqlite = |error| StateError::sqlite("saving state", path, error);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
+        check_owner(&transaction, path, *owner)?;
+        let mut segments = Vec::new();
+        if !save.rows.is_empty() {
+            let id = *next;
+            *next += 1;
+            let mut rows = Rows { transaction: &transaction, path, segment: id };
+            let scanned = save.rows.iter().any(|(key, _)| merge::is_scanned(key));
+            let mut builder = Builder::new(id, id, save.rows.len(), scanned, &mut rows);
+            let mut dues = Vec::new();
+            for &(key, value) in save.rows {
+                let number = builder.push(Entry { key, value })?;
+                dues.extend(due_of(value)?.map(|due| (due, number)));
             }
+            dues.sort_unstable();
+            for (due, number) in dues {
+                builder.due(due, number)?;
+            }
+            segments.extend(known.iter().cloned());
+            segments.push(insert(&transaction, path, builder.finish()?)?);
         }
         if let Some(next) = save.next_offset {
             set(&transaction, "changelog.next", next).map_err(sqlite)?;
@@ -144,20 +210,62 @@ impl Writer {
         if let Some(now_ms) = save.now_ms {
             set(&transaction, "saved.at", now_ms).map_err(sqlite)?;
         }
-        transaction.commit().map_err(sqlite)
+        transaction.commit().map_err(sqlite)?;
+        if !segments.is_empty() {
+            self.published.set(Arc::new(segments));
+        }
+        Ok(())
+    }
+
+    /// Merges segments, if a few have come together. Nothing changes but how long it takes to find an entry.
+    pub fn tidy(&mut self) -> Result<(), StateError> {
+        let known = self.published.now();
+        let from = known.len() - group(&known.iter().map(|segment| segment.entries).collect::<Vec<_>>());
+        if from == known.len() {
+            return Ok(());
+        }
+        let Self { connection, path, owner, next, .. } = self;
+        let path: &str = path;
+        let sqlite = |error| StateError::sqlite("tidying state", path, error);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
+        check_owner(&transaction, path, *owner)?;
+        let (id, age) = (*next, known[known.len() - 1].age);
+        *next += 1;
+        let mut left = known[..from].to_vec();
+        {
+            let mut rows = Rows { transaction: &transaction, path, segment: id };
+            let merged = Merge { segments: &known[from..], oldest: from == 0 };
+            left.extend(match merged.into_segment(&transaction, path, id, age, &mut rows)? {
+                Some(merged) => Some(insert(&transaction, path, merged)?),
+                None => None,
+            });
+        }
+        for segment in &known[from..] {
+            let (first, last) = (row_id(segment.id, 0), row_id(segment.id, u32::MAX));
+            for table in ["blocks", "dues"] {
+                let delete = format!("DELETE FROM {table} WHERE id BETWEEN ?1 AND ?2");
+                transaction.execute(&delete, [first, last]).map_err(sqlite)?;
+            }
+            transaction.execute("DELETE FROM segments WHERE id = ?1", [segment.id]).map_err(sqlite)?;
+        }
+        transaction.commit().map_err(sqlite)?;
+        self.published.set(Arc::new(left));
+        Ok(())
     }
 
     /// Forgets everything, to be restored in full, from now on.
     pub fn clear(&mut self, now_ms: i64) -> Result<(), StateError> {
-        let clear = || {
+        let mut clear = || {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.execute_batch("DROP TABLE entries; DELETE FROM meta WHERE name = 'changelog.next';")?;
-            transaction.execute_batch(ENTRIES)?;
+            transaction.execute_batch(
+                "DELETE FROM segments; DELETE FROM blocks; DELETE FROM dues; DELETE FROM meta WHERE name = 'changelog.next';",
+            )?;
             set(&transaction, "saved.at", now_ms)?;
             transaction.commit()
         };
-        let mut clear = clear;
-        clear().map_err(|error| StateError::sqlite("clearing state", &self.path, error))
+        clear().map_err(|error| StateError::sqlite("clearing state", &self.path, error))?;
+        self.published.set(Segments::default());
+        Ok(())
     }
 
     /// Leaves one tidy file behind. A failure costs nothing: the log is read at the next opening.
@@ -166,129 +274,88 @@ impl Writer {
     }
 }
 
-impl Reader {
-    /// Another one on a file that is open.
-    pub fn open(path: &str) -> Result<Self, StateError> {
-        let connection = connect(path, 1024).map_err(|error| StateError::sqlite("opening state", path, error))?;
-        Ok(Self { connection, path: path.to_owned() })
+fn check_owner(transaction: &Transaction<'_>, path: &str, owner: i64) -> Result<(), StateError> {
+    match get(transaction, "owner").map_err(|error| StateError::sqlite("saving state", path, error))? {
+        Some(now) if now == owner => Ok(()),
+        _ => Err(StateError::taken_over(path)),
     }
+}
 
-    /// The file.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
+fn insert(
+    transaction: &Transaction<'_>,
+    path: &str,
+    (segment, blocks, filter): (Segment, Vec<u8>, Vec<u8>),
+) -> Result<Arc<Segment>, StateError> {
+    let inserted = transaction.execute(
+        "INSERT INTO segments VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![segment.id, segment.age, segment.entries, blocks, filter],
+    );
+    inserted.map_err(|error| StateError::sqlite("saving state", path, error))?;
+    Ok(Arc::new(segment))
+}
 
-    fn query<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StateError> {
-        query(&self.connection).map_err(|error| StateError::sqlite("reading state", &self.path, error))
+/// How many of the newest segments, told by their sizes from the oldest on, are to be merged: each older one as long as it is not larger
+/// than all newer ones together, so that an entry is written again only when it is one of twice as many.
+fn group(sizes: &[u32]) -> usize {
+    let (mut sum, mut count) = (0_u64, 0);
+    for size in sizes.iter().rev().map(|size| u64::from(*size)) {
+        if count > 0 && size > sum && sizes.len() < MOST {
+            break;
+        }
+        sum += size;
+        count += 1;
     }
-
-    /// Tells the entries of keys. Sorted keys are read fastest.
-    pub fn get_many<'k>(
-        &self,
-        keys: impl Iterator<Item = &'k [u8]>,
-        mut entry: impl FnMut(&'k [u8], Option<(&[u8], i64)>),
-    ) -> Result<(), StateError> {
-        self.query(|connection| {
-            // One snapshot, and no lock taken anew for each key.
-            let transaction = connection.unchecked_transaction()?;
-            let mut statement = transaction.prepare_cached("SELECT value, due FROM entries WHERE key = ?1")?;
-            for key in keys {
-                let mut rows = statement.query([key])?;
-                match rows.next()? {
-                    Some(row) => {
-                        let due = row.get::<_, Option<i64>>(1)?.unwrap_or(NEVER);
-                        entry(key, Some((row.get_ref(0)?.as_blob()?, due)));
-                    }
-                    None => entry(key, None),
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// Entries that begin with `prefix` and are due, after a place in that order.
-    pub fn due(
-        &self,
-        prefix: &[u8],
-        up_to: i64,
-        after: Option<&(i64, Vec<u8>)>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StateError> {
-        let (due, key) = after.map_or((i64::MIN, &[][..]), |(due, key)| (*due, &key[..]));
-        self.query(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT key, value, due FROM entries WHERE due IS NOT NULL AND due <= ?1 AND (due, key) > (?2, ?3)
-                 AND key >= ?4 AND substr(key, 1, ?5) = ?4 ORDER BY due, key LIMIT ?6",
-            )?;
-            let rows = statement
-                .query_map(params![up_to, due, key, prefix, prefix.len() as i64, limit as i64], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-                })?;
-            rows.collect()
-        })
-    }
-
-    /// The first time after `after` among entries that begin with `prefix`.
-    pub fn next_due(&self, prefix: &[u8], after: i64) -> Result<Option<i64>, StateError> {
-        self.query(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT due FROM entries WHERE due IS NOT NULL AND due > ?1 AND substr(key, 1, ?3) = ?2 ORDER BY due LIMIT 1",
-            )?;
-            statement.query_row(params![after, prefix, prefix.len() as i64], |row| row.get(0)).optional()
-        })
-    }
-
-    /// Entries from one key to another, both included, in order.
-    pub fn range(&self, from: &[u8], to: &[u8]) -> Result<Vec<Row>, StateError> {
-        self.query(|connection| {
-            let mut statement = connection
-                .prepare_cached("SELECT key, value, due FROM entries WHERE key >= ?1 AND key <= ?2 ORDER BY key")?;
-            let rows = statement.query_map(params![from, to], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<i64>>(2)?.unwrap_or(NEVER)))
-            })?;
-            rows.collect()
-        })
-    }
-
-    /// Whether there are entries.
-    pub fn has_entries(&self) -> Result<bool, StateError> {
-        self.query(has_entries)
-    }
-
-    /// Calls `key` with each key until it answers `false`.
-    pub fn keys(&self, mut key: impl FnMut(&[u8]) -> bool) -> Result<(), StateError> {
-        self.query(|connection| {
-            let mut statement = connection.prepare("SELECT key FROM entries")?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                if !key(row.get_ref(0)?.as_blob()?) {
-                    break;
-                }
-            }
-            Ok(())
-        })
-    }
+    if count >= WIDTH { count } else { 0 }
 }
 
 /// The last write of each key, sorted. `changes` are in the order of writing.
 pub fn latest<'a>(
     changes: impl Iterator<Item = (&'a BinaryArray, &'a BinaryArray)>,
 ) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
-    let mut rows: Vec<(&[u8], u32, Option<&[u8]>)> = Vec::new();
-    for (number, (keys, values)) in changes.enumerate() {
-        rows.reserve(keys.len());
-        for row in 0..keys.len() {
-            rows.push((keys.value(row), number as u32, values.is_valid(row).then(|| values.value(row))));
-        }
+    let mut rows: Vec<(&[u8], Option<&[u8]>)> = Vec::new();
+    for (keys, values) in changes {
+        rows.extend((0..keys.len()).map(|row| (keys.value(row), values.is_valid(row).then(|| values.value(row)))));
     }
-    // A changelog has a key several times in a run of records: then the order of the rows decides, which a stable sort keeps.
-    rows.sort_by(|a, b| a.0.cmp(b.0).then(a.1.cmp(&b.1)));
+    // Most keys begin alike; the eight bytes behind that decide, without looking at the keys.
+    let same = rows.first().map_or(0, |(first, _)| {
+        rows.iter()
+            .fold(first.len(), |same, (key, _)| first[..same].iter().zip(*key).take_while(|(a, b)| a == b).count())
+    });
+    let word = |key: &[u8]| {
+        let mut word = [0; 8];
+        let bytes = &key[same..key.len().min(same + 8)];
+        word[..bytes.len()].copy_from_slice(bytes);
+        u64::from_be_bytes(word)
+    };
+    let mut order: Vec<(u64, u32)> = (0..).zip(&rows).map(|(number, (key, _))| (word(key), number)).collect();
+    // Of writes of one key, the order in which they came decides.
+    order.sort_unstable_by(|a, b| {
+        a.0.cmp(&b.0).then_with(|| rows[a.1 as usize].0.cmp(rows[b.1 as usize].0)).then(a.1.cmp(&b.1))
+    });
     let mut latest: Vec<(&[u8], Option<&[u8]>)> = Vec::with_capacity(rows.len());
-    for (key, _, value) in rows {
+    for (_, number) in order {
+        let (key, value) = rows[number as usize];
         match latest.last_mut() {
             Some(last) if last.0 == key => last.1 = value,
             _ => latest.push((key, value)),
         }
     }
     latest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::group;
+
+    #[test]
+    fn segments_are_merged_with_those_of_their_size() {
+        assert_eq!(group(&[]), 0);
+        assert_eq!(group(&[1, 1, 1]), 0);
+        assert_eq!(group(&[1, 1, 1, 1]), 4);
+        assert_eq!(group(&[8, 1, 1, 1]), 0);
+        assert_eq!(group(&[8, 4, 1, 1, 1, 1]), 6);
+        assert_eq!(group(&[9, 1, 1, 1, 1]), 4);
+        // However large they are, there are not too many.
+        assert!(group(&(1..30).rev().map(|power| 1 << power).collect::<Vec<_>>()) > 4);
+    }
 }

@@ -26,8 +26,11 @@ mod file;
 mod filter;
 pub mod key;
 mod layer;
+mod merge;
+mod reader;
 mod restore;
 mod saver;
+mod segment;
 mod store;
 mod task_state;
 

@@ -258,6 +258,8 @@ impl Saving {
                     if let Some(last) = changes.last() {
                         saved.store(last.number, Ordering::Release);
                     }
+                    // A failure costs nothing but time, and the next save tells of it.
+                    writer.tidy().unwrap_or_else(|error| tracing::debug!(shard, "{error}"));
                 }
                 Err(error) => {
                     // Nothing later may be saved without this: the file has to be a state that was.

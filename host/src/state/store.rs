@@ -3,11 +3,10 @@
 //! Memory is a table of slots with a hash index. A slot holds key and payload in one allocation; one that was written in a layer that is
 //! not saved is pinned. The clock algorithm picks what leaves.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
 
 use arrow_array::{Array, BinaryArray};
 use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
@@ -15,7 +14,6 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::changelog::{NEVER, read_value, write_value};
 use super::file::Reader;
-use super::filter::Filter;
 use super::key::{Space, space_of};
 use super::layer::ShardChanges;
 use super::{Shard, StateError};
@@ -24,8 +22,8 @@ type Result<T> = std::result::Result<T, StateError>;
 
 /// Bytes that a slot takes beside key and payload: itself, its place in the index, the allocator's own.
 const SLOT: usize = 72;
-/// A place in an ordered set.
-const ORDERED: usize = 32;
+/// A place in the list of a time.
+const LISTED: usize = 8;
 
 const USED: u8 = 1;
 const DELETED: u8 = 2;
@@ -47,19 +45,14 @@ struct Slot {
 struct SpaceState {
     prefix: Box<[u8]>,
     scanned: bool,
-    due: BTreeSet<(i64, u32)>,
+    due: BTreeMap<i64, Vec<u32>>,
+    /// How many of the listed are due then; others have another time since, or are gone.
+    listed: usize,
+    waiting: usize,
     /// Nothing that is only in SQLite is due before.
     cold_from: i64,
     /// How far SQLite was read while what is due up to a time is being taken.
     cursor: Option<(i64, Vec<u8>)>,
-}
-
-/// What may be in SQLite and not in memory.
-struct Cold {
-    any: bool,
-    filter: Filter,
-    /// Makes the filter of what was there at the start; until it has, everything may be there.
-    warming: Option<Receiver<Filter>>,
 }
 
 /// An entry whose time has come.
@@ -78,7 +71,8 @@ pub struct Store {
     shard: Shard,
     slots: Vec<Slot>,
     free: Vec<u32>,
-    index: HashTable<u32>,
+    /// Slots by 32 bits of their keys' hashes, so that a table that grows looks at no key.
+    index: HashTable<(u32, u32)>,
     hasher: DefaultHashBuilder,
     spaces: Vec<SpaceState>,
     ordered: BTreeMap<Box<[u8]>, u32>,
@@ -88,7 +82,8 @@ pub struct Store {
     layer: u64,
     dirty: Vec<u32>,
     removed: VecDeque<(u64, u32)>,
-    cold: Cold,
+    /// Whether something may be in SQLite and not in memory.
+    cold: bool,
     reader: Reader,
     saved: Arc<AtomicU64>,
     /// The last saved layer at which nothing could leave.
@@ -98,7 +93,6 @@ pub struct Store {
 impl Store {
     pub(super) fn new(shard: Shard, reader: Reader, has_entries: bool, saved: Arc<AtomicU64>, budget: usize) -> Self {
         let hasher = DefaultHashBuilder::default();
-        let warming = has_entries.then(|| warm(reader.path().to_owned(), hasher.clone()));
         Self {
             shard,
             slots: Vec::new(),
@@ -113,7 +107,7 @@ impl Store {
             layer: 1,
             dirty: Vec::new(),
             removed: VecDeque::new(),
-            cold: Cold { any: has_entries, filter: Filter::default(), warming },
+            cold: has_entries,
             reader,
             saved,
             stuck_at: None,
@@ -122,7 +116,7 @@ impl Store {
 
     /// Bytes of memory that the entries take, about.
     pub fn bytes(&self) -> usize {
-        self.bytes + self.cold.filter.bytes()
+        self.bytes + self.reader.bytes()
     }
 
     /// Number of entries in memory.
@@ -142,14 +136,13 @@ impl Store {
 
     /// Brings keys that are only in SQLite into memory, all at once, so that [`Self::get`] asks nobody.
     pub fn load<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) -> Result<()> {
-        if !self.cold.any {
+        if !self.cold {
             return Ok(());
         }
-        self.poll_warming();
+        let segments = self.reader.segments();
         let mut missing: Vec<&[u8]> = Vec::new();
         for key in keys {
-            let hash = self.hasher.hash_one(key);
-            if self.find(hash, key).is_none() && self.cold.may_have(hash) {
+            if self.find(self.hasher.hash_one(key), key).is_none() && segments.may_have(key) {
                 missing.push(key);
             }
         }
@@ -158,11 +151,7 @@ impl Store {
         }
         missing.sort_unstable();
         missing.dedup();
-        let mut found: Vec<(&[u8], Option<(Vec<u8>, i64)>)> = Vec::with_capacity(missing.len());
-        self.reader.get_many(missing.into_iter(), |key, entry| {
-            found.push((key, entry.map(|(payload, due)| (payload.to_vec(), due))));
-        })?;
-        for (key, entry) in found {
+        for (key, entry) in missing.iter().zip(self.reader.get_many(&missing)?) {
             match entry {
                 Some((payload, due)) => self.insert_saved(key, Some((&payload, due)))?,
                 // So that it is not asked for again.
@@ -176,7 +165,7 @@ impl Store {
     pub fn get(&mut self, key: &[u8]) -> Result<Option<&[u8]>> {
         let hash = self.hasher.hash_one(key);
         let mut found = self.find(hash, key);
-        if found.is_none() && self.cold.any && self.cold.may_have(hash) {
+        if found.is_none() && self.may_be_saved(key) {
             self.load(std::iter::once(key))?;
             found = self.find(hash, key);
         }
@@ -224,7 +213,7 @@ impl Store {
         let at = match self.find(hash, key) {
             Some(at) if self.slots[at as usize].flags & DELETED != 0 => return Ok(()),
             Some(at) => at,
-            None if self.cold.any && self.cold.may_have(hash) => {
+            None if self.may_be_saved(key) => {
                 let at = self.insert(hash, key, b"", NEVER, self.layer)?;
                 // Not yet among the dirty ones.
                 self.slots[at as usize].layer = 0;
@@ -253,9 +242,9 @@ impl Store {
     /// Whether [`Self::due`] may have something.
     pub fn has_due(&mut self, space: &Space, up_to: i64) -> bool {
         let Some(space) = self.spaces.iter().find(|known| *known.prefix == *space.prefix()) else {
-            return self.cold.any;
+            return self.cold;
         };
-        space.due.first().is_some_and(|(due, _)| *due <= up_to) || (self.cold.any && space.cold_from <= up_to)
+        space.due.first_key_value().is_some_and(|(due, _)| *due <= up_to) || (self.cold && space.cold_from <= up_to)
     }
 
     /// Some entries of a space whose time is not later than `up_to`, by time and key; none when there are no more. They are told of
@@ -263,9 +252,10 @@ impl Store {
     pub fn due(&mut self, space: &Space, up_to: i64) -> Result<Vec<Due>> {
         let at = self.space(space.prefix())?;
         let mut limit = up_to;
-        if self.cold.any && self.spaces[at as usize].cold_from <= up_to {
+        if self.cold && self.spaces[at as usize].cold_from <= up_to {
             let state = &self.spaces[at as usize];
-            let rows = self.reader.due(&state.prefix, up_to, state.cursor.as_ref(), PAGE)?;
+            let from = state.cursor.clone().unwrap_or((state.cold_from, Vec::new()));
+            let rows = self.reader.due(&state.prefix, (from.0, &from.1), up_to, PAGE)?;
             let last = rows.last().map(|(key, _, due)| (*due, key.clone()));
             let full = rows.len() == PAGE;
             for (key, payload, due) in rows {
@@ -291,11 +281,21 @@ impl Store {
         }
         let state = &mut self.spaces[at as usize];
         let mut taken = Vec::new();
-        while let Some(&(due, slot)) = state.due.first().filter(|(due, _)| *due <= limit && taken.len() < PAGE) {
-            state.due.pop_first();
-            let slot = &mut self.slots[slot as usize];
+        while let Some(mut first) = state.due.first_entry().filter(|first| *first.key() <= limit && taken.len() < PAGE)
+        {
+            let due = *first.key();
+            let Some(number) = first.get_mut().pop() else {
+                first.remove();
+                continue;
+            };
+            state.listed -= 1;
+            let slot = &mut self.slots[number as usize];
+            if slot.due != due || slot.space != at {
+                continue;
+            }
+            state.waiting -= 1;
             slot.due = NEVER;
-            self.bytes -= ORDERED;
+            self.bytes -= LISTED;
             let (key, payload) = slot.data.split_at(slot.key_len as usize);
             taken.push(Due { due, key: key.to_vec(), payload: payload.to_vec() });
         }
@@ -310,8 +310,7 @@ impl Store {
     /// The entries of a scanned kind from one key to another, both included, in order. They differ in their times only.
     pub fn scan(&mut self, from: &[u8], to: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let record_key = &from[..from.len().saturating_sub(8)];
-        if self.cold.any && self.cold.may_have(self.hasher.hash_one(record_key)) {
-            self.poll_warming();
+        if self.may_be_saved(record_key) {
             for (key, payload, due) in self.reader.range(from, to)? {
                 if self.find(self.hasher.hash_one(&*key), &key).is_none() {
                     self.insert_saved(&key, Some((&payload, due)))?;
@@ -328,7 +327,6 @@ impl Store {
 
     /// Between batches: forgets what is saved and gone, and lets saved entries leave memory when it is full.
     pub fn maintain(&mut self) {
-        self.poll_warming();
         let saved = self.saved.load(Ordering::Acquire);
         while let Some(&(layer, at)) = self.removed.front().filter(|(layer, _)| *layer <= saved) {
             self.removed.pop_front();
@@ -360,8 +358,7 @@ impl Store {
     fn evict(&mut self, at: u32) {
         let slot = &self.slots[at as usize];
         if slot.flags & DELETED == 0 {
-            let key = &slot.data[..slot.key_len as usize];
-            self.cold.add(&self.hasher, key, self.spaces[slot.space as usize].scanned);
+            self.cold = true;
             let space = &mut self.spaces[slot.space as usize];
             space.cold_from = space.cold_from.min(slot.due);
         }
@@ -370,14 +367,10 @@ impl Store {
 
     /// Everything leaves memory; what was not saved is lost.
     pub(super) fn clear(&mut self) {
-        // A deletion that is dropped leaves its entry in SQLite.
-        for slot in self.slots.iter().filter(|slot| slot.flags & USED != 0) {
-            let key = &slot.data[..slot.key_len as usize];
-            self.cold.add(&self.hasher, key, self.spaces[slot.space as usize].scanned);
-        }
-        self.cold.any = true;
+        self.cold = true;
         for space in &mut self.spaces {
             space.due.clear();
+            (space.listed, space.waiting) = (0, 0);
             space.cold_from = i64::MIN;
             space.cursor = None;
         }
@@ -458,11 +451,11 @@ impl Store {
     }
 
     fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        let same = |at: &u32| {
+        let same = |(tag, at): &(u32, u32)| {
             let slot = &self.slots[*at as usize];
-            slot.key_len as usize == key.len() && slot.data[..key.len()] == *key
+            *tag == hash as u32 && slot.key_len as usize == key.len() && slot.data[..key.len()] == *key
         };
-        self.index.find(hash, same).copied()
+        self.index.find(spread(hash as u32), same).map(|(_, at)| *at)
     }
 
     /// An entry as SQLite has it; `None`: it has none.
@@ -502,12 +495,7 @@ impl Store {
                 (self.slots.len() - 1) as u32
             }
         };
-        let Self { slots, hasher, index, .. } = self;
-        let hash_of = |at: &u32| {
-            let slot = &slots[*at as usize];
-            hasher.hash_one(&slot.data[..slot.key_len as usize])
-        };
-        index.insert_unique(hash, at, hash_of);
+        self.index.insert_unique(spread(hash as u32), (hash as u32, at), |(tag, _)| spread(*tag));
         if due != NEVER {
             self.set_due(at, due);
         }
@@ -517,14 +505,36 @@ impl Store {
 
     fn set_due(&mut self, at: u32, due: i64) {
         let slot = &mut self.slots[at as usize];
-        let set = &mut self.spaces[slot.space as usize].due;
-        if slot.due != NEVER && set.remove(&(slot.due, at)) {
-            self.bytes -= ORDERED;
+        let space = &mut self.spaces[slot.space as usize];
+        if slot.due != NEVER {
+            space.waiting -= 1;
+            self.bytes -= LISTED;
         }
         slot.due = due;
-        if due != NEVER && set.insert((due, at)) {
-            self.bytes += ORDERED;
+        if due != NEVER {
+            space.due.entry(due).or_default().push(at);
+            space.listed += 1;
+            space.waiting += 1;
+            self.bytes += LISTED;
         }
+        if space.listed > 2 * space.waiting + PAGE {
+            self.tidy_due(at);
+        }
+    }
+
+    /// Takes those out of the lists of a slot's space that are due at another time.
+    fn tidy_due(&mut self, at: u32) {
+        let number = self.slots[at as usize].space;
+        let (slots, space) = (&self.slots, &mut self.spaces[number as usize]);
+        space.due.retain(|due, list| {
+            list.retain(|at| slots[*at as usize].due == *due && slots[*at as usize].space == number);
+            // One that had this time before may be listed twice.
+            list.sort_unstable();
+            list.dedup();
+            list.shrink_to_fit();
+            !list.is_empty()
+        });
+        space.listed = space.due.values().map(Vec::len).sum();
     }
 
     fn set_ordered(&mut self, at: u32) {
@@ -546,7 +556,7 @@ impl Store {
         slot.flags = 0;
         self.bytes -= data.len() + SLOT;
         let hash = self.hasher.hash_one(key);
-        if let Ok(entry) = self.index.find_entry(hash, |found| *found == at) {
+        if let Ok(entry) = self.index.find_entry(spread(hash as u32), |(_, found)| *found == at) {
             entry.remove();
         }
         self.free.push(at);
@@ -562,23 +572,22 @@ impl Store {
             ));
         }
         let scanned = prefix.last().is_some_and(|kind| *kind >= 128);
-        let cold_from = if self.cold.any { i64::MIN } else { NEVER };
-        self.spaces.push(SpaceState { prefix: prefix.into(), scanned, due: BTreeSet::new(), cold_from, cursor: None });
+        let cold_from = if self.cold { i64::MIN } else { NEVER };
+        self.spaces.push(SpaceState {
+            prefix: prefix.into(),
+            scanned,
+            due: BTreeMap::new(),
+            listed: 0,
+            waiting: 0,
+            cold_from,
+            cursor: None,
+        });
         Ok((self.spaces.len() - 1) as u8)
     }
 
-    fn poll_warming(&mut self) {
-        if let Some(warming) = &self.cold.warming {
-            match warming.try_recv() {
-                Ok(filter) => {
-                    self.cold.filter.merge(filter);
-                    self.cold.warming = None;
-                }
-                Err(TryRecvError::Empty) => {}
-                // It failed, and logged why: every key may be there.
-                Err(TryRecvError::Disconnected) => {}
-            }
-        }
+    /// Whether a key, or one that begins so, may be in SQLite and not in memory, where it is not.
+    fn may_be_saved(&self, key: &[u8]) -> bool {
+        self.cold && self.reader.segments().may_have(key)
     }
 
     /// Every entry, for tests.
@@ -597,23 +606,9 @@ impl Store {
     }
 }
 
-impl Cold {
-    fn may_have(&self, hash: u64) -> bool {
-        self.warming.is_some() || self.filter.may_have(hash)
-    }
-
-    fn add(&mut self, hasher: &DefaultHashBuilder, key: &[u8], scanned: bool) {
-        self.any = true;
-        add(&mut self.filter, hasher, key, scanned);
-    }
-}
-
-/// A scanned entry is also looked for by what comes before its time.
-fn add(filter: &mut Filter, hasher: &DefaultHashBuilder, key: &[u8], scanned: bool) {
-    filter.add(hasher.hash_one(key));
-    if scanned {
-        filter.add(hasher.hash_one(&key[..key.len().saturating_sub(8)]));
-    }
+/// Over all the bits that the table looks at.
+fn spread(tag: u32) -> u64 {
+    u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 fn joined(key: &[u8], payload: &[u8]) -> Box<[u8]> {
@@ -621,28 +616,4 @@ fn joined(key: &[u8], payload: &[u8]) -> Box<[u8]> {
     data.extend_from_slice(key);
     data.extend_from_slice(payload);
     data.into()
-}
-
-/// Reads the keys in the background. Keys that are saved meanwhile come into the filter when they leave memory.
-fn warm(path: String, hasher: DefaultHashBuilder) -> Receiver<Filter> {
-    let (answer, filter) = std::sync::mpsc::channel();
-    let read = move || {
-        let mut filter = Filter::default();
-        let result = Reader::open(&path).and_then(|reader| {
-            reader.keys(|key| {
-                let scanned = space_of(key).is_ok_and(|(_, kind)| kind.is_scanned());
-                add(&mut filter, &hasher, key, scanned);
-                true
-            })
-        });
-        match result {
-            // The store may be closed by now.
-            Ok(()) => drop(answer.send(filter)),
-            Err(error) => tracing::warn!("the keys could not be read ahead, lookups of new keys are slower: {error}"),
-        }
-    };
-    if let Err(error) = std::thread::Builder::new().name("state-keys".to_owned()).spawn(read) {
-        tracing::warn!("the keys cannot be read ahead, lookups of new keys are slower: {error}");
-    }
-    filter
 }

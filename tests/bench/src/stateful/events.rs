@@ -85,10 +85,7 @@ impl Events {
     fn line(event: &Event, number: u64, line: &mut String) {
         line.clear();
         let Event { id, user, amount, .. } = event;
-        let _ = write!(
-            line,
-            r#"{{"id":"{id:016x}","user":"u{user:04}","amount":{amount},"number":{number},"pad":""#
-        );
+        let _ = write!(line, r#"{{"id":"{id:016x}","user":"u{user:04}","amount":{amount},"number":{number},"pad":""#);
         while line.len() < LENGTH - 2 {
             line.push('x');
         }
@@ -141,7 +138,9 @@ impl Events {
         })?;
         match (wrong, expected.next()) {
             (None, None) => Ok(()),
-            (Some(wrong), _) => Err(Error::new(format!("of {count} records of {topic}, the first wrong one is {wrong}"))),
+            (Some(wrong), _) => {
+                Err(Error::new(format!("of {count} records of {topic}, the first wrong one is {wrong}")))
+            }
             (None, Some(_)) => Err(Error::new(format!("{topic} has {count} records of {}", self.distinct()))),
         }
     }
@@ -174,7 +173,9 @@ impl Events {
         })?;
         match (wrong, expected.len()) {
             (None, 0) => Ok(()),
-            (Some(wrong), _) => Err(Error::new(format!("of {count} windows in {topic}, the first wrong one is {wrong}"))),
+            (Some(wrong), _) => {
+                Err(Error::new(format!("of {count} windows in {topic}, the first wrong one is {wrong}")))
+            }
             (None, missing) => Err(Error::new(format!("{missing} of {all} windows are missing in {topic}"))),
         }
     }

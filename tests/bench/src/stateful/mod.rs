@@ -171,7 +171,12 @@ impl Bench<'_> {
                 job.check(&self.broker, events, &output)?;
                 let by = row.peer.map_or("Tributary", Peer::title);
                 let megabytes = run.peak_rss as f64 / 1e6;
-                eprintln!("{}, {by}: {:.0} records/s, {:.2} CPU s a million, {megabytes:.0} MB", job.key(), run.rate, run.cpu);
+                eprintln!(
+                    "{}, {by}: {:.0} records/s, {:.2} CPU s a million, {megabytes:.0} MB",
+                    job.key(),
+                    run.rate,
+                    run.cpu
+                );
                 row.take(&run);
                 self.broker.delete_topic(&output)?;
             }
@@ -180,19 +185,24 @@ impl Bench<'_> {
         let own = of(None).and_then(|row| Some((row.rate.median()?, row.peak_rss)));
         if let Some((rate, rss)) = own {
             let title = job.title();
-            let mut against = |peer: Peer, wanted: f64| {
-                let other = of(Some(peer)).and_then(|row| row.rate.median());
-                self.found.targets.extend(
-                    other.map(|other| Target::at_least(format!("{title}: rate, × {}", peer.title()), wanted, rate / other)),
-                );
-            };
+            let mut against =
+                |peer: Peer, wanted: f64| {
+                    let other = of(Some(peer)).and_then(|row| row.rate.median());
+                    self.found.targets.extend(other.map(|other| {
+                        Target::at_least(format!("{title}: rate, × {}", peer.title()), wanted, rate / other)
+                    }));
+                };
             match job {
                 Job::First => against(Peer::Streams, 5.0),
                 Job::Windows => against(Peer::Flink, 3.0),
             }
             if let Some(flink) = of(Some(Peer::Flink)) {
                 let ratio = rss as f64 / flink.peak_rss as f64;
-                self.found.targets.push(Target::at_most(format!("{title}: memory, × {}", Peer::Flink.title()), 0.2, ratio));
+                self.found.targets.push(Target::at_most(
+                    format!("{title}: memory, × {}", Peer::Flink.title()),
+                    0.2,
+                    ratio,
+                ));
             }
         }
         self.found.rows.extend(rows);
@@ -216,16 +226,17 @@ impl Bench<'_> {
         let (Some(all), Some(tight)) = (all.median(), tight.median()) else { return Ok(()) };
         let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
         let rss = megabytes(outcome.run.peak_rss);
-        self.note(
-            format!("{} keys in memory", events.distinct()),
-            format!("{} for {}", rate(all), megabytes(needed)),
-        );
+        self.note(format!("{} keys in memory", events.distinct()), format!("{} for {}", rate(all), megabytes(needed)));
         self.note(
             format!("the same in a tenth of that memory ({})", megabytes(bound)),
             format!("{}, at most {} at a time; the worker {rss}", rate(tight), megabytes(outcome.state)),
         );
         self.found.targets.extend([
-            Target::at_most("memory of the state, × state.max.bytes, with ten times more keys", 1.0, outcome.state as f64 / bound as f64),
+            Target::at_most(
+                "memory of the state, × state.max.bytes, with ten times more keys",
+                1.0,
+                outcome.state as f64 / bound as f64,
+            ),
             Target::at_least("rate with ten times more keys than fit, × all in memory", 0.25, tight / all),
         ]);
         Ok(())
@@ -242,7 +253,11 @@ impl Bench<'_> {
         if let (Some(once), Some(least)) = (once.median(), least.median()) {
             self.note("file → Kafka, at least once", rate(least));
             self.note("file → Kafka, exactly once, transaction.boundary=interval, 1 s", rate(once));
-            self.found.targets.push(Target::at_least("file → Kafka, exactly once: rate, × at least once", 0.8, once / least));
+            self.found.targets.push(Target::at_least(
+                "file → Kafka, exactly once: rate, × at least once",
+                0.8,
+                once / least,
+            ));
         }
         Ok(())
     }
@@ -275,7 +290,9 @@ impl Stateful {
         for row in &self.rows {
             let to = |peer: Peer| {
                 let other = self.rows.iter().find(|other| other.job == row.job && other.peer == Some(peer));
-                let ratio = other.filter(|_| row.peer != Some(peer)).and_then(|other| Some(row.rate.median()? / other.rate.median()?));
+                let ratio = other
+                    .filter(|_| row.peer != Some(peer))
+                    .and_then(|other| Some(row.rate.median()? / other.rate.median()?));
                 ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default()
             };
             let _ = writeln!(

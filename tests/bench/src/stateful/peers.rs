@@ -43,7 +43,9 @@ impl Peer {
     fn jvm(self) -> &'static [&'static str] {
         match self {
             Self::Streams => &[],
-            Self::Flink => &["--add-opens=java.base/java.util=ALL-UNNAMED", "--add-opens=java.base/java.lang=ALL-UNNAMED"],
+            Self::Flink => {
+                &["--add-opens=java.base/java.util=ALL-UNNAMED", "--add-opens=java.base/java.lang=ALL-UNNAMED"]
+            }
         }
     }
 
