@@ -13,7 +13,7 @@ use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::changelog::{NEVER, read_value, write_value};
-use super::file::Reader;
+use super::reader::Reader;
 use super::key::{Space, space_of};
 use super::layer::ShardChanges;
 use super::{Shard, StateError};
