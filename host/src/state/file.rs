@@ -217,12 +217,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Merges segments, if a few have come together. Nothing changes but how long it takes to find an entry.
-    pub fn tidy(&mut self) -> Result<(), StateError> {
+    /// Merges segments, if a few have come together; answers whether it did. Nothing changes but how long it takes to find an entry.
+    pub fn tidy(&mut self) -> Result<bool, StateError> {
         let known = self.published.now();
         let from = known.len() - group(&known.iter().map(|segment| segment.entries).collect::<Vec<_>>());
         if from == known.len() {
-            return Ok(());
+            return Ok(false);
         }
         let Self { connection, path, owner, next, .. } = self;
         let path: &str = path;
@@ -250,7 +250,7 @@ impl Writer {
         }
         transaction.commit().map_err(sqlite)?;
         self.published.set(Arc::new(left));
-        Ok(())
+        Ok(true)
     }
 
     /// Forgets everything, to be restored in full, from now on.

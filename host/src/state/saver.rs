@@ -178,6 +178,8 @@ struct Open {
     saved: Arc<AtomicU64>,
     /// Whether the file is being brought up to the changelog's end.
     restoring: bool,
+    /// Whether segments may have come together that are to be merged.
+    untidy: bool,
 }
 
 struct Saving {
@@ -193,9 +195,11 @@ impl Saving {
         loop {
             let wait =
                 self.pending.since.map_or(Duration::from_secs(3600), |since| DELAY.saturating_sub(since.elapsed()));
+            let untidy = !wait.is_zero() && self.writers.values().any(|open| open.untidy);
+            let wait = if untidy { Duration::ZERO } else { wait };
             match queue.recv_timeout(wait) {
                 Ok(Job::Open(shard, writer, saved)) => {
-                    _ = self.writers.insert(shard, Open { writer, saved, restoring: true });
+                    _ = self.writers.insert(shard, Open { writer, saved, restoring: true, untidy: false });
                 }
                 Ok(Job::Restored(shard)) => self.restored(shard),
                 Ok(Job::Save { changes, positions }) => self.add(changes, positions),
@@ -213,6 +217,8 @@ impl Saving {
                 Ok(Job::Hurry) => self.flush(),
                 #[cfg(test)]
                 Ok(Job::Crash) => return,
+                // Nobody wants anything.
+                Err(RecvTimeoutError::Timeout) if untidy => self.tidy(),
                 Err(RecvTimeoutError::Timeout) => self.flush(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -245,21 +251,31 @@ impl Saving {
         }
     }
 
+    /// Merges segments of one shard.
+    fn tidy(&mut self) {
+        let Some((shard, open)) = self.writers.iter_mut().find(|(_, open)| open.untidy) else { return };
+        // There may be more to merge.
+        open.untidy = open.writer.tidy().unwrap_or_else(|error| {
+            // It costs nothing but time, and the next save tells of it.
+            tracing::debug!(shard, "{error}");
+            false
+        });
+    }
+
     fn flush(&mut self) {
         let Pending { shards, bytes, since } = std::mem::take(&mut self.pending);
         if since.is_none() {
             return;
         }
         for (shard, (changes, next_offset)) in shards {
-            let Some(Open { writer, saved, restoring }) = self.writers.get_mut(&shard) else { continue };
+            let Some(Open { writer, saved, restoring, untidy }) = self.writers.get_mut(&shard) else { continue };
             let rows = latest(changes.iter().map(|changes| (&changes.keys, &changes.values)));
             match writer.save(&Save { rows: &rows, next_offset, now_ms: (!*restoring).then(now_ms) }) {
                 Ok(()) => {
                     if let Some(last) = changes.last() {
                         saved.store(last.number, Ordering::Release);
                     }
-                    // A failure costs nothing but time, and the next save tells of it.
-                    writer.tidy().unwrap_or_else(|error| tracing::debug!(shard, "{error}"));
+                    *untidy = true;
                 }
                 Err(error) => {
                     // Nothing later may be saved without this: the file has to be a state that was.

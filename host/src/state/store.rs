@@ -13,9 +13,9 @@ use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::changelog::{NEVER, read_value, write_value};
-use super::reader::Reader;
 use super::key::{Space, space_of};
 use super::layer::ShardChanges;
+use super::reader::Reader;
 use super::{Shard, StateError};
 
 type Result<T> = std::result::Result<T, StateError>;
@@ -81,6 +81,8 @@ pub struct Store {
     hand: usize,
     layer: u64,
     dirty: Vec<u32>,
+    /// Memory that the dirty ones take, about.
+    layer_bytes: usize,
     removed: VecDeque<(u64, u32)>,
     /// Whether something may be in SQLite and not in memory.
     cold: bool,
@@ -106,6 +108,7 @@ impl Store {
             hand: 0,
             layer: 1,
             dirty: Vec::new(),
+            layer_bytes: 0,
             removed: VecDeque::new(),
             cold: has_entries,
             reader,
@@ -129,9 +132,25 @@ impl Store {
         self.reader.has_entries()
     }
 
-    /// Whether memory is full of what is not saved: time to commit.
+    /// Whether it is time to commit: memory is full of what is not saved, or the open layer alone takes a third of it, so that one
+    /// layer is saved while the next one is written.
     pub fn is_full(&self) -> bool {
+        self.is_over() || self.layer_bytes > self.budget / 3
+    }
+
+    /// Whether memory is full of what is not saved.
+    pub(super) fn is_over(&self) -> bool {
         self.bytes > self.budget
+    }
+
+    /// Whether memory would be full with another layer.
+    pub(super) fn is_tight(&self) -> bool {
+        self.bytes > self.budget - self.budget / 3
+    }
+
+    /// Whether entries may be in SQLite only.
+    pub fn is_cold(&self) -> bool {
+        self.cold
     }
 
     /// Brings keys that are only in SQLite into memory, all at once, so that [`Self::get`] asks nobody.
@@ -182,12 +201,14 @@ impl Store {
         let Some(at) = self.find(hash, key) else {
             let at = self.insert(hash, key, payload, due, self.layer)?;
             self.dirty.push(at);
+            self.layer_bytes += key.len() + payload.len() + SLOT;
             return Ok(());
         };
         let slot = &mut self.slots[at as usize];
         if slot.layer != self.layer {
             slot.layer = self.layer;
             self.dirty.push(at);
+            self.layer_bytes += slot.data.len() + SLOT;
         }
         let key_len = slot.key_len as usize;
         if slot.data.len() == key_len + payload.len() {
@@ -228,6 +249,7 @@ impl Store {
         if slot.layer != self.layer {
             slot.layer = self.layer;
             self.dirty.push(at);
+            self.layer_bytes += slot.data.len() + SLOT;
         }
         if self.spaces[slot.space as usize].scanned {
             self.ordered.remove(key);
@@ -381,13 +403,14 @@ impl Store {
         self.dirty.clear();
         self.removed.clear();
         self.layer += 1;
-        (self.bytes, self.hand, self.stuck_at) = (0, 0, None);
+        (self.bytes, self.layer_bytes, self.hand, self.stuck_at) = (0, 0, 0, None);
     }
 
     /// What was written since the last time, as the changelog wants it. The next layer begins.
     pub(super) fn seal(&mut self) -> Result<Option<ShardChanges>> {
         let number = self.layer;
         self.layer += 1;
+        self.layer_bytes = 0;
         if self.dirty.is_empty() {
             return Ok(None);
         }
@@ -441,6 +464,7 @@ impl Store {
             }
         }
         self.dirty.clear();
+        self.layer_bytes = 0;
         self.layer += 1;
         Ok(self.layer - 1)
     }

@@ -189,7 +189,12 @@ impl TaskState {
             inner.settled = layer.number;
         }
         self.saver.save(layer.changes, positions)?;
-        if self.is_full() {
+        let any = |what: fn(&Store) -> bool| self.lock().stores.values().any(what);
+        if any(Store::is_over) {
+            // Small transactions, one after the other, would be no help: nothing can leave memory before it is saved.
+            self.saver.sync()?;
+            self.lock().stores.values_mut().for_each(Store::maintain);
+        } else if any(Store::is_tight) {
             self.saver.hurry();
         }
         Ok(())

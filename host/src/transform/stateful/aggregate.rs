@@ -650,6 +650,9 @@ impl Stateful for Aggregate {
 impl Aggregate {
     /// Brings the entries of a batch into memory at once. Sessions are scanned one by one.
     fn load(&mut self, store: &mut Store, rows: &[Row], keys: &[u8]) -> Result<()> {
+        if !store.is_cold() {
+            return Ok(());
+        }
         let (mut bytes, mut ends, mut at) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             let key = &keys[row.key.0..row.key.1];

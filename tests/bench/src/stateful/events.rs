@@ -73,7 +73,7 @@ impl Events {
             }
             false => number,
         };
-        let late = if number == self.0 { -60_000 } else { (mixed >> 20) % DISORDER } as i64;
+        let late = if number == self.0 { -60_000 } else { ((mixed >> 20) % DISORDER) as i64 };
         Event {
             id: mix(origin + 0x1000_0000),
             user: (mixed >> 7) % USERS,

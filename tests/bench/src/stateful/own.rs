@@ -141,9 +141,8 @@ pub fn source(broker: &KafkaBroker, exactly_once: bool, lines: &Lines, topic: &s
     }
     let mut watch = Watch::start();
     worker.rest().put_connector(topic, &config)?;
-    let end = || Ok(broker.record_count(topic)?);
     let done = wait::until("all lines in the topic", LIMIT, || {
-        let done: u64 = end()?;
+        let done = broker.record_count(topic)?;
         watch.see(done, lines.count());
         Ok((done >= lines.count()).then_some(()))
     });
