@@ -96,7 +96,9 @@ impl Events {
     pub fn produce(self, broker: &KafkaBroker, topic: &str) -> Result<()> {
         broker.create_topic(topic, 1, &[])?;
         let mut config = broker.client();
-        PRODUCER.iter().for_each(|(key, value)| drop(config.set(*key, *value)));
+        for (key, value) in PRODUCER {
+            config.set(*key, *value);
+        }
         let producer: BaseProducer = config.create()?;
         let (mut line, mut key) = (String::new(), String::new());
         for number in 0..self.records() {
