@@ -23,12 +23,9 @@ pub(crate) struct Lease {
     pub origin: Origin,
 }
 
-/// A connection that nobody uses, and since when.
-type Idle = (Instant, SendRequest<Full<Bytes>>);
-
 /// Idle connections by server.
 #[derive(Default)]
-pub(crate) struct Pool(Mutex<HashMap<Origin, Vec<Idle>>>);
+pub(crate) struct Pool(Mutex<HashMap<Origin, Vec<(Instant, SendRequest<Full<Bytes>>)>>>);
 
 impl Pool {
     /// The connection used last, if one is open.
