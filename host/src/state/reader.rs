@@ -163,7 +163,7 @@ impl Reader {
         let pull = |dues: &mut Dues| -> Try<Option<(i64, Vec<u8>, Vec<u8>)>> {
             let segment = &segments[dues.at];
             loop {
-                while let Some((due, number)) = dues.rest.next() {
+                for (due, number) in dues.rest.by_ref() {
                     if due < after.0 {
                         continue;
                     }
