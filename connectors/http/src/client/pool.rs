@@ -17,15 +17,17 @@ const MOST: usize = 256;
 
 /// A connection for one request.
 pub(crate) struct Lease {
-    pub sender: SendRequest<Full<Bytes>>,
+    pub sender: Sender,
     /// It has served requests before.
     pub kept: bool,
     pub origin: Origin,
 }
 
-/// Idle connections by server.
+type Sender = SendRequest<Full<Bytes>>;
+
+/// Idle connections by server, each with the time since when.
 #[derive(Default)]
-pub(crate) struct Pool(Mutex<HashMap<Origin, Vec<(Instant, SendRequest<Full<Bytes>>)>>>);
+pub(crate) struct Pool(Mutex<HashMap<Origin, Vec<(Instant, Sender)>>>);
 
 impl Pool {
     /// The connection used last, if one is open.

@@ -87,6 +87,16 @@ pub(crate) fn join(base: &Uri, location: &str) -> Result<Uri, String> {
     parse(&format!("{scheme}://{authority}{path}"))
 }
 
+/// The URL without its query: what source partitions are named by.
+pub(crate) fn without_query(uri: &Uri) -> String {
+    uri.to_string().split('?').next().unwrap_or_default().to_owned()
+}
+
+/// Whether both lead to the same server.
+pub(crate) fn same_origin(a: &Uri, b: &Uri) -> bool {
+    matches!((Origin::of(a), Origin::of(b)), (Ok(a), Ok(b)) if a == b)
+}
+
 /// Percent-encoded but for letters, digits and `-._~`.
 pub(crate) fn encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
