@@ -214,7 +214,7 @@ fn plain(server: &HttpServer, more: &[(&str, &str)]) -> Config {
         ("url", server.url("/").as_str()),
         ("topic", "t"),
         ("addresses.allowed", "loopback"),
-        ("request.timeout.ms", "500"),
+        ("request.timeout.ms", "3000"),
     ]);
     more.iter().for_each(|(key, value)| config.set(*key, *value));
     config
@@ -229,7 +229,7 @@ fn what_may_pass_is_asked_for_again() {
         ("429", Reply::status(429, "").with("Retry-After", "7")),
         ("reset", Reply::Reset),
         ("half a body", Reply::HalfBody(200, br#"[{"id":1},{"id":2}]"#.to_vec())),
-        ("slow", Reply::Slow(Duration::from_millis(1500), Box::new(good()))),
+        ("slow", Reply::Slow(Duration::from_secs(9), Box::new(good()))),
         ("no JSON", Reply::status(200, "<html>").with("Content-Type", "text/html")),
         ("no HTTP", Reply::Raw(b"hello\r\n".to_vec())),
     ] {

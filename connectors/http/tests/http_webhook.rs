@@ -229,8 +229,9 @@ impl Serving {
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::SeqCst) {
                 let polled = run.poll().unwrap();
+                // Before the senders are answered, who look into it then.
+                kept.lock().unwrap().extend(polled.clone());
                 run.deliver(&polled).unwrap();
-                kept.lock().unwrap().extend(polled);
             }
             run.stop().unwrap();
         });
@@ -287,12 +288,12 @@ fn too_much_is_told_so() {
     assert_eq!(send(port, "", b"[1,2,3]").0, 200);
     assert_eq!(serving.values(), ["1", "2", "3"]);
 
-    let serving = Serving::start(&[("rate.limit", "2")]);
+    let serving = Serving::start(&[("rate.limit", "0.1")]);
     let (taken, refused): (Vec<_>, Vec<_>) =
         (0..20).map(|_| send(serving.port, "", b"{}")).partition(|(status, _)| *status == 200);
-    assert!(taken.len() >= 2 && !refused.is_empty(), "{} taken", taken.len());
+    assert!(!taken.is_empty() && !refused.is_empty(), "{} taken", taken.len());
     for (status, answer) in refused {
-        assert!(status == 429 && answer.to_lowercase().contains("retry-after: 1"), "{answer}");
+        assert!(status == 429 && answer.to_lowercase().contains("retry-after: "), "{answer}");
     }
 }
 
