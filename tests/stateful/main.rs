@@ -6,5 +6,6 @@ mod ledger;
 mod letters;
 mod life_cycle;
 mod refused;
+mod repartition;
 mod rig;
 mod sources;
