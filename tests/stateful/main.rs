@@ -5,6 +5,8 @@ mod exactly_once;
 mod ledger;
 mod letters;
 mod life_cycle;
+mod lost_commits;
+mod offsets;
 mod refused;
 mod repartition;
 mod rig;

@@ -37,7 +37,7 @@ fn where_state_cannot_be_kept() -> Result<()> {
     let refused = errors("FileStreamSource", source.clone())?;
     assert!(refused.contains("set exactly.once.source.support=enabled on the worker"), "{refused}");
     let pattern = errors("KafkaSink", json!({"topics": null, "topics.regex": "in.*"}))?;
-    assert!(pattern.contains("name them in topics"), "{pattern}");
+    assert!(pattern.contains("name the topics in topics"), "{pattern}");
     let window = errors(
         "KafkaSink",
         json!({"transforms.once.type": "Aggregate", "transforms.once.window": "tumbling", "transforms.once.aggs": "n:count()"}),

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use tributary_sdk::{Batch, Config, Error, Result};
 
 use super::merge::{Merged, merge};
+use super::part::Target;
 use super::part::{Outcome, Part};
 use super::plugin_step;
 use super::predicate::Predicate;
 use super::registry;
 use super::single_message::SingleMessage;
-use super::part::Target;
 use super::single_message::records::{self, Records};
 use super::stateful::{Emitted, Moment, News, Stateful};
 use crate::expression::Variable;

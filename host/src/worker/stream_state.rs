@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tributary_sdk::Config;
 
 use super::assembly::{ASK, Assembly};
-use crate::log::{NewTopic, Subscription};
+use crate::log::{NewTopic, Subscription, TopicPartition};
 use crate::state::changelog;
 use crate::task::dead_letters::ensure_topic;
 use crate::task::errors::TaskError;
@@ -113,8 +114,7 @@ impl Assembly<'_> {
                 };
                 ensure_topic(&*self.environment.log, &new, self.control)?;
             }
-            let known = admin.topic(&topic, ASK)?.map(|known| known.partitions);
-            let partitions = known.or(cut.partitions).unwrap_or(default);
+            let partitions = self.visible(&topic)?;
             if let Some(wanted) = cut.partitions.filter(|wanted| *wanted != partitions) {
                 return Err(TaskError::new(format!(
                     "transforms.{}.repartition.partitions={wanted}: the topic {topic} has {partitions} already, and state for as many. Set \
@@ -136,6 +136,32 @@ impl Assembly<'_> {
         Ok(topics)
     }
 
+    /// Waits until a topic that was made is known with all its partitions, and answers how many. A member of a group that subscribes to one
+    /// that its client does not know yet is given none of its partitions; and if it is killed then, it comes back to the same assignment.
+    fn visible(&self, topic: &str) -> Result<i32, TaskError> {
+        let admin = self.environment.log.admin();
+        let deadline = Instant::now() + ASK;
+        loop {
+            let known = admin.topic(topic, ASK)?.map(|known| known.partitions);
+            let missing = match known.filter(|partitions| *partitions > 0) {
+                None => None,
+                Some(partitions) => {
+                    let at = |partition| TopicPartition { topic: topic.into(), partition };
+                    let first = (0..partitions).find_map(|partition| admin.watermarks(&at(partition), ASK).err());
+                    match first {
+                        None => return Ok(partitions),
+                        missing => missing,
+                    }
+                }
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.control.wait(left.min(Duration::from_millis(100))) {
+                let what = missing.map_or_else(|| "it is not there".to_owned(), |error| error.message);
+                return Err(TaskError::new(format!("the topic {topic} was made, and cannot be used yet: {what}")));
+            }
+        }
+    }
+
     /// Makes the changelog if it is missing. It cannot get other partitions afterwards.
     fn ensure_changelog(&self, changelog: &str, partitions: i32) -> Result<(), TaskError> {
         let new = NewTopic {
@@ -144,9 +170,8 @@ impl Assembly<'_> {
             settings: changelog::topic_settings(),
             ..NewTopic::default()
         };
-        let log = &self.environment.log;
-        ensure_topic(&**log, &new, self.control)?;
-        let known = log.admin().topic(changelog, ASK)?.map_or(partitions, |known| known.partitions);
+        ensure_topic(&*self.environment.log, &new, self.control)?;
+        let known = self.visible(changelog)?;
         if known != partitions {
             return Err(TaskError::new(format!(
                 "the input has {partitions} partitions, and the state of connector {} was made with {known} (topic {changelog}): keys may \

@@ -154,7 +154,8 @@ impl LogAdmin for EmbeddedLog {
         let of_file = partitions.iter().map(|(partition, offset)| (partition.id, *offset)).collect::<Vec<_>>();
         self.inner.writer.change(move |connection| {
             for (partition, offset) in of_file {
-                retention::delete_before(connection, partition, offset).map_err(|error| from_sqlite(&error, "deleting records"))?;
+                retention::delete_before(connection, partition, offset)
+                    .map_err(|error| from_sqlite(&error, "deleting records"))?;
             }
             Ok(((), false))
         })?;

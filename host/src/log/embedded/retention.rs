@@ -90,7 +90,9 @@ pub(super) fn delete_before(connection: &Connection, partition: i64, offset: i64
         .prepare_cached("DELETE FROM batches WHERE partition = ?1 AND last_offset < ?2")?
         .execute((partition, offset))?;
     connection
-        .prepare_cached("UPDATE partitions SET first_offset = MAX(first_offset, ?2) WHERE id = ?1 AND next_offset >= ?2")?
+        .prepare_cached(
+            "UPDATE partitions SET first_offset = MAX(first_offset, ?2) WHERE id = ?1 AND next_offset >= ?2",
+        )?
         .execute((partition, offset))?;
     Ok(())
 }

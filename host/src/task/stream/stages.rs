@@ -117,9 +117,10 @@ impl Stages {
     /// All origins of records that leave a stage, which reads so many partitions of each topic.
     pub fn origins(&self, stage: usize, partitions: &[i32]) -> Vec<TopicPartition> {
         let topics = self.topics(stage);
-        let all = topics.iter().zip(partitions).flat_map(|(topic, count)| {
-            (0..*count).map(|partition| TopicPartition { topic: topic.clone(), partition })
-        });
+        let all = topics
+            .iter()
+            .zip(partitions)
+            .flat_map(|(topic, count)| (0..*count).map(|partition| TopicPartition { topic: topic.clone(), partition }));
         let mut origins: Vec<_> = all.map(|partition| self.origin(stage, &partition)).collect();
         origins.sort();
         origins.dedup();
@@ -149,7 +150,9 @@ mod tests {
         let facts = [facts(3, true, false), facts(5, true, true), facts(2, true, true)];
         let stages = Stages::new(vec!["in".into(), "on".into()], vec![cut("r1", 5), cut("r2", 2)], &facts);
         assert_eq!(Stages::shards(&facts), 10);
-        for (partition, stage, shard) in [(at("in", 2), 0, 2), (at("on", 2), 0, 2), (at("r1", 0), 1, 3), (at("r2", 1), 2, 9)] {
+        for (partition, stage, shard) in
+            [(at("in", 2), 0, 2), (at("on", 2), 0, 2), (at("r1", 0), 1, 3), (at("r2", 1), 2, 9)]
+        {
             assert_eq!(stages.stage(&partition.topic), stage);
             assert_eq!(stages.shard(&partition), Some(shard));
             assert_eq!(stages.of_shard(shard), (stage, partition.partition));

@@ -585,7 +585,10 @@ impl Running {
     fn take_passed(&mut self, stage: usize, fetched: FetchedBatch) -> Done {
         let partition = fetched.topic_partition.clone();
         let Some(shard) = self.stages.shard(&partition) else {
-            return Err(TaskError::new("a stage behind a repartition topic keeps no state; this is a bug of the worker").into());
+            return Err(TaskError::new(
+                "a stage behind a repartition topic keeps no state; this is a bug of the worker",
+            )
+            .into());
         };
         let cut = &self.stages.cuts()[stage - 1];
         let next = fetched.offsets.values().last().map_or(0, |last| last + 1);
@@ -865,9 +868,8 @@ impl Running {
         self.tell();
         if let Some(sink) = &mut self.sink {
             let positions = &self.transactor.positions;
-            let last = |(partition, _): &(TopicPartition, i64)| {
-                self.stages.stage(&partition.topic) == self.stages.last()
-            };
+            let last =
+                |(partition, _): &(TopicPartition, i64)| self.stages.stage(&partition.topic) == self.stages.last();
             let asked = sink.unflushed || positions.open().iter().any(last);
             if asked && !sink.pre_commit(positions.all().into_iter().filter(last))? {
                 // Asked again after another interval.

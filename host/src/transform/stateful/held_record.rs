@@ -308,10 +308,7 @@ pub fn batches_with(held: &[Held], shard: Shard, book: &mut dyn Book) -> Result<
 }
 
 /// Sides of one form.
-fn column<'h>(
-    sides: impl Iterator<Item = &'h Side> + Clone,
-    book: &mut dyn Book,
-) -> Result<Option<Column>> {
+fn column<'h>(sides: impl Iterator<Item = &'h Side> + Clone, book: &mut dyn Book) -> Result<Option<Column>> {
     let Some(form) = sides.clone().next().map(|side| side.form) else { return Ok(None) };
     let texts = || -> Result<Vec<Option<&'h str>>> {
         let text = |bytes: &'h Vec<u8>| std::str::from_utf8(bytes).map_err(|_| damaged("a text that is none"));

@@ -95,15 +95,12 @@ pub fn define(def: ConfigDef) -> ConfigDef {
         )
         .validator(Validator::one_of(&["none", "auto"])),
     )
-    .define(
-        ConfigKey::nullable(
-            "repartition.partitions",
-            Type::Int,
-            Importance::Low,
-            "Partitions of the repartition topic when it is made. Without it, as many as the input topic with the most has.",
-        )
-        .validator(Validator::at_least(1)),
-    )
+    .define(ConfigKey::nullable(
+        "repartition.partitions",
+        Type::Int,
+        Importance::Low,
+        "Partitions of the repartition topic when it is made. Without it, as many as the input topic with the most has.",
+    ))
     .define(
         ConfigKey::optional(
             "state.max.bytes",
@@ -141,6 +138,13 @@ impl Shared {
             ("fail", None) => LateAction::Fail,
             _ => LateAction::Drop,
         };
+        if let Some(partitions) = settings.string("repartition.partitions") {
+            number(settings, "repartition.partitions", 1)?;
+            if settings.text("repartition") != "auto" {
+                let what = "it is used with repartition=auto only; set that or leave it out";
+                return Err(invalid("repartition.partitions", partitions, what));
+            }
+        }
         Ok(Self {
             key,
             time: pick(settings, "eventtime.expr")?,
