@@ -82,8 +82,7 @@ impl Repartition {
     pub fn cross(
         &mut self,
         cut: &CutTopic,
-        stage: usize,
-        origin: TopicPartition,
+        (stage, origin): (usize, TopicPartition),
         batch: &Batch,
         places: &[Place],
         now: i64,
@@ -215,7 +214,7 @@ mod tests {
         let batch = Batch::new("t", Column::json(StringArray::from(vec!["1", "2", "3", "4"])));
         let key = |text: &str, time| Place::Key { key: [b"\x05", text.as_bytes()].concat().into(), time };
         let places = [key("21", 7), Place::Nowhere, Place::Refused("no key".into()), key("foobar", 5)];
-        let crossing = repartition.cross(&stages.cuts()[0], 0, origin.clone(), &batch, &places, 1500).unwrap();
+        let crossing = repartition.cross(&stages.cuts()[0], (0, origin.clone()), &batch, &places, 1500).unwrap();
         assert_eq!((crossing.dropped, crossing.refused), (1, vec![(2, "no key".to_owned())]));
         let records = crossing.part.records;
         let expected = ["21", "foobar"].map(|key| murmur2_partition(key.as_bytes(), 3));

@@ -615,7 +615,7 @@ impl Running {
         let places = self.inbound.chain.places(stage, batch);
         let cut = &self.stages.cuts()[stage];
         let origin = self.stages.origin(stage, partition);
-        let crossing = self.repartition.cross(cut, stage, origin, batch, &places, now_ms())?;
+        let crossing = self.repartition.cross(cut, (stage, origin), batch, &places, now_ms())?;
         self.control.counters.filtered(crossing.dropped);
         let made = !matches!(batch.offsets, tributary_sdk::Offsets::Sink(_));
         let class = cut.cut.class.clone();

@@ -15,6 +15,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arrow_schema::FieldRef;
@@ -219,9 +220,8 @@ impl Reader {
             RECORD => {
                 for _ in 0..first {
                     let schema = take(rest)?;
-                    let number = digest(schema);
-                    if !self.schemas.contains_key(&number) {
-                        self.schemas.insert(number, field_of(schema)?);
+                    if let Entry::Vacant(new) = self.schemas.entry(digest(schema)) {
+                        new.insert(field_of(schema)?);
                     }
                 }
                 Item::Record(Held::read(rest)?)
