@@ -294,7 +294,7 @@ impl PollLoop<'_> {
             }
         }
         let Some(state) = &mut self.state else { return Ok(false) };
-        if state.ticks() && !self.emit(|chain, shard| chain.advance(shard, true))? {
+        if state.ticks() && !self.emit(|chain, shard| chain.advance(0, shard, true))? {
             return Ok(false);
         }
         let asked = self.control.take_commit_request();
@@ -331,7 +331,7 @@ impl PollLoop<'_> {
         if !self.state.as_ref().is_some_and(Sealing::can_end) {
             return Ok(true);
         }
-        if !self.emit(TransformChain::before_commit)? {
+        if !self.emit(|chain, shard| chain.before_commit(0, shard))? {
             return Ok(false);
         }
         let Some(state) = &mut self.state else { return Ok(true) };

@@ -17,17 +17,18 @@ const MOST: usize = 256;
 
 /// A connection for one request.
 pub(crate) struct Lease {
-    pub sender: Sender,
+    pub sender: SendRequest<Full<Bytes>>,
     /// It has served requests before.
     pub kept: bool,
     pub origin: Origin,
 }
 
-type Sender = SendRequest<Full<Bytes>>;
+/// An idle connection, and since when it is idle.
+type Idle = (Instant, SendRequest<Full<Bytes>>);
 
-/// Idle connections by server, each with the time since when.
+/// Idle connections by server.
 #[derive(Default)]
-pub(crate) struct Pool(Mutex<HashMap<Origin, Vec<(Instant, Sender)>>>);
+pub(crate) struct Pool(Mutex<HashMap<Origin, Vec<Idle>>>);
 
 impl Pool {
     /// The connection used last, if one is open.
