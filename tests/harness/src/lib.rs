@@ -50,7 +50,7 @@ pub use java::java_with_compiler;
 pub use kafka::{BrokerOptions, KafkaBroker, KafkaCluster, STORE_PASSWORD, Secured};
 pub use lines::Lines;
 pub use process::Server;
-pub use proxy::Proxy;
+pub use proxy::{Lost, Proxy};
 pub use python::Python;
 pub use rest::{Answer, Rest};
 pub use schema_registry::{Certificates, SchemaRegistry};
