@@ -17,8 +17,8 @@ use tributary_sdk::{
 
 use crate::cdc::catalog::{self, CatalogTable, Types};
 use crate::cdc::heartbeat::{self, Heartbeat};
-use crate::cdc::offsets::{self, Offset, SnapshotProgress, Start};
-use crate::cdc::snapshot::{self, Read, Snapshot};
+use crate::cdc::offsets::{self, Offset, Start};
+use crate::cdc::snapshot::{self, From, Read, Session, Snapshot};
 use crate::cdc::stream::Stream;
 use crate::cdc::{lsn, slot};
 use crate::client::{Connection, Interrupts};
@@ -213,7 +213,7 @@ impl Running {
             Phase::Snapshot(snapshot, _) => match snapshot.read(&self.context, &self.config)? {
                 Read::Rows(batches) => Ok((batches, None)),
                 Read::Done(offset) => {
-                    self.after_snapshot(offset)?;
+                    self.after_snapshot(*offset)?;
                     Ok((Vec::new(), None))
                 }
             },
@@ -275,54 +275,52 @@ impl Running {
         self.pause = (self.pause * 2).min(self.config.retry);
     }
 
-    fn connect(&mut self) -> Result<()> {
-        let config = self.config.clone();
-        let refused = |error: crate::client::PgError| error.into_error("connecting to the server");
-        let mut connection = config.server.connect(&self.interrupts).map_err(refused)?;
-        snapshot::prepare(&mut connection, &config).map_err(|error| error.into_error("database.initial.statements"))?;
+    /// A connection that reads.
+    fn session(&self) -> Result<Session> {
+        let config = &self.config;
+        let connection = config.server.connect(&self.interrupts);
+        let mut connection = connection.map_err(|error| error.into_error("connecting to the server"))?;
+        snapshot::prepare(&mut connection, config).map_err(|error| error.into_error("database.initial.statements"))?;
         let types = Types::read(&mut connection).map_err(|error| error.into_error("reading the catalogue"))?;
         let tables = self.tables(&mut connection)?;
-        slot::publish(&mut connection, &config, &tables)?;
-        let found = slot::find(&mut connection, &config)?;
+        Ok(Session { connection, types, tables })
+    }
+
+    fn connect(&mut self) -> Result<()> {
+        let config = self.config.clone();
+        let mut session = self.session()?;
+        slot::publish(&mut session.connection, &config, &session.tables)?;
+        let found = slot::find(&mut session.connection, &config)?;
         let start = if self.always { Start::Anew } else { Start::of(self.emitted.clone())? };
-        let gone = |from: u64| {
-            Error::failed(format!(
-                "the replication slot {} is gone, and what changed since {} with it: set snapshot.mode=when_needed, or reset the \
-                 connector's offsets, to begin with a snapshot",
-                config.slot,
-                lsn::show(from)
-            ))
-        };
+        let mode = config.snapshot;
         match (start, found) {
-            (Start::Streaming(offset), Some(_)) if config.snapshot != SnapshotMode::InitialOnly => {
-                self.stream(None, connection, types, offset)
-            }
-            (Start::Streaming(_), _) if config.snapshot == SnapshotMode::InitialOnly => {
+            (Start::Streaming(_), _) if mode == SnapshotMode::InitialOnly => {
                 self.phase = Phase::Over;
                 Ok(())
             }
-            (Start::Streaming(offset), None) if config.snapshot != SnapshotMode::WhenNeeded => {
-                Err(gone(offset.resume_at()))
-            }
-            (Start::Anew, Some(slot)) if config.snapshot == SnapshotMode::NoData => {
+            (Start::Streaming(offset), Some(_)) => self.stream(None, session, *offset),
+            (Start::Streaming(offset), None) if mode != SnapshotMode::WhenNeeded => Err(Error::failed(format!(
+                "the replication slot {} is gone, and what changed since {} with it: set snapshot.mode=when_needed, or reset the \
+                 connector's offsets, to begin with a snapshot",
+                config.slot,
+                lsn::show(offset.resume_at())
+            ))),
+            (Start::Anew, Some(slot)) if mode == SnapshotMode::NoData => {
                 let offset = Offset { lsn_commit: Some(slot.confirmed), ..Offset::default() };
-                self.stream(None, connection, types, offset)
-            }
-            (Start::Anew, None) if config.snapshot == SnapshotMode::NoData => {
-                let mut replication = self.replication()?;
-                let slot = slot::create(&mut replication, &config)?;
-                let offset = Offset { lsn_commit: Some(slot.consistent), ..Offset::default() };
-                self.stream(Some(replication), connection, types, offset)
+                self.stream(None, session, offset)
             }
             (Start::Snapshot(offset, progress), Some(_)) => {
-                let from = offset.resume_at();
-                self.begin_snapshot(None, connection, types, &tables, from, Some(progress))
+                self.begin_snapshot(None, session, From::Place(offset.resume_at(), Some(progress)))
             }
-            (_, Some(slot)) => self.begin_snapshot(None, connection, types, &tables, slot.confirmed, None),
-            (_, None) => {
+            (_, Some(slot)) => self.begin_snapshot(None, session, From::Place(slot.confirmed, None)),
+            (start, None) => {
                 let mut replication = self.replication()?;
                 let slot = slot::create(&mut replication, &config)?;
-                self.begin_snapshot(Some((replication, slot.clone())), connection, types, &tables, slot.consistent, None)
+                if start == Start::Anew && mode == SnapshotMode::NoData {
+                    let offset = Offset { lsn_commit: Some(slot.consistent), ..Offset::default() };
+                    return self.stream(Some(replication), session, offset);
+                }
+                self.begin_snapshot(Some(replication), session, From::NewSlot(&slot))
             }
         }
     }
@@ -348,16 +346,10 @@ impl Running {
         connection.map_err(|error| error.into_error("connecting to the server for replication"))
     }
 
-    fn stream(
-        &mut self,
-        replication: Option<Connection>,
-        connection: Connection,
-        types: Types,
-        offset: Offset,
-    ) -> Result<()> {
+    fn stream(&mut self, replication: Option<Connection>, session: Session, offset: Offset) -> Result<()> {
         let replication = replication.map_or_else(|| self.replication(), Ok)?;
         self.context.info(format!("streaming from {}", lsn::show(offset.resume_at())));
-        let stream = Stream::start(&self.config, replication, connection, self.interrupts.clone(), types, offset)?;
+        let stream = Stream::start(&self.config, replication, session, self.interrupts.clone(), offset)?;
         if let Some(stored) = &self.stored
             && stored.snapshot.is_none()
         {
@@ -367,22 +359,11 @@ impl Running {
         Ok(())
     }
 
-    fn begin_snapshot(
-        &mut self,
-        slot: Option<(Connection, slot::NewSlot)>,
-        connection: Connection,
-        types: Types,
-        tables: &[CatalogTable],
-        from: u64,
-        progress: Option<SnapshotProgress>,
-    ) -> Result<()> {
-        let new = slot.as_ref().map(|(_, slot)| slot);
-        let snapshot =
-            Snapshot::begin(&self.context, &self.config, connection, &types, tables, new, from, progress)?;
-        match snapshot {
+    fn begin_snapshot(&mut self, replication: Option<Connection>, session: Session, from: From<'_>) -> Result<()> {
+        match Snapshot::begin(&self.context, &self.config, session, from)? {
             Some(snapshot) => {
                 self.always = false;
-                self.phase = Phase::Snapshot(Box::new(snapshot), slot.map(|(connection, _)| connection));
+                self.phase = Phase::Snapshot(Box::new(snapshot), replication);
             }
             None => self.next_attempt = Instant::now() + self.config.retry / 10,
         }
@@ -396,12 +377,8 @@ impl Running {
             self.phase = Phase::Over;
             return Ok(());
         }
-        let mut connection =
-            self.config.server.connect(&self.interrupts).map_err(|error| error.into_error("connecting to the server"))?;
-        snapshot::prepare(&mut connection, &self.config)
-            .map_err(|error| error.into_error("database.initial.statements"))?;
-        let types = Types::read(&mut connection).map_err(|error| error.into_error("reading the catalogue"))?;
-        self.stream(replication, connection, types, offset)
+        let session = self.session()?;
+        self.stream(replication, session, offset)
     }
 }
 

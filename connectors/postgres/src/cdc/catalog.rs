@@ -8,9 +8,15 @@ use crate::client::{Connection, PgError, PgResult, literal};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sort {
     /// Another type with rules.
-    Domain { base: u32, modifier: i32 },
+    Domain {
+        base: u32,
+        modifier: i32,
+    },
     Enum(Vec<String>),
-    Array { item: u32, delimiter: u8 },
+    Array {
+        item: u32,
+        delimiter: u8,
+    },
     /// Ranges and multiranges.
     Range,
     Other,
@@ -35,7 +41,9 @@ impl Types {
     /// Reads them all: a few hundred rows.
     pub fn read(connection: &mut Connection) -> PgResult<Self> {
         let mut labels: HashMap<u32, Vec<String>> = HashMap::new();
-        for row in connection.query("SELECT enumtypid::int8, enumlabel FROM pg_catalog.pg_enum ORDER BY 1, enumsortorder")? {
+        for row in
+            connection.query("SELECT enumtypid::int8, enumlabel FROM pg_catalog.pg_enum ORDER BY 1, enumsortorder")?
+        {
             let [oid, label] = fields(row)?;
             labels.entry(number(&oid)?).or_default().push(label);
         }
@@ -122,7 +130,15 @@ pub(crate) fn tables(connection: &mut Connection, condition: &str) -> PgResult<V
         if tables.last().is_none_or(|table| table.oid != oid) {
             finish(&mut tables, &mut keys);
             let (partition, partitioned) = (partition == "1", partitioned == "1");
-            tables.push(CatalogTable { oid, schema, name, columns: Vec::new(), key: Vec::new(), partition, partitioned });
+            tables.push(CatalogTable {
+                oid,
+                schema,
+                name,
+                columns: Vec::new(),
+                key: Vec::new(),
+                partition,
+                partitioned,
+            });
         }
         let key: i64 = number(&key)?;
         if key >= 0 {

@@ -177,7 +177,7 @@ impl Events {
     }
 
     fn push_rest(&mut self, valid: bool, op: &'static str, place: Place) {
-        if self.valid.len() % 64 == 0 {
+        if self.valid.len().is_multiple_of(64) {
             // Often enough to say when.
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.now_us = now.as_micros() as i64;
@@ -225,7 +225,8 @@ impl Events {
 
     fn source(&mut self, count: usize) -> ArrayRef {
         let places = std::mem::take(&mut self.places);
-        let same = |text: &str| -> ArrayRef { Arc::new(std::iter::repeat_n(Some(text), count).collect::<StringArray>()) };
+        let same =
+            |text: &str| -> ArrayRef { Arc::new(std::iter::repeat_n(Some(text), count).collect::<StringArray>()) };
         let times = |factor: fn(i64) -> i64| -> ArrayRef {
             Arc::new(places.iter().map(|place| factor(place.time_us)).collect::<Int64Array>())
         };

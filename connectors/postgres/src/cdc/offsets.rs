@@ -67,8 +67,8 @@ pub(crate) enum Start {
     /// Nothing is stored.
     Anew,
     /// In the middle of a snapshot.
-    Snapshot(Offset, SnapshotProgress),
-    Streaming(Offset),
+    Snapshot(Box<Offset>, SnapshotProgress),
+    Streaming(Box<Offset>),
 }
 
 /// The source partition.
@@ -82,7 +82,7 @@ impl Start {
         match &offset.snapshot {
             Some(Value::Object(progress)) => {
                 let progress = serde_json::from_value(Value::Object(progress.clone()))?;
-                Ok(Self::Snapshot(offset, progress))
+                Ok(Self::Snapshot(Box::new(offset), progress))
             }
             // Debezium's, of a snapshot that did not come to its end.
             Some(_) if offset.snapshot_completed == Some(false) || offset.last_snapshot_record == Some(false) => {
@@ -91,7 +91,7 @@ impl Start {
             _ if offset.lsn_commit.or(offset.lsn_proc).or(offset.lsn).is_none() => Err(Error::failed(
                 "the stored offset has neither lsn_commit nor lsn: reset the connector's offsets to begin with a snapshot",
             )),
-            _ => Ok(Self::Streaming(offset)),
+            _ => Ok(Self::Streaming(Box::new(offset))),
         }
     }
 }

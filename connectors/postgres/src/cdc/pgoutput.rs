@@ -54,10 +54,22 @@ pub(crate) enum Message {
         end: u64,
     },
     Relation(Relation),
-    Insert { relation: u32, new: Vec<Value> },
-    Update { relation: u32, old: Option<(Old, Vec<Value>)>, new: Vec<Value> },
-    Delete { relation: u32, old: (Old, Vec<Value>) },
-    Truncate { relations: Vec<u32> },
+    Insert {
+        relation: u32,
+        new: Vec<Value>,
+    },
+    Update {
+        relation: u32,
+        old: Option<(Old, Vec<Value>)>,
+        new: Vec<Value>,
+    },
+    Delete {
+        relation: u32,
+        old: (Old, Vec<Value>),
+    },
+    Truncate {
+        relations: Vec<u32>,
+    },
     /// Origins, types, and what the server may add.
     Other,
 }
@@ -192,7 +204,9 @@ mod tests {
     #[test]
     fn relations_name_their_columns() {
         let bytes = b"R\0\0\0\x07public\0t\0d\0\x02\x01id\0\0\0\0\x17\xff\xff\xff\xff\0v\0\0\0\0\x19\xff\xff\xff\xff";
-        let Some(Message::Relation(relation)) = Message::parse(Bytes::from_static(bytes)) else { panic!("no relation") };
+        let Some(Message::Relation(relation)) = Message::parse(Bytes::from_static(bytes)) else {
+            panic!("no relation")
+        };
         assert_eq!((&*relation.schema, &*relation.name, relation.columns.len()), ("public", "t", 2));
         assert!(relation.columns[0].key && !relation.columns[1].key);
         assert_eq!(relation.columns[1].type_oid, 25);

@@ -70,7 +70,8 @@ impl Reader {
                 let now = Instant::now();
                 let outcome = Loop { connection, shared: &shared, pace, received: start, told: now, heard: now }.run();
                 let mut state = shared.state();
-                state.ended = Some(outcome.err().unwrap_or_else(|| PgError::Away("the server ended the replication".into())));
+                state.ended =
+                    Some(outcome.err().unwrap_or_else(|| PgError::Away("the server ended the replication".into())));
                 drop(state);
                 shared.changed.notify_all();
             }
@@ -217,7 +218,8 @@ impl Loop<'_> {
         let shared = self.shared;
         let mut state = shared.state();
         while state.bytes >= self.pace.queue_bytes && !state.stopping && !chunk.is_empty() {
-            state = shared.changed.wait_timeout(state, self.pace.status_interval).unwrap_or_else(PoisonError::into_inner).0;
+            state =
+                shared.changed.wait_timeout(state, self.pace.status_interval).unwrap_or_else(PoisonError::into_inner).0;
             if self.told.elapsed() >= self.pace.status_interval {
                 drop(state);
                 self.tell()?;

@@ -59,7 +59,8 @@ pub(crate) fn create(connection: &mut Connection, config: &SourceConfig) -> Resu
     let sql = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", identifier(&config.slot));
     let row = connection.query(&sql).map_err(|error| error.into_error(what))?.into_iter().next().unwrap_or_default();
     let [_, consistent, snapshot, _] = fields(row).map_err(|error| error.into_error(what))?;
-    let consistent = lsn::parse(&consistent).ok_or_else(|| Error::failed(format!("{what}: {consistent} is no place")))?;
+    let consistent =
+        lsn::parse(&consistent).ok_or_else(|| Error::failed(format!("{what}: {consistent} is no place")))?;
     Ok(NewSlot { consistent, snapshot })
 }
 

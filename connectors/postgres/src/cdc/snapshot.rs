@@ -40,6 +40,8 @@ pub(crate) struct Snapshot {
     left: VecDeque<Arc<Plan>>,
     current: Option<Current>,
     any: bool,
+    /// Whether its transaction is open, which keeps others from changing the tables' columns.
+    holds: bool,
 }
 
 /// The table that is being read.
@@ -50,28 +52,39 @@ struct Current {
     first: bool,
 }
 
+/// A connection that reads, and what the catalogue says.
+pub(crate) struct Session {
+    pub connection: Connection,
+    pub types: Types,
+    /// The tables that are captured.
+    pub tables: Vec<CatalogTable>,
+}
+
+/// Where streaming begins once the tables are read.
+pub(crate) enum From<'a> {
+    /// A slot that was just made.
+    NewSlot(&'a NewSlot),
+    /// One that is older, and what was read already.
+    Place(u64, Option<SnapshotProgress>),
+}
+
 /// What a poll of a snapshot gives.
 pub(crate) enum Read {
     Rows(Vec<Batch>),
     /// All tables are read; streaming begins here.
-    Done(Offset),
+    Done(Box<Offset>),
 }
 
 const WHAT: &str = "reading the tables for the snapshot";
 
 impl Snapshot {
-    /// Begins, or goes on after a crash. `slot` is a new one; without it, streaming begins at `start`.
-    pub fn begin(
-        context: &Context,
-        config: &SourceConfig,
-        mut connection: Connection,
-        types: &Types,
-        tables: &[CatalogTable],
-        slot: Option<&NewSlot>,
-        start: u64,
-        progress: Option<SnapshotProgress>,
-    ) -> Result<Option<Self>> {
-        let mut progress = progress.unwrap_or_default();
+    /// Begins, or goes on after a crash. `None`: what ran while the slot was made is not over yet.
+    pub fn begin(context: &Context, config: &SourceConfig, session: Session, from: From<'_>) -> Result<Option<Self>> {
+        let Session { mut connection, types, tables } = session;
+        let (start, slot, mut progress) = match from {
+            From::NewSlot(slot) => (slot.consistent, Some(slot), SnapshotProgress::default()),
+            From::Place(start, progress) => (start, None, progress.unwrap_or_default()),
+        };
         let refused = |error: crate::client::PgError| error.into_error(WHAT);
         connection.query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").map_err(refused)?;
         if let Some(slot) = slot {
@@ -96,12 +109,16 @@ impl Snapshot {
         }
         let mut left = VecDeque::new();
         for table in tables.iter().filter(|table| config.filters.in_snapshot(&table.schema, &table.name)) {
-            let plan = Plan::of_catalog(config, types, table)?;
+            let plan = Plan::of_catalog(config, &types, table)?;
             if !progress.tables.contains_key(&plan.full_name()) {
                 left.push_back(Arc::new(plan));
             }
         }
-        context.info(format!("taking a snapshot of {} tables; streaming will begin at {}", left.len(), lsn::show(start)));
+        context.info(format!(
+            "taking a snapshot of {} tables; streaming will begin at {}",
+            left.len(),
+            lsn::show(start)
+        ));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Some(Self {
             connection,
@@ -113,6 +130,7 @@ impl Snapshot {
             left,
             current: None,
             any: false,
+            holds: true,
         }))
     }
 
@@ -122,13 +140,14 @@ impl Snapshot {
         loop {
             if self.current.is_none() {
                 let Some(plan) = self.left.pop_front() else {
-                    self.connection.query("COMMIT").map_err(refused)?;
+                    self.release()?;
                     context.info("the snapshot is complete");
-                    return Ok(Read::Done(self.done()));
+                    return Ok(Read::Done(Box::new(self.done())));
                 };
                 if !plan.unknown.is_empty() {
                     let (table, columns) = (plan.full_name(), plan.unknown.join(", "));
-                    context.warn(format!("columns of {table} are left out, since their types are not known: {columns}"));
+                    context
+                        .warn(format!("columns of {table} are left out, since their types are not known: {columns}"));
                 }
                 self.connection.copy_out(&select(&plan)).map_err(refused)?;
                 let next = self.connection.copied().map_err(refused)?;
@@ -144,6 +163,9 @@ impl Snapshot {
             if ended {
                 self.progress.tables.insert(current.events.plan.full_name(), self.seen.clone());
                 self.current = None;
+                if self.left.is_empty() {
+                    self.release()?;
+                }
             }
             let partition = super::offsets::partition(&config.prefix).to_string();
             let batch = match ended {
@@ -156,6 +178,14 @@ impl Snapshot {
             };
             return Ok(Read::Rows(vec![batch]));
         }
+    }
+
+    /// Lets go of the tables: nobody can change their columns meanwhile.
+    fn release(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.holds) {
+            self.connection.query("COMMIT").map_err(|error| error.into_error(WHAT))?;
+        }
+        Ok(())
     }
 
     /// Reads up to so many rows of the current table.
@@ -175,8 +205,7 @@ impl Snapshot {
                 _ => "true",
             };
             self.any = true;
-            let place =
-                Place { time_us: self.time_us, lsn: self.start, xid: None, last_commit: None, snapshot: mark };
+            let place = Place { time_us: self.time_us, lsn: self.start, xid: None, last_commit: None, snapshot: mark };
             current.events.push(Op::Read, place, None, Some(&row(&line)))?;
         }
         Ok(current.events.finish())
@@ -193,8 +222,13 @@ impl Snapshot {
     }
 
     fn done(&self) -> Offset {
-        let filters: BTreeMap<String, String> =
-            self.progress.tables.iter().filter(|(_, seen)| !seen.is_empty()).map(|(t, s)| (t.clone(), s.clone())).collect();
+        let filters: BTreeMap<String, String> = self
+            .progress
+            .tables
+            .iter()
+            .filter(|(_, seen)| !seen.is_empty())
+            .map(|(t, s)| (t.clone(), s.clone()))
+            .collect();
         let filters_until = (!filters.is_empty()).then_some(self.until);
         Offset { snapshot: None, filters, filters_until, ..self.under_way() }
     }

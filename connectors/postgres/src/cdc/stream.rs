@@ -15,6 +15,7 @@ use super::envelope::{Events, Op, Place};
 use super::offsets::Offset;
 use super::pgoutput::{Message, Old, Relation, Value};
 use super::reader::{EPOCH_2000_US, Item, Pace, Reader};
+use super::snapshot::Session;
 use super::table::{Plan, PlannedColumn};
 use super::visibility::Visibility;
 use super::{lsn, slot, snapshot};
@@ -74,11 +75,11 @@ impl Stream {
     pub fn start(
         config: &SourceConfig,
         mut replication: Connection,
-        connection: Connection,
+        session: Session,
         interrupts: Interrupts,
-        types: Types,
         offset: Offset,
     ) -> Result<Self> {
+        let Session { connection, types, .. } = session;
         let from = offset.resume_at();
         let what = "beginning to stream";
         slot::start(&mut replication, config, from).map_err(|error| error.into_error(what))?;
@@ -96,7 +97,9 @@ impl Stream {
             items: Vec::new().into_iter(),
             open: None,
             last_commit: from,
-            filters: filters.collect::<Option<_>>().ok_or_else(|| Error::failed("the stored offset has broken filters"))?,
+            filters: filters
+                .collect::<Option<_>>()
+                .ok_or_else(|| Error::failed("the stored offset has broken filters"))?,
             filters_until: offset.filters_until.unwrap_or_default(),
             resume: Some(offset),
             last: None,

@@ -1,4 +1,4 @@
-//! A connection: messages, queries, COPY, replication.
+//! A connection: messages, queries, COPY TO, replication.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -12,8 +12,6 @@ use super::{PgError, PgResult};
 
 /// What one read takes from the socket at most.
 const READ: usize = 256 * 1024;
-/// What COPY gathers before it writes.
-const WRITE: usize = 256 * 1024;
 
 /// A message of the server, without its length.
 #[derive(Debug)]
@@ -132,11 +130,6 @@ impl Connection {
         }
     }
 
-    /// Begins to copy in: [`Self::copy_data`] takes the lines, [`Self::end_copy`] ends it.
-    pub fn copy_in(&mut self, sql: &str) -> PgResult<()> {
-        self.begin_copy(sql, b'G')
-    }
-
     fn begin_copy(&mut self, sql: &str, begun: u8) -> PgResult<()> {
         self.send(|buffer| frontend::query(sql, buffer))?;
         loop {
@@ -147,26 +140,6 @@ impl Connection {
                 Err(error) => return self.after(error),
             }
         }
-    }
-
-    /// Lines in COPY's text format.
-    pub fn copy_data(&mut self, lines: &[u8]) -> PgResult<()> {
-        for part in lines.chunks(WRITE) {
-            self.output.put_u8(b'd');
-            self.output.put_u32(part.len() as u32 + 4);
-            self.output.put_slice(part);
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    /// All lines are given. A refusal of one of them comes here.
-    pub fn end_copy(&mut self) -> PgResult<()> {
-        self.send(|buffer| {
-            frontend::copy_done(buffer);
-            Ok(())
-        })?;
-        self.ready()
     }
 
     /// Reads up to where the next statement may be sent.

@@ -1,4 +1,4 @@
-//! A client of PostgreSQL's own protocol, as much of it as the connectors need: queries as text, COPY in both directions, replication.
+//! A client of PostgreSQL's own protocol, as much of it as the connectors need: queries as text, COPY TO, replication.
 //!
 //! One thread has a connection, and every call waits. [`Interrupts`] ends what waits from another thread: it shuts the sockets down. Nothing
 //! reconnects by itself: an error means that the connection is of no more use, except where the server refused a statement.

@@ -125,7 +125,8 @@ const NAME: &str = "topic.prefix";
 /// The keys.
 pub(crate) fn definition() -> ConfigDef {
     let (high, medium, low) = (Importance::High, Importance::Medium, Importance::Low);
-    let required = |name: &str, what: &str| ConfigKey::required(name, Type::String, high, what).validator(Validator::NonEmpty);
+    let required =
+        |name: &str, what: &str| ConfigKey::required(name, Type::String, high, what).validator(Validator::NonEmpty);
     let file = |name: &str, what: &str| ConfigKey::nullable(name, Type::String, medium, what);
     let list = |name: &str, what: &str| ConfigKey::nullable(name, Type::List, medium, what);
     let number = |name: &str, default: &str, least: f64, what: &str| {
@@ -201,7 +202,8 @@ impl SourceConfig {
     pub fn parse(config: &Config) -> Result<Self> {
         let values = definition().parse(config)?;
         let word = |key: &str| Ok::<_, Error>(values.get::<String>(key)?.to_ascii_lowercase());
-        let given = |key: &str| Ok::<_, Error>(values.get::<Option<String>>(key)?.filter(|text| !text.trim().is_empty()));
+        let given =
+            |key: &str| Ok::<_, Error>(values.get::<Option<String>>(key)?.filter(|text| !text.trim().is_empty()));
         let (prefix, delimiter): (String, String) = (values.get(NAME)?, values.get("topic.delimiter")?);
         let slot: String = values.get("slot.name")?;
         check_slot(&slot)?;

@@ -3,12 +3,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tributary_connector_postgres::PostgresSource;
 use tributary_harness::{Postgres, postgres};
 use tributary_sdk::{Batch, Config};
 use tributary_testkit::{SourceRun, TestServices};
+
+/// How long a test waits for what has to come.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A database of its own on the shared server.
 pub struct Database {
@@ -100,11 +104,16 @@ pub fn events(batches: &[Batch]) -> Vec<Event> {
 
 /// Polls so many records, and says that they are safe.
 pub fn take(run: &mut SourceRun<PostgresSource>, count: usize) -> Vec<Event> {
-    let batches = run.poll_records(count).unwrap_or_else(|error| panic!("{error}; {:?}", run.services().logs()));
-    run.deliver(&batches).unwrap();
-    let events = events(&batches);
-    assert_eq!(events.len(), count, "{events:?}");
-    events
+    let deadline = Instant::now() + PATIENCE;
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let batches = run.poll().unwrap_or_else(|error| panic!("{error}"));
+        run.deliver(&batches).unwrap();
+        taken.extend(events(&batches));
+        assert!(Instant::now() < deadline, "{} of {count}: {taken:#?}; {:#?}", taken.len(), run.services().logs());
+    }
+    assert_eq!(taken.len(), count, "{taken:#?}");
+    taken
 }
 
 /// The source partition's stored offset.

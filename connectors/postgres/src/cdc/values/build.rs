@@ -5,7 +5,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use tributary_sdk::arrow::array::builder::{
-    BinaryBuilder, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder,
+    BinaryBuilder, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
+    StringBuilder,
 };
 use tributary_sdk::arrow::array::{
     ArrayRef, Date32Array, Int32Array, Int64Array, ListArray, MapArray, StructArray, Time32MillisecondArray,
@@ -164,7 +165,13 @@ impl ValueBuilder {
             Values::Int16(builder) => builder.append_value(integer(bytes)?.try_into().ok()?),
             Values::Int32(builder) => builder.append_value(match kind {
                 Kind::Date => match time::infinity(bytes) {
-                    Some(positive) => if positive { i32::MAX } else { i32::MIN },
+                    Some(positive) => {
+                        if positive {
+                            i32::MAX
+                        } else {
+                            i32::MIN
+                        }
+                    }
                     None => time::date(bytes)?.try_into().ok()?,
                 },
                 Kind::Time(unit) => (time::time(bytes)? / unit) as i32,
@@ -382,7 +389,8 @@ fn written(kind: &Kind, bytes: &[u8]) -> Option<Option<String>> {
         }
         Kind::HstoreJson => {
             let pairs = text::hstore(str(bytes)?)?.into_iter();
-            let object: serde_json::Map<String, serde_json::Value> = pairs.map(|(key, value)| (key, value.into())).collect();
+            let object: serde_json::Map<String, serde_json::Value> =
+                pairs.map(|(key, value)| (key, value.into())).collect();
             out = serde_json::Value::Object(object).to_string();
         }
         _ => return Some(None),

@@ -137,17 +137,14 @@ pub(crate) fn column_type(
     }))
 }
 
-fn by_catalog(
-    types: &Types,
-    info: &TypeInfo,
-    modifier: i32,
-    modes: &ValueModes,
-) -> Result<Option<ColumnType>, String> {
+fn by_catalog(types: &Types, info: &TypeInfo, modifier: i32, modes: &ValueModes) -> Result<Option<ColumnType>, String> {
     use DataType as D;
     let utf8 = |kind, name| ColumnType::named(kind, D::Utf8, name);
     Ok(Some(match &info.sort {
         Sort::Domain { base, modifier } => return column_type(types, *base, *modifier, modes),
-        Sort::Enum(labels) => utf8(Kind::Text, "io.debezium.data.Enum").parameters(json!({"allowed": labels.join(",")})),
+        Sort::Enum(labels) => {
+            utf8(Kind::Text, "io.debezium.data.Enum").parameters(json!({"allowed": labels.join(",")}))
+        }
         Sort::Array { item, delimiter } => {
             let Some(item) = column_type(types, *item, modifier, modes)? else { return Ok(None) };
             let field = item.field("item", true);
@@ -158,7 +155,8 @@ fn by_catalog(
             "citext" => ColumnType::new(Kind::Text, D::Utf8),
             "ltree" => utf8(Kind::Text, "io.debezium.data.Ltree"),
             "hstore" if modes.hstore == HstoreMode::Map => {
-                let pair = [("key", false), ("value", true)].map(|(name, optional)| Field::new(name, D::Utf8, optional));
+                let pair =
+                    [("key", false), ("value", true)].map(|(name, optional)| Field::new(name, D::Utf8, optional));
                 let entries = Field::new("entries", D::Struct(Fields::from(pair.to_vec())), false);
                 ColumnType::new(Kind::HstoreMap, D::Map(entries.into(), false))
             }
@@ -238,9 +236,7 @@ fn timestamp(modifier: i32, mode: TimeMode) -> ColumnType {
     match mode {
         TimeMode::Connect => ColumnType::new(Kind::Timestamp(1000), DataType::Timestamp(TimeUnit::Millisecond, None)),
         TimeMode::Iso => ColumnType::named(Kind::TimestampIso, DataType::Utf8, "io.debezium.time.IsoTimestamp"),
-        TimeMode::Nanos => {
-            ColumnType::named(Kind::TimestampNanos, DataType::Int64, "io.debezium.time.NanoTimestamp")
-        }
+        TimeMode::Nanos => ColumnType::named(Kind::TimestampNanos, DataType::Int64, "io.debezium.time.NanoTimestamp"),
         TimeMode::Adaptive | TimeMode::AdaptiveMicros if digits(modifier) <= 3 => {
             ColumnType::named(Kind::Timestamp(1000), DataType::Int64, "io.debezium.time.Timestamp")
         }

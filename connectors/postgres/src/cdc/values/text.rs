@@ -3,7 +3,7 @@
 /// `\x0aff`.
 pub(super) fn bytea(text: &[u8]) -> Option<Vec<u8>> {
     let digits = text.strip_prefix(b"\\x")?;
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     digits.chunks_exact(2).map(|pair| Some(nibble(pair[0])? << 4 | nibble(pair[1])?)).collect()
@@ -109,7 +109,10 @@ mod tests {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(items("{}"), Some(vec![]));
         assert_eq!(items("{1,NULL,3}"), Some(vec![some("1"), None, some("3")]));
-        assert_eq!(items(r#"{"a,b","c\"d\\",NULL,"NULL",""}"#), Some(vec![some("a,b"), some("c\"d\\"), None, some("NULL"), some("")]));
+        assert_eq!(
+            items(r#"{"a,b","c\"d\\",NULL,"NULL",""}"#),
+            Some(vec![some("a,b"), some("c\"d\\"), None, some("NULL"), some("")])
+        );
         assert_eq!(items("[0:1]={7,8}"), Some(vec![some("7"), some("8")]));
         assert_eq!(items("{{1,2},{3,4}}").unwrap().len(), 4);
         assert_eq!(items("{1"), None);
