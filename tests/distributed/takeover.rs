@@ -44,10 +44,7 @@ impl Files<'_> {
             let sink = json!({"connector.class": "org.apache.kafka.connect.file.FileStreamSinkConnector",
                 "tasks.max": "1", "file": self.file("output", number), "topics": topic});
             for (direction, config) in [("in", source), ("out", sink)] {
-                // Connect refuses requests for as long as it rebalances.
-                wait::until("the end of the rebalance", wait::PATIENCE, || {
-                    rest.put_connector(&self.name(direction, number), &config).map(Some)
-                })?;
+                after_rebalance(|| rest.put_connector(&self.name(direction, number), &config))?;
             }
         }
         self.names().iter().try_for_each(|name| rest.wait_running(name))
@@ -82,7 +79,7 @@ impl Files<'_> {
         for name in self.names() {
             for path in ["", "/tasks", "/topics"] {
                 let path = format!("/connectors/{name}{path}");
-                told.push(wait::until("the end of the rebalance", wait::PATIENCE, || rest.get(&path)?.ok().map(Some))?);
+                told.push(after_rebalance(|| rest.get(&path)?.ok())?);
             }
         }
         Ok(told)
@@ -110,6 +107,11 @@ impl Files<'_> {
     }
 }
 
+/// Connect refuses requests, even reads, for as long as it rebalances.
+fn after_rebalance<T>(request: impl Fn() -> Result<T>) -> Result<T> {
+    wait::until("the end of the rebalance", wait::PATIENCE, || request().map(Some))
+}
+
 #[test]
 fn a_connect_cluster_is_taken_over_and_handed_back() -> Result<()> {
     let broker = KafkaBroker::shared()?;
@@ -126,9 +128,7 @@ fn a_connect_cluster_is_taken_over_and_handed_back() -> Result<()> {
     files.wait_delivered(5_000)?;
     files.wait_offsets(connect.rest(), 5_000)?;
     let paused = files.name("in", 2);
-    wait::until("the end of the rebalance", wait::PATIENCE, || {
-        connect.rest().put(&format!("/connectors/{paused}/pause"), &Value::Null)?.ok().map(Some)
-    })?;
+    after_rebalance(|| connect.rest().put(&format!("/connectors/{paused}/pause"), &Value::Null)?.ok())?;
     connect.rest().wait_state(&paused, "PAUSED")?;
     let told = files.told(connect.rest())?;
     connect.stop()?;
@@ -157,16 +157,12 @@ fn a_connect_cluster_is_taken_over_and_handed_back() -> Result<()> {
 
     files.add(9_000..12_000)?;
     connect.restart()?;
-    // Connect refuses requests, even reads, for as long as it rebalances.
-    let config =
-        wait::until("the end of the rebalance", wait::PATIENCE, || connect.rest().get(&changed)?.ok().map(Some))?;
+    let config = after_rebalance(|| connect.rest().get(&changed)?.ok())?;
     assert_eq!(config["batch.size"], "777");
     let stopped = connect.rest().status(&files.name("in", 1))?;
     assert_eq!((&stopped["connector"]["state"], &stopped["tasks"]), (&json!("STOPPED"), &json!([])), "{stopped}");
     let resume = format!("/connectors/{}/resume", files.name("in", 1));
-    wait::until("the end of the rebalance", wait::PATIENCE, || {
-        connect.rest().put(&resume, &Value::Null)?.ok().map(Some)
-    })?;
+    after_rebalance(|| connect.rest().put(&resume, &Value::Null)?.ok())?;
     files.names().iter().try_for_each(|name| connect.rest().wait_running(name))?;
     files.wait_delivered(12_000)?;
     files.wait_offsets(connect.rest(), 12_000)?;

@@ -3,11 +3,10 @@
 use rand::Rng;
 use serde_json::json;
 use tributary_harness::{Result, Seed, wait};
-use tributary_tests::Log;
+use tributary_tests::{COMMIT_STEPS, Log};
 
 use crate::support::Job;
 
-const STEPS: [&str; 7] = ["init", "begin", "send", "positions", "flush", "commit", "settle"];
 /// Lines that are added in each life.
 const SHARE: u64 = 4_000;
 
@@ -31,7 +30,7 @@ fn dies_everywhere(log: Log, mut seed: Seed) -> Result<()> {
         job.worker.wait_running(&job.name)?;
         job.worker.stop()?;
         for side in ["before", "after"] {
-            for step in STEPS {
+            for step in COMMIT_STEPS {
                 job.more(SHARE)?;
                 // In one life there may be a single transaction that ends by the clock, and there is a single start.
                 let count = if step == "init" || boundary == "interval" { 1 } else { seed.random_range(1..4) };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::Rng;
 use serde_json::json;
 use tributary_harness::{BrokerOptions, KafkaBroker, Result, Seed};
-use tributary_tests::Log;
+use tributary_tests::{Log, outage};
 
 use crate::support::Job;
 
@@ -53,29 +53,7 @@ fn outages() -> Result<()> {
         job.more(SHARE)?;
         thread::sleep(Duration::from_millis(seed.random_range(0..600)));
         let pause = Duration::from_millis(seed.random_range(200..4_000));
-        let fault = (round + seed.value()) % 4;
-        match fault {
-            0 => {
-                broker.kill()?;
-                thread::sleep(pause);
-                broker.restart()?;
-            }
-            1 => {
-                broker.proxy().cut();
-                thread::sleep(pause);
-                broker.proxy().resume();
-            }
-            2 => {
-                broker.proxy().stall();
-                thread::sleep(pause);
-                broker.proxy().resume();
-            }
-            _ => {
-                broker.pause()?;
-                thread::sleep(pause);
-                broker.resume()?;
-            }
-        }
+        outage(&mut broker, round + seed.value(), pause)?;
     }
     println!("{}", job.check(Some(&broker))?);
     job.worker.stop()

@@ -6,9 +6,14 @@
 mod file_job;
 mod installed;
 mod log;
+mod outage;
 mod workers;
 
 pub use file_job::FileJob;
 pub use installed::install_plugin;
 pub use log::Log;
+pub use outage::outage;
 pub use workers::{SESSION, Workers};
+
+/// The steps of the commit loop at which `TRIBUTARY_TEST_FAIL_POINT` kills a worker, before or after.
+pub const COMMIT_STEPS: [&str; 7] = ["init", "begin", "send", "positions", "flush", "commit", "settle"];

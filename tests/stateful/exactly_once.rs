@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::Rng;
 use serde_json::json;
 use tributary_harness::{BrokerOptions, Context, KafkaBroker, Result, Seed, TributaryWorker, WorkerOptions};
-use tributary_tests::{SESSION, Workers};
+use tributary_tests::{COMMIT_STEPS, SESSION, Workers, outage};
 
 use crate::events::Events;
 use crate::rig::{PARTITIONS, Rig, rounds, unique};
@@ -51,7 +51,7 @@ fn deaths_at_every_step() -> Result<()> {
     events.produce(2_000, &mut seed)?;
     rig.create(worker.rest(), 1, &json!({}))?;
     for side in ["before", "after"] {
-        for step in ["init", "begin", "send", "positions", "commit", "settle"] {
+        for step in COMMIT_STEPS {
             events.produce(2_000, &mut seed)?;
             worker.kill9()?;
             // Which of the three tasks comes there first is left to chance.
@@ -89,28 +89,7 @@ fn outages() -> Result<()> {
         events.produce(3_000, &mut seed)?;
         thread::sleep(Duration::from_millis(seed.random_range(0..1500)));
         let pause = Duration::from_millis(seed.random_range(200..4_000));
-        match (round + seed.value()) % 4 {
-            0 => {
-                broker.kill()?;
-                thread::sleep(pause);
-                broker.restart()?;
-            }
-            1 => {
-                broker.proxy().cut();
-                thread::sleep(pause);
-                broker.proxy().resume();
-            }
-            2 => {
-                broker.proxy().stall();
-                thread::sleep(pause);
-                broker.proxy().resume();
-            }
-            _ => {
-                broker.pause()?;
-                thread::sleep(pause);
-                broker.resume()?;
-            }
-        }
+        outage(&mut broker, round + seed.value(), pause)?;
     }
     events.finish(PARTITIONS)?;
     let done = rig.finished(worker.rest(), &broker).and_then(|()| rig.check(&broker));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rand::Rng;
 use serde_json::{Value, json};
 use tributary_harness::{Error, KafkaBroker, Result, Seed, TributaryWorker, WorkerOptions, wait};
+use tributary_tests::COMMIT_STEPS;
 
 use crate::events::values;
 use crate::rig::{rounds, unique};
@@ -144,7 +145,7 @@ fn deaths_at_every_step() -> Result<()> {
     let more = json!({"state.scope": "partition", "transaction.boundary": "interval", "transaction.boundary.interval.ms": "20"});
     let mut job = Job::start(&broker, "steps", options, &more)?;
     for side in ["before", "after"] {
-        for step in ["init", "begin", "send", "positions", "commit", "settle"] {
+        for step in COMMIT_STEPS {
             job.lines.more(1_000, &mut seed)?;
             job.worker.kill9()?;
             std::fs::write(&place, format!("{side}-{step}:1"))?;

@@ -48,6 +48,8 @@ pub(super) struct Assignor {
     delay: Option<Duration>,
     /// Who was given what, lately.
     owners: BTreeMap<Resource, Owner>,
+    /// Who was told to stop what, and may not have heard it yet.
+    revoked: BTreeMap<Resource, Owner>,
     /// Where what was revoked is to go: member ids.
     targets: BTreeMap<Resource, String>,
     absences: Absences,
@@ -112,6 +114,7 @@ impl Assignor {
         round.revoke_rest();
         let Round { mut decision, new_targets, .. } = round;
         self.targets = new_targets;
+        self.remember_revoked(members, &decision);
         self.owners = decision
             .owners
             .iter()
@@ -156,7 +159,22 @@ impl Assignor {
             let open = !member.leaving && member.followed < owner.generation && !claims.contains_key(resource);
             open.then(|| (resource.clone(), owner.member.clone()))
         };
-        self.owners.iter().filter_map(silent).collect()
+        self.revoked.iter().chain(&self.owners).filter_map(silent).collect()
+    }
+
+    /// What is revoked in this round is as good as owned, until its member says that it does not have it, in words that are
+    /// not older than those in which it said that it has.
+    fn remember_revoked(&mut self, members: &BTreeMap<String, MemberMetadata>, decision: &Decision) {
+        let heard = |resource: &Resource, owner: &Owner| {
+            let member = members.get(&owner.member).filter(|member| !member.leaving);
+            member.is_none_or(|member| member.followed >= owner.generation) || decision.owners.contains_key(resource)
+        };
+        self.revoked.retain(|resource, owner| !heard(resource, owner));
+        for (id, part) in &decision.members {
+            let Some(MemberMetadata { url, followed, .. }) = members.get(id) else { continue };
+            let owner = Owner { member: id.clone(), url: url.clone(), generation: *followed };
+            self.revoked.extend(resources(&part.revoked).map(|resource| (resource, owner.clone())));
+        }
     }
 
     /// Notices who is gone, and who says that it goes.

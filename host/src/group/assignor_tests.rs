@@ -331,3 +331,23 @@ fn who_comes_back_late_gets_back_what_it_had_and_nothing_else_moves() {
     assert_eq!(group.stopped - stopped, back.len());
     group.is_dealt_out();
 }
+
+#[test]
+fn what_was_revoked_is_given_to_nobody_on_the_strength_of_an_old_word() {
+    let mut group = Group::new(None, &[4, 2]);
+    group.join("a", &[]);
+    // A request that was on its way for very long says this once more, after all that follows.
+    let old = group.members["a"].clone();
+    group.settle();
+    group.join("b", &[]);
+    let revoked = group.round().members["a"].revoked.clone();
+    assert_eq!(revoked.len(), 4);
+    let current = group.members.insert("a".to_owned(), old).unwrap();
+    let given = group.round().members["b"].assigned.clone();
+    assert!(given.is_empty(), "{given} may still be running where it was");
+    // What it says itself counts.
+    let followed = group.members["a"].followed;
+    group.members.insert("a".to_owned(), MemberMetadata { followed, ..current });
+    group.settle();
+    group.is_dealt_out();
+}

@@ -112,6 +112,19 @@ pub struct TopicPartition {
     pub partition: i32,
 }
 
+impl TopicPartition {
+    /// As plugins know it, with an offset.
+    pub fn at(&self, offset: Option<i64>) -> tributary_sdk::sink::TopicPartitionOffset {
+        tributary_sdk::sink::TopicPartitionOffset { topic: self.topic.clone(), partition: self.partition, offset }
+    }
+}
+
+impl From<&TopicPartition> for tributary_sdk::sink::TopicPartition {
+    fn from(partition: &TopicPartition) -> Self {
+        Self { topic: partition.topic.clone(), partition: partition.partition }
+    }
+}
+
 /// One run of records read from one topic-partition.
 #[derive(Debug, Clone)]
 pub struct FetchedBatch {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow_array::Array;
 
@@ -74,6 +74,7 @@ impl TaskState {
     /// Opens a shard: takes its file over and reads what the changelog has beyond it; everything when the file is of no use.
     /// The previous owner has to be fenced by then.
     pub fn restore(&self, shard: Shard, changelog: &mut dyn ChangelogReader) -> Result<Restored> {
+        let begun = Instant::now();
         let path = self.directory.shard(&self.connector, shard)?;
         let (mut writer, reader, state) = file::open(&path, &self.connector, shard)?;
         let (first, end) = changelog.bounds()?;
@@ -107,6 +108,14 @@ impl TaskState {
         let mut inner = self.lock();
         inner.stores.insert(shard, store);
         self.share(&mut inner);
+        drop(inner);
+        tracing::info!(
+            shard,
+            records = restored.records,
+            whole = restored.full,
+            "the state is restored, in {:?}",
+            begun.elapsed()
+        );
         Ok(restored)
     }
 

@@ -186,8 +186,7 @@ impl Consuming {
 
     fn tell_lag(&mut self) {
         let lag = self.parts.consumer.lag();
-        self.control.counters.meters.partitions(self.assigned.len(), lag.iter().map(|(_, lag)| *lag));
-        self.control.counters.set_lag((!lag.is_empty()).then(|| lag.iter().map(|(_, lag)| lag).sum()));
+        self.control.counters.set_partitions(self.assigned.len(), &lag);
     }
 
     /// How long to wait for records: for long where nothing else is to be looked at by itself.
@@ -224,12 +223,7 @@ impl Consuming {
             }
             self.paused = pause;
         }
-        for (hold, partitions) in self.services.pauses.take() {
-            let named = |partition: &&TopicPartition| {
-                partitions.is_empty()
-                    || partitions.iter().any(|p| p.topic == partition.topic && p.partition == partition.partition)
-            };
-            let partitions = self.assigned.iter().filter(named).cloned().collect::<Vec<_>>();
+        for (hold, partitions) in self.services.pauses.take(&self.assigned) {
             self.held_by_connector.retain(|held| !partitions.contains(held));
             if hold {
                 self.parts.consumer.pause(&partitions)?;

@@ -11,7 +11,7 @@ use super::error_counters::ErrorCounters;
 use super::lease::Lease;
 use super::meters::Meters;
 use crate::config::Secrets;
-use crate::log::Waker;
+use crate::log::{TopicPartition, Waker};
 use crate::plugin::handle::Canceller;
 use crate::worker::{StateProgress, TaskProgress};
 
@@ -259,9 +259,11 @@ impl Counters {
         self.last_commit_ms.store(now_ms(), Ordering::Relaxed);
     }
 
-    /// Records behind the end of the sink's partitions.
-    pub fn set_lag(&self, lag: Option<i64>) {
-        self.lag.store(lag.map_or(0, |lag| lag + 1), Ordering::Relaxed);
+    /// How many partitions a sink has, and the records behind the end of each, where known.
+    pub fn set_partitions(&self, partitions: usize, lag: &[(TopicPartition, i64)]) {
+        self.meters.partitions(partitions, lag.iter().map(|(_, lag)| *lag));
+        let behind = if lag.is_empty() { 0 } else { lag.iter().map(|(_, lag)| lag).sum::<i64>() + 1 };
+        self.lag.store(behind, Ordering::Relaxed);
     }
 
     /// Whether a sink has given up its client while there is nothing to read.

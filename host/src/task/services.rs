@@ -12,6 +12,7 @@ use tributary_sdk::{Error, Result};
 use super::control::{TaskControl, now_ms};
 use super::staged_state::StagedState;
 use super::transaction::Ending;
+use crate::log;
 use crate::storage::{OffsetStore, StateStore};
 
 /// Partitions that a sink asked to pause or to resume.
@@ -19,9 +20,18 @@ use crate::storage::{OffsetStore, StateStore};
 pub struct PauseRequests(Mutex<Vec<(bool, Vec<TopicPartition>)>>);
 
 impl PauseRequests {
-    /// The requests since the last call: pause (`true`) or resume, and for which partitions (none: all).
-    pub fn take(&self) -> Vec<(bool, Vec<TopicPartition>)> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The requests since the last call: pause (`true`) or resume, and which of the task's partitions.
+    pub fn take(&self, assigned: &[log::TopicPartition]) -> Vec<(bool, Vec<log::TopicPartition>)> {
+        let requests = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let of_task = |(pause, partitions): (bool, Vec<TopicPartition>)| {
+            // None named: all are meant.
+            let meant = |has: &&log::TopicPartition| {
+                let same = |named: &TopicPartition| named.topic == has.topic && named.partition == has.partition;
+                partitions.is_empty() || partitions.iter().any(same)
+            };
+            (pause, assigned.iter().filter(meant).cloned().collect())
+        };
+        requests.into_iter().map(of_task).collect()
     }
 
     fn add(&self, pause: bool, partitions: &[TopicPartition]) {

@@ -199,7 +199,7 @@ impl PutLoop<'_> {
         match item {
             SinkItem::Records(inbound) => self.put_all(*inbound),
             SinkItem::Open { partitions, reply } => {
-                let start = partitions.iter().map(|partition| at(partition, None)).collect::<Vec<_>>();
+                let start = partitions.iter().map(|partition| partition.at(None)).collect::<Vec<_>>();
                 let answer = self.handle.open(&start);
                 let seeks = self.checked("open", answer)?;
                 self.delivered.extend(partitions.into_iter().map(|partition| (partition, None)));
@@ -267,7 +267,7 @@ impl PutLoop<'_> {
         if delivered.is_empty() {
             return Ok(Vec::new());
         }
-        let offered = delivered.iter().map(|(partition, offset)| at(partition, Some(*offset))).collect::<Vec<_>>();
+        let offered = delivered.iter().map(|(partition, offset)| partition.at(Some(*offset))).collect::<Vec<_>>();
         let answer = match self.handle.pre_commit(&offered) {
             Err(Error::Retriable(message)) => {
                 tracing::warn!("nothing is committed until the next interval: the connector cannot flush: {message}");
@@ -325,7 +325,7 @@ impl PutLoop<'_> {
             self.delivered.remove(partition);
             self.requested.remove(partition);
         }
-        let partitions = partitions.iter().map(sdk_partition).collect::<Vec<_>>();
+        let partitions = partitions.iter().map(Into::into).collect::<Vec<_>>();
         let answer = self.handle.close(&partitions);
         self.checked("close", answer)
     }
@@ -355,12 +355,4 @@ fn dispose(
     let records = super::rows::take_records(&inbound.fetched.records, &rows)
         .map_err(|error| TaskError::new(error.to_string()))?;
     dead_letters.send(records, &failed.iter().collect::<Vec<_>>(), |row| inbound.context(rows[row]))
-}
-
-fn at(partition: &TopicPartition, offset: Option<i64>) -> TopicPartitionOffset {
-    TopicPartitionOffset { topic: partition.topic.clone(), partition: partition.partition, offset }
-}
-
-fn sdk_partition(partition: &TopicPartition) -> tributary_sdk::TopicPartition {
-    tributary_sdk::TopicPartition { topic: partition.topic.clone(), partition: partition.partition }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow_array::{Array, BinaryArray, Int32Array};
 use sha2::{Digest, Sha256};
@@ -119,16 +119,8 @@ impl SourceState {
             let stopping = || control.stopping();
             let settings = self.reader.clone();
             let inner = LogChangelog::new(&**log, settings, changelog, shard % partitions, CHANGELOG, &stopping);
-            let begun = Instant::now();
             match state.restore(shard, &mut OfShard { inner, prefix: shard.to_be_bytes() }) {
-                Ok(restored) => {
-                    tracing::info!(
-                        shard,
-                        records = restored.records,
-                        whole = restored.full,
-                        "the state is restored, in {:?}",
-                        begun.elapsed()
-                    );
+                Ok(_) => {
                     control.counters.set_retrying(None);
                     return Ok(true);
                 }

@@ -15,6 +15,7 @@
 //! | [`Postgres`] | a database server with logical replication |
 //! | [`SchemaRegistry`] | a schema registry with Confluent's API, and [`Certificates`] for it |
 //! | [`Lines`], [`Checker`] | input whose loss, repetition, reordering and tearing can be told |
+//! | [`HttpServer`] | an HTTP server that misbehaves on purpose |
 //! | [`Proxy`] | a network that can be cut and slowed |
 //! | [`Seed`] | randomness that repeats |
 //! | [`jars`], [`java`], [`cache`], [`ports`], [`process`] | what the servers stand on |
@@ -24,6 +25,7 @@ pub mod checker;
 pub mod connect;
 mod debian;
 mod error;
+pub mod http_server;
 pub mod jars;
 pub mod java;
 pub mod kafka;
@@ -44,6 +46,7 @@ pub mod watchdog;
 pub use checker::{Checker, Report};
 pub use connect::{ConnectOptions, ConnectWorker};
 pub use error::{Context, Error, Result};
+pub use http_server::{HttpRequest, HttpServer, Reply};
 pub use jars::ClassPath;
 pub use java::java_with_compiler;
 pub use kafka::{BrokerOptions, KafkaBroker, KafkaCluster, STORE_PASSWORD, Secured};

@@ -500,6 +500,8 @@ impl World {
                 let snapshot = self.configs[self.nodes[node].known_config].clone();
                 self.input(node, Input::Snapshot(snapshot));
             }
+            // Who has stopped everything in order to leave starts nothing more, whatever came meanwhile.
+            Call::Assigned(_) if self.nodes[node].leaving => {}
             Call::Assigned(added) => {
                 self.log(|| format!("  {node} starts {added:?}"));
                 for resource in resources(&added) {

@@ -50,7 +50,7 @@ impl SinkTarget {
 
     /// These partitions are read from their committed offsets on.
     pub fn open(&mut self, committed: &[(TopicPartition, Option<i64>)]) -> Result<(), TaskError> {
-        let partitions = committed.iter().map(|(partition, _)| place(partition, None)).collect::<Vec<_>>();
+        let partitions = committed.iter().map(|(partition, _)| partition.at(None)).collect::<Vec<_>>();
         let answer = self.handle.open(&partitions);
         for TopicPartitionOffset { topic, partition, offset } in self.checked("open", answer)? {
             let here = committed.iter().find(|(at, _)| at.topic == topic && at.partition == partition);
@@ -86,7 +86,7 @@ impl SinkTarget {
 
     /// Whether everything that was put is safe, so that these offsets may be committed.
     pub fn pre_commit(&mut self, offsets: impl IntoIterator<Item = (TopicPartition, i64)>) -> Result<bool, Trouble> {
-        let offered = offsets.into_iter().map(|(partition, next)| place(&partition, Some(next))).collect::<Vec<_>>();
+        let offered = offsets.into_iter().map(|(partition, next)| partition.at(Some(next))).collect::<Vec<_>>();
         let answer = match self.handle.pre_commit(&offered) {
             Err(Error::Retriable(message)) => {
                 tracing::warn!("nothing is committed until the next interval: the connector cannot flush: {message}");
@@ -115,10 +115,7 @@ impl SinkTarget {
         if self.panicked || partitions.is_empty() {
             return Ok(());
         }
-        let partitions = partitions
-            .iter()
-            .map(|at| tributary_sdk::TopicPartition { topic: at.topic.clone(), partition: at.partition })
-            .collect::<Vec<_>>();
+        let partitions = partitions.iter().map(Into::into).collect::<Vec<_>>();
         let answer = self.handle.close(&partitions);
         self.checked("close", answer)
     }
@@ -138,8 +135,4 @@ impl SinkTarget {
             TaskError::of_call(call, error)
         })
     }
-}
-
-fn place(partition: &TopicPartition, offset: Option<i64>) -> TopicPartitionOffset {
-    TopicPartitionOffset { topic: partition.topic.clone(), partition: partition.partition, offset }
 }

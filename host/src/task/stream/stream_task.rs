@@ -249,8 +249,7 @@ impl Running {
             if Instant::now() >= next_lag {
                 next_lag = Instant::now() + LAG;
                 let lag = self.consumer().lag();
-                self.control.counters.meters.partitions(self.assigned.len(), lag.iter().map(|(_, lag)| *lag));
-                self.control.counters.set_lag((!lag.is_empty()).then(|| lag.iter().map(|(_, lag)| lag).sum()));
+                self.control.counters.set_partitions(self.assigned.len(), &lag);
             }
         }
         Ok(())
@@ -336,12 +335,7 @@ impl Running {
     /// Pauses and resumes what the connector asks for.
     fn obey_connector(&mut self) -> Done {
         let Some(sink) = &self.sink else { return Ok(()) };
-        for (hold, partitions) in sink.services.pauses.take() {
-            let named = |partition: &&TopicPartition| {
-                partitions.is_empty()
-                    || partitions.iter().any(|p| p.topic == partition.topic && p.partition == partition.partition)
-            };
-            let partitions = self.assigned.iter().filter(named).cloned().collect::<Vec<_>>();
+        for (hold, partitions) in sink.services.pauses.take(&self.assigned) {
             self.held_by_connector.retain(|held| !partitions.contains(held));
             let change = if hold {
                 self.held_by_connector.extend(partitions.iter().cloned());
@@ -396,18 +390,10 @@ impl Running {
         for shard in shards.into_iter().filter(|shard| !open.contains(shard)) {
             let stopping = || self.control.stopping();
             let mut changelog = LogChangelog::new(&*self.log, reader.clone(), changelog, shard, CHANGELOG, &stopping);
-            let begun = Instant::now();
-            let restored = match state.restore(shard, &mut changelog) {
+            match state.restore(shard, &mut changelog) {
                 Err(_) if self.control.stopping() => return Err(Trouble::Stopped),
                 restored => restored.map_err(state_error)?,
             };
-            tracing::info!(
-                shard,
-                records = restored.records,
-                whole = restored.full,
-                "the state is restored, in {:?}",
-                begun.elapsed()
-            );
             restored_shards.push(shard);
         }
         // State and offsets are committed together, so there are both or none.

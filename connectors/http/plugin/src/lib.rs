@@ -1,0 +1,3 @@
+//! The HTTP connectors as a plugin library: nothing but the exported symbol.
+
+tributary_sdk::export_plugin!(tributary_connector_http::plugin());

@@ -1,0 +1,139 @@
+//! URLs: checked once, shown without what may be secret, and joined with where a redirect leads.
+
+use hyper::Uri;
+use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+
+/// Scheme, host and port: what a connection leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Origin {
+    pub https: bool,
+    /// Lower case; IPv6 addresses without brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+impl Origin {
+    /// Of an absolute `http` or `https` URL without user and password.
+    pub fn of(uri: &Uri) -> Result<Self, String> {
+        let https = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            _ => return Err("it has to begin with http:// or https://".to_owned()),
+        };
+        let authority = uri.authority().ok_or("it has no host")?;
+        if authority.as_str().contains('@') {
+            return Err("it must not hold a user or password; set auth.type=basic".to_owned());
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        if host.is_empty() {
+            return Err("it has no host".to_owned());
+        }
+        let port = match authority.port() {
+            Some(port) => port.as_str().parse().map_err(|_| "its port is no number".to_owned())?,
+            // `host:` is none, and not the scheme's either.
+            None if authority.as_str().ends_with(':') => return Err("its port is missing".to_owned()),
+            None if https => 443,
+            None => 80,
+        };
+        Ok(Self { https, host, port })
+    }
+
+    /// `host:port`, as CONNECT wants it.
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Reads an absolute URL; the error says what is wrong with it.
+pub(crate) fn parse(text: &str) -> Result<Uri, String> {
+    let uri: Uri = text.parse().map_err(|error| format!("it is no URL: {error}"))?;
+    Origin::of(&uri)?;
+    Ok(uri)
+}
+
+/// The URL without its query, which may hold what is not for logs.
+pub(crate) fn shown(uri: &Uri) -> String {
+    let scheme = uri.scheme_str().unwrap_or("http");
+    let authority = uri.authority().map_or("", Authority::as_str);
+    let query = if uri.query().is_some() { "?…" } else { "" };
+    format!("{scheme}://{authority}{}{query}", uri.path())
+}
+
+/// Where a `Location` leads, seen from `base`.
+pub(crate) fn join(base: &Uri, location: &str) -> Result<Uri, String> {
+    let location = location.split('#').next().unwrap_or_default().trim();
+    if location.contains("://") {
+        return parse(location);
+    }
+    let scheme = base.scheme_str().unwrap_or("http");
+    if let Some(rest) = location.strip_prefix("//") {
+        return parse(&format!("{scheme}://{rest}"));
+    }
+    let path = if location.starts_with('/') {
+        location.to_owned()
+    } else if location.starts_with('?') {
+        format!("{}{location}", base.path())
+    } else if location.is_empty() {
+        base.path_and_query().map_or("/", PathAndQuery::as_str).to_owned()
+    } else {
+        let directory = base.path().rsplit_once('/').map_or("", |(directory, _)| directory);
+        format!("{directory}/{location}")
+    };
+    let authority = base.authority().map_or("", Authority::as_str);
+    parse(&format!("{scheme}://{authority}{path}"))
+}
+
+/// Percent-encoded but for letters, digits and `-._~`.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte.into()),
+            _ => {
+                const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+                encoded.extend(['%', DIGITS[usize::from(byte >> 4)].into(), DIGITS[usize::from(byte & 15)].into()]);
+            }
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_checked() {
+        let origin = |text: &str| parse(text).map(|uri| Origin::of(&uri).unwrap().authority());
+        assert_eq!(origin("http://Example.org/a?b").unwrap(), "example.org:80");
+        assert_eq!(origin("https://[::1]/").unwrap(), "[::1]:443");
+        assert_eq!(origin("https://h:8443").unwrap(), "h:8443");
+        for wrong in
+            ["ftp://h/", "/path", "h", "http://u:p@h/", "http://h:99999/", "http://h:/", "http:///x", "http://h/\n"]
+        {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(encoded("a b/ä~"), "a%20b%2F%C3%A4~");
+        assert_eq!(shown(&parse("https://h/a/b?token=1").unwrap()), "https://h/a/b?…");
+    }
+
+    #[test]
+    fn locations_are_joined() {
+        let base = parse("https://h:1/a/b?c=d").unwrap();
+        for (location, expected) in [
+            ("/x?y", "https://h:1/x?y"),
+            ("x", "https://h:1/a/x"),
+            ("?page=2", "https://h:1/a/b?page=2"),
+            ("//other/z#f", "https://other/z"),
+            ("http://other:2/z", "http://other:2/z"),
+            ("", "https://h:1/a/b?c=d"),
+        ] {
+            assert_eq!(join(&base, location).unwrap().to_string(), expected, "{location}");
+        }
+        assert!(join(&base, "ftp://x/").is_err());
+    }
+}

@@ -1,0 +1,31 @@
+//! Names of the keys that several connectors have.
+
+pub(crate) const HEADERS: &str = "headers";
+pub(crate) const AUTH_TYPE: &str = "auth.type";
+pub(crate) const AUTH_USER: &str = "auth.user";
+pub(crate) const AUTH_PASSWORD: &str = "auth.password";
+pub(crate) const AUTH_TOKEN: &str = "auth.token";
+pub(crate) const AUTH_HEADER: &str = "auth.header.name";
+pub(crate) const AUTH_HEADER_VALUE: &str = "auth.header.value";
+pub(crate) const TOKEN_URL: &str = "oauth2.token.url";
+pub(crate) const CLIENT_ID: &str = "oauth2.client.id";
+pub(crate) const CLIENT_SECRET: &str = "oauth2.client.secret";
+pub(crate) const SCOPE: &str = "oauth2.scope";
+pub(crate) const AUDIENCE: &str = "oauth2.audience";
+pub(crate) const CLIENT_AUTH: &str = "oauth2.client.auth";
+pub(crate) const TRUSTSTORE: &str = "ssl.truststore.location";
+pub(crate) const TRUSTSTORE_CERTIFICATES: &str = "ssl.truststore.certificates";
+pub(crate) const KEYSTORE: &str = "ssl.keystore.location";
+pub(crate) const KEYSTORE_CHAIN: &str = "ssl.keystore.certificate.chain";
+pub(crate) const KEYSTORE_KEY: &str = "ssl.keystore.key";
+pub(crate) const PROXY_URL: &str = "proxy.url";
+pub(crate) const PROXY_USER: &str = "proxy.user";
+pub(crate) const PROXY_PASSWORD: &str = "proxy.password";
+pub(crate) const ADDRESSES: &str = "addresses.allowed";
+pub(crate) const CONNECT_TIMEOUT: &str = "connect.timeout.ms";
+pub(crate) const REQUEST_TIMEOUT: &str = "request.timeout.ms";
+pub(crate) const RETRY_STATUS: &str = "retry.status";
+pub(crate) const FAIL_STATUS: &str = "fail.status";
+pub(crate) const RETRY_BACKOFF: &str = "retry.backoff.ms";
+pub(crate) const RETRY_BACKOFF_MAX: &str = "retry.backoff.max.ms";
+pub(crate) const RETRY_AFTER_MAX: &str = "retry.after.max.ms";

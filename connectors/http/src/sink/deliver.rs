@@ -1,0 +1,281 @@
+//! A batch's requests, sent until each record has its answer.
+//!
+//! | What happens | What follows |
+//! |---|---|
+//! | 2xx | the request's records are done |
+//! | a status of `retry.status`, no connection, no answer, a broken one | the request is sent again, up to `max.retries` times; then `put` fails retriably, and the batch comes again without what is done |
+//! | a status of `fail.status`, a refused address or certificate | the task fails |
+//! | 400, 413 or 422 to several records | they are sent again in halves, until the one to blame stands alone |
+//! | any other status | the request's records fail, each with status and body |
+//!
+//! The answer's body is not waited for to accept records: the status says it.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use hyper::StatusCode;
+use tokio::sync::watch;
+use tributary_sdk::{Batch, Error, Result};
+
+use super::progress::{Mark, Progress};
+use super::requests::{Prepared, Requests};
+use crate::client::{Answer, CallError, Outgoing, retry_after, url};
+use crate::config::sink::SinkConfig;
+
+/// What is read of an answer.
+const ANSWER: usize = 64 << 10;
+/// One call of `put` tries for no longer than so: the worker wants to hear of it.
+const LONGEST_PUT: Duration = Duration::from_secs(20);
+
+/// Requests sent, and how many of them again.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub requests: f64,
+    pub retries: f64,
+}
+
+/// What the lanes share.
+struct Shared {
+    progress: Progress,
+    counts: Counts,
+    /// Why the batch has to come again, or the task to end.
+    ended: Option<Error>,
+}
+
+/// A batch on its way.
+pub(super) struct Delivery<'a> {
+    config: &'a SinkConfig,
+    requests: Requests<'a>,
+    shared: RefCell<Shared>,
+    stop: &'a watch::Sender<bool>,
+    begun: Instant,
+}
+
+/// What becomes of a request after a try.
+enum Next {
+    Done,
+    Split,
+    Again(Duration),
+    /// This lane sends nothing more.
+    End,
+}
+
+impl<'a> Delivery<'a> {
+    pub fn new(config: &'a SinkConfig, batch: &'a Batch, progress: Progress, stop: &'a watch::Sender<bool>) -> Self {
+        Self {
+            config,
+            requests: Requests::new(config, batch),
+            shared: RefCell::new(Shared { progress, counts: Counts::default(), ended: None }),
+            stop,
+            begun: Instant::now(),
+        }
+    }
+
+    /// Sends what is open, a lane beside the other.
+    pub async fn run(&self) {
+        let lanes = {
+            let shared = self.shared.borrow();
+            self.requests.lanes(self.config.concurrency, |row| shared.progress.marks[row] == Mark::Open)
+        };
+        join_all(lanes.into_iter().map(|rows| self.lane(rows.into()))).await;
+    }
+
+    /// What came of it.
+    pub fn finish(self) -> (Progress, Counts, Result<()>) {
+        let Shared { progress, counts, ended } = self.shared.into_inner();
+        let open = progress.marks.iter().filter(|mark| **mark == Mark::Open).count();
+        let outcome = match ended {
+            Some(error) => Err(error),
+            None if open > 0 => Err(Error::retriable(format!("{open} records were not sent: the task has to stop"))),
+            None => Ok(()),
+        };
+        (progress, counts, outcome)
+    }
+
+    /// Sends rows one request after the other.
+    async fn lane(&self, mut rows: VecDeque<usize>) {
+        // Halves of a request that was refused, the first one last.
+        let mut halves: Vec<Vec<Prepared>> = Vec::new();
+        let mut next = None;
+        loop {
+            let mut records = match halves.pop() {
+                Some(half) => half,
+                None => self.gather(&mut rows, &mut next),
+            };
+            if records.is_empty() {
+                return;
+            }
+            let outgoing = match self.requests.request(&records) {
+                Ok(outgoing) => outgoing,
+                Err(why) => {
+                    self.mark(&records, &Mark::Failed(why));
+                    continue;
+                }
+            };
+            match self.send(&outgoing, &records).await {
+                Next::Done => {}
+                Next::Split => {
+                    let second = records.split_off(records.len().div_ceil(2));
+                    halves.extend([second, records]);
+                }
+                Next::Again(_) | Next::End => return,
+            }
+        }
+    }
+
+    /// The records of the next request, and the one behind them.
+    fn gather(&self, rows: &mut VecDeque<usize>, next: &mut Option<Prepared>) -> Vec<Prepared> {
+        let mut records: Vec<Prepared> = next.take().into_iter().collect();
+        while let Some(row) = rows.pop_front() {
+            match self.requests.prepare(row) {
+                Ok(None) => self.shared.borrow_mut().progress.marks[row] = Mark::Done,
+                Err(why) => self.shared.borrow_mut().progress.marks[row] = Mark::Failed(why),
+                Ok(Some(prepared)) if self.requests.fits(&records, &prepared) => records.push(prepared),
+                Ok(Some(prepared)) => {
+                    *next = Some(prepared);
+                    break;
+                }
+            }
+        }
+        records
+    }
+
+    fn mark(&self, records: &[Prepared], mark: &Mark) {
+        let marks = &mut self.shared.borrow_mut().progress.marks;
+        records.iter().for_each(|record| marks[record.row] = mark.clone());
+    }
+
+    fn end(&self, error: Error) -> Next {
+        let ended = &mut self.shared.borrow_mut().ended;
+        // What no retry mends is told before what one does.
+        if ended.as_ref().is_none_or(Error::is_retriable) {
+            *ended = Some(error);
+        }
+        Next::End
+    }
+
+    /// Sends a request as often as it takes, or as one call may.
+    async fn send(&self, outgoing: &Outgoing, records: &[Prepared]) -> Next {
+        let mut tries = 0;
+        loop {
+            if !self.may_send().await {
+                return Next::End;
+            }
+            tries += 1;
+            {
+                let counts = &mut self.shared.borrow_mut().counts;
+                counts.requests += 1.0;
+                counts.retries += if tries > 1 { 1.0 } else { 0.0 };
+            }
+            let answer = self.config.client.send(outgoing, ANSWER).await;
+            match self.judge(outgoing, records, tries, answer) {
+                Next::Again(pause) => {
+                    let mut stopped = self.stop.subscribe();
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        _ = stopped.wait_for(|stop| *stop) => return Next::End,
+                    }
+                }
+                next => return next,
+            }
+        }
+    }
+
+    /// Waits as long as the server wants. Answers `false` when nothing more is to be sent.
+    async fn may_send(&self) -> bool {
+        let (ended, not_before) = {
+            let shared = self.shared.borrow();
+            (shared.ended.as_ref().is_some_and(|error| !error.is_retriable()), shared.progress.not_before)
+        };
+        if ended || *self.stop.borrow() {
+            return false;
+        }
+        let left = not_before.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return true;
+        }
+        if self.begun.elapsed() + left > LONGEST_PUT {
+            self.end(Error::retriable(format!("the server asks to be left alone for another {} s", left.as_secs())));
+            return false;
+        }
+        let mut stopped = self.stop.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep(left) => true,
+            _ = stopped.wait_for(|stop| *stop) => false,
+        }
+    }
+
+    fn judge(&self, outgoing: &Outgoing, records: &[Prepared], tries: u32, answer: Result<Answer, CallError>) -> Next {
+        let (message, wait) = match answer {
+            Ok(answer) if answer.status.is_success() => {
+                self.mark(records, &Mark::Done);
+                return Next::Done;
+            }
+            Ok(answer) => {
+                let message = self.told(outgoing, &answer);
+                if self.config.policy.failing.contains(answer.status) {
+                    return self.end(Error::failed(message));
+                }
+                if !self.config.policy.retried.contains(answer.status) {
+                    let divisible = matches!(
+                        answer.status,
+                        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY
+                    );
+                    if divisible && records.len() > 1 {
+                        return Next::Split;
+                    }
+                    self.mark(records, &Mark::Failed(message));
+                    return Next::Done;
+                }
+                (message, retry_after(&answer.headers).map(|wait| wait.min(self.config.policy.longest_wait)))
+            }
+            Err(error) if !error.passing => return self.end(error.into_error()),
+            Err(error) => (error.message, None),
+        };
+        self.again(records, tries, message, wait)
+    }
+
+    /// After an error that may pass.
+    fn again(&self, records: &[Prepared], tries: u32, message: String, wait: Option<Duration>) -> Next {
+        let now = Instant::now();
+        let since = {
+            let since = &mut self.shared.borrow_mut().progress.since;
+            records.iter().map(|record| *since[record.row].get_or_insert(now)).min().unwrap_or(now)
+        };
+        if let Some(timeout) = self.config.retry_timeout
+            && since.elapsed() >= timeout
+        {
+            let why = format!("{message} (given up after {} ms)", since.elapsed().as_millis());
+            self.mark(records, &Mark::Failed(why));
+            return Next::Done;
+        }
+        let pause = wait.unwrap_or_else(|| self.config.policy.backoff.pause(tries));
+        if wait.is_some() {
+            // For the other lanes as well, and for the next call.
+            let not_before = &mut self.shared.borrow_mut().progress.not_before;
+            *not_before = (*not_before).max(Some(now + pause));
+        }
+        if tries > self.config.max_retries || self.begun.elapsed() + pause > LONGEST_PUT {
+            let open = {
+                let shared = self.shared.borrow();
+                shared.progress.marks.iter().filter(|mark| **mark == Mark::Open).count()
+            };
+            return self.end(Error::retriable(format!("{message}; {open} records wait")));
+        }
+        Next::Again(pause)
+    }
+
+    /// What the server said, for messages and dead letters.
+    fn told(&self, outgoing: &Outgoing, answer: &Answer) -> String {
+        let excerpt = self.config.client.hidden.excerpt(&answer.body);
+        let said = match (excerpt.is_empty(), &answer.broken) {
+            (false, _) => format!(": {excerpt}"),
+            (true, Some(broken)) => format!(", and {broken}"),
+            (true, None) => String::new(),
+        };
+        let Outgoing { method, uri, .. } = outgoing;
+        format!("{method} {} was answered with {}{said}", url::shown(uri), answer.status)
+    }
+}
