@@ -45,7 +45,7 @@ pub trait Services: Send + Sync {
     fn pause(&self, partitions: &[TopicPartition]) -> Result<()>;
     /// Resumes delivery.
     fn resume(&self, partitions: &[TopicPartition]) -> Result<()>;
-    /// Asks for a commit soon.
+    /// Asks for a commit soon: in a source, as soon as something that it has emitted is acknowledged, without waiting for the interval.
     fn request_commit(&self);
     /// Asks for new task configs.
     fn request_reconfiguration(&self);

@@ -1,6 +1,8 @@
 //! The HTTP connectors in a whole worker: nothing is lost, whatever breaks on the way.
 
 mod sink;
+mod source;
+mod webhook;
 
 use std::fs;
 use std::path::Path;

@@ -23,13 +23,20 @@ pub struct Events {
     now: i64,
     next: u64,
     recent: Vec<(u64, i64, i64, i64)>,
+    by_id: bool,
 }
 
 impl Events {
     /// Into a topic.
     pub fn new(broker: &KafkaBroker, topic: &str) -> Result<Self> {
         let producer = broker.client().create()?;
-        Ok(Self { producer, topic: topic.to_owned(), now: 1_700_000_000_000, next: 0, recent: Vec::new() })
+        let (topic, now) = (topic.to_owned(), 1_700_000_000_000);
+        Ok(Self { producer, topic, now, next: 0, recent: Vec::new(), by_id: false })
+    }
+
+    /// Events of one user are in any partition: they are written by their number.
+    pub fn by_id(broker: &KafkaBroker, topic: &str) -> Result<Self> {
+        Ok(Self { by_id: true, ..Self::new(broker, topic)? })
     }
 
     /// Adds so many, one in five of them a repetition.
@@ -67,7 +74,8 @@ impl Events {
     }
 
     fn send(&self, event: (u64, i64, i64, i64)) -> Result<()> {
-        let (key, payload) = (format!("user-{}", event.1), payload(event));
+        let key = if self.by_id { event.0.to_string() } else { format!("user-{}", event.1) };
+        let payload = payload(event);
         loop {
             match self.producer.send(BaseRecord::to(&self.topic).key(&key).payload(&payload)) {
                 Ok(()) => return Ok(()),
@@ -117,6 +125,41 @@ pub fn deduplicated(input: &BTreeMap<i32, Vec<String>>) -> BTreeMap<i32, Vec<Str
     input.iter().map(|(partition, values)| (*partition, of(values))).collect()
 }
 
+/// Sums of all partitions together by user and window, of windows that are over in all of them.
+pub fn windows_together(input: &BTreeMap<i32, Vec<String>>) -> Vec<String> {
+    let deduplicated = deduplicated(input);
+    let latest = |values: &Vec<String>| values.iter().map(|value| number(value, "at")).max();
+    let watermark = deduplicated.values().filter_map(latest).min().unwrap_or(i64::MIN) - DISORDER;
+    let mut windows: BTreeMap<(String, i64), (i64, i64)> = BTreeMap::new();
+    for value in deduplicated.values().flatten() {
+        let start = number(value, "at").div_euclid(SIZE) * SIZE;
+        let user = field(value, "user").as_str().unwrap_or_default().to_owned();
+        let window = windows.entry((user, start)).or_default();
+        window.0 += 1;
+        window.1 += number(value, "amount");
+    }
+    let over = windows.into_iter().filter(|((_, start), _)| start + SIZE <= watermark);
+    let mut results: Vec<String> = over.map(|((user, start), sums)| result(&user, start, sums)).collect();
+    results.sort();
+    results
+}
+
+/// Sums of all partitions together by user, each with its number of events.
+pub fn totals(input: &BTreeMap<i32, Vec<String>>) -> BTreeMap<String, (i64, i64)> {
+    let mut totals: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    for value in deduplicated(input).values().flatten() {
+        let total = totals.entry(field(value, "user").as_str().unwrap_or_default().to_owned()).or_default();
+        total.0 += 1;
+        total.1 += number(value, "amount");
+    }
+    totals
+}
+
+fn result(user: &str, start: i64, (count, sum): (i64, i64)) -> String {
+    let end = start + SIZE;
+    format!(r#"{{"key":"{user}","window_start":{start},"window_end":{end},"n":{count},"total":{sum}}}"#)
+}
+
 /// The windows that are over, sorted.
 pub fn windows(input: &BTreeMap<i32, Vec<String>>) -> Vec<String> {
     let mut results = Vec::new();
@@ -134,21 +177,17 @@ pub fn windows(input: &BTreeMap<i32, Vec<String>>) -> Vec<String> {
             }
             watermark = watermark.max(at - DISORDER);
         }
-        for ((user, start), (count, sum)) in windows.into_iter().filter(|((_, start), _)| start + SIZE <= watermark) {
-            let end = start + SIZE;
-            results.push(format!(
-                r#"{{"key":"{user}","window_start":{start},"window_end":{end},"n":{count},"total":{sum}}}"#
-            ));
-        }
+        let over = windows.into_iter().filter(|((_, start), _)| start + SIZE <= watermark);
+        results.extend(over.map(|((user, start), sums)| result(&user, start, sums)));
     }
     results.sort();
     results
 }
 
-fn field(value: &str, name: &str) -> Value {
+pub fn field(value: &str, name: &str) -> Value {
     serde_json::from_str::<Value>(value).unwrap_or_default()[name].clone()
 }
 
-fn number(value: &str, name: &str) -> i64 {
+pub fn number(value: &str, name: &str) -> i64 {
     field(value, name).as_i64().unwrap_or(i64::MIN)
 }

@@ -119,14 +119,14 @@ impl Rig {
     }
 }
 
-fn extend(config: &mut Value, more: &Value) {
+pub fn extend(config: &mut Value, more: &Value) {
     for (key, value) in more.as_object().into_iter().flatten() {
         config[key] = value.clone();
     }
 }
 
 /// Waits until a connector has committed everything.
-fn finished(rest: &Rest, broker: &KafkaBroker, input: &str, connector: &str) -> Result<()> {
+pub fn finished(rest: &Rest, broker: &KafkaBroker, input: &str, connector: &str) -> Result<()> {
     let ends = broker.watermarks(input)?;
     wait::until(&format!("{connector} reads its input to the end"), Duration::from_secs(180), || {
         let offsets = rest.get(&format!("/connectors/{connector}/offsets"))?.ok()?;
@@ -147,7 +147,7 @@ fn finished(rest: &Rest, broker: &KafkaBroker, input: &str, connector: &str) -> 
     })
 }
 
-fn same(what: &str, got: &[String], expected: &[String]) -> Result<()> {
+pub fn same(what: &str, got: &[String], expected: &[String]) -> Result<()> {
     if got == expected {
         return Ok(());
     }

@@ -4,17 +4,19 @@
 
 use std::fs;
 
-use tributary_connector_http::HttpSink;
+use tributary_connector_http::{HttpSink, HttpSource, WebhookSource};
 use tributary_harness::{HttpServer, Reply};
 use tributary_sdk::arrow::array::StringArray;
-use tributary_sdk::{Batch, Column, Config, ConfigDef, SinkConnector};
-use tributary_testkit::SinkRun;
+use tributary_sdk::{Batch, Column, Config, ConfigDef, SinkConnector, SourceConnector};
+use tributary_testkit::{SinkRun, SourceRun, rows};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
 fn definition(class: &str) -> ConfigDef {
     match class {
         "HttpSink" => HttpSink::config_def(),
+        "HttpSource" => HttpSource::config_def(),
+        "WebhookSource" => WebhookSource::config_def(),
         other => panic!("{other} is no class of these"),
     }
 }
@@ -55,10 +57,50 @@ fn the_sinks_example_puts_and_deletes() {
 }
 
 #[test]
+fn the_sources_example_follows_cursors() {
+    let server = HttpServer::start(|request| match request.query("cursor") {
+        None if request.query("updated_since").is_some() => Reply::json(r#"{"data":[]}"#),
+        None => Reply::json(r#"{"data":[{"id":1,"updated_at":"2026-01-01T00:00:00Z"}],"next":"a/b"}"#),
+        Some(_) => Reply::json(r#"{"data":[{"id":2,"updated_at":"2026-01-02T00:00:00Z"}],"next":null}"#),
+    })
+    .unwrap();
+    let mut run = SourceRun::<HttpSource>::start(&example("HttpSource", &server.url(""))).unwrap();
+    let batches = run.poll_records(2).unwrap();
+    assert_eq!(rows::keys(&batches), ["1", "2"]);
+    while server.requests().len() < 3 {
+        assert!(run.poll().unwrap().is_empty());
+    }
+    let targets: Vec<_> = server.requests().iter().map(|request| request.target.clone()).collect();
+    let next_round = "/v1/users?updated_since=2026-01-02T00%3A00%3A00Z";
+    assert_eq!(targets, ["/v1/users", "/v1/users?cursor=a%2Fb", next_round]);
+}
+
+#[test]
+fn the_webhooks_example_listens() {
+    use std::io::{Read, Write};
+    let port = tributary_harness::ports::free().unwrap();
+    let found = configs(README).into_iter().find(|config| config.get("connector.class") == Some("WebhookSource"));
+    let mut config = found.unwrap();
+    config.set("listen", format!("127.0.0.1:{port}"));
+    let mut run = SourceRun::<WebhookSource>::start(&config).unwrap();
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"POST /github HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 401");
+    run.stop().unwrap();
+}
+
+#[test]
 fn the_keys_are_those_of_the_definitions() {
     let readme = fs::read_to_string(README).unwrap();
     let mut expected = readme.clone();
-    for (name, definition) in [("sink", HttpSink::config_def())] {
+    let definitions = [
+        ("sink", HttpSink::config_def()),
+        ("webhook", WebhookSource::config_def()),
+        ("source", HttpSource::config_def()),
+    ];
+    for (name, definition) in definitions {
         let marker = format!("<!-- keys: {name} -->\n");
         let (before, rest) = expected.split_once(&marker).unwrap();
         let after = rest.find("\n## ").map_or("", |at| &rest[at..]);

@@ -24,6 +24,11 @@ pub use open::{EMBEDDED, attach_log, embedded_file, open_log};
 pub use records::{HEADER_FIELDS, LogRecords};
 pub use transactions::{GroupMetadata, NextStep, TransactionError, TransactionalProducer, is_fenced};
 
+/// The partition in which Java's default partitioner puts a record with this key.
+pub fn murmur2_partition(key: &[u8], partitions: i32) -> i32 {
+    embedded::partitioner::by_key(key, partitions)
+}
+
 /// What opens producers, consumers and admin clients on one cluster.
 pub trait Log: Send + Sync {
     /// The cluster's id, as REST `/` shows it. Errors with the operation's name when it cannot be had in `timeout`.
@@ -279,6 +284,10 @@ pub trait LogAdmin: Send + Sync {
     fn create_topic(&self, topic: &NewTopic, timeout: Duration) -> Result<bool, LogError>;
     /// Deletes a topic and its records.
     fn delete_topic(&self, name: &str, timeout: Duration) -> Result<(), LogError>;
+    /// Deletes the records before these offsets, where the log can; they are then its partitions' first ones.
+    fn delete_records(&self, _before: &[(TopicPartition, i64)], _timeout: Duration) -> Result<(), LogError> {
+        Ok(())
+    }
     /// A topic's settings, such as `cleanup.policy`.
     fn topic_settings(&self, name: &str, timeout: Duration) -> Result<BTreeMap<String, String>, LogError>;
     /// First and next offset of a partition (`read_uncommitted`).

@@ -48,6 +48,11 @@ pub fn topic(group_id: &str, connector: &str) -> String {
     format!("{group_id}-{connector}-changelog")
 }
 
+/// The name of a connector's repartition topic, counted from 1 on.
+pub fn repartition_topic(group_id: &str, connector: &str, number: usize) -> String {
+    format!("{group_id}-{connector}-{number}-repartition")
+}
+
 /// The settings that the changelog topic is made with, whatever the cluster's defaults are.
 pub fn topic_settings() -> BTreeMap<String, String> {
     let settings =

@@ -134,6 +134,8 @@ pub(super) struct Delivery {
 
 /// How long to look for completions or for the next batch before looking at the other.
 const TICK: Duration = Duration::from_millis(5);
+/// The same when the plugin has asked for a commit: somebody waits for an answer.
+const EAGER: Duration = Duration::from_millis(1);
 /// How long a commit waits for dead letters to be acknowledged; without them there is none.
 const DEAD_LETTERS_WAIT: Duration = Duration::from_secs(3);
 /// How long to sleep when nothing is in flight and nothing is due.
@@ -160,6 +162,7 @@ impl Delivery {
             topics: UsedTopics::new(settings.topic_used.clone()),
             newest_epoch: 0,
             next_commit: Instant::now() + settings.commit_interval,
+            asked: false,
         };
         let result = state.run(&queue);
         queue.close();
@@ -214,6 +217,8 @@ struct Delivering<'a> {
     /// The newest poll of which a batch has come.
     newest_epoch: u64,
     next_commit: Instant,
+    /// The plugin has asked for a commit, and what is in flight is waited for.
+    asked: bool,
 }
 
 impl Delivering<'_> {
@@ -222,15 +227,14 @@ impl Delivering<'_> {
             if !self.control.wait_for_lease() {
                 return Ok(());
             }
-            let wait = if self.in_flight.is_empty() { self.until_commit().min(IDLE) } else { TICK };
-            match queue.pop(wait) {
+            match queue.pop(self.patience()) {
                 Popped::Item(outbound) => self.produce(outbound)?,
                 Popped::TimedOut => {}
                 Popped::Closed => break,
             }
             self.collect(Duration::ZERO)?;
             self.settle()?;
-            if self.until_commit().is_zero() || self.control.take_commit_request() {
+            if self.until_commit().is_zero() || self.may_answer(queue) {
                 self.commit();
             }
         }
@@ -240,6 +244,26 @@ impl Delivering<'_> {
             self.newest_epoch += 1;
         }
         Ok(())
+    }
+
+    /// How long to wait for the next batch.
+    fn patience(&self) -> Duration {
+        match (self.in_flight.is_empty(), self.asked) {
+            (true, _) => self.until_commit().min(IDLE),
+            (false, false) => TICK,
+            (false, true) => EAGER,
+        }
+    }
+
+    /// Whether the plugin has asked for a commit that has come to be possible: what it waits for may be in flight still.
+    fn may_answer(&mut self, queue: &Queue<Outbound>) -> bool {
+        self.asked |= self.control.take_commit_request();
+        let all = self.in_flight.is_empty() && queue.bytes() == 0;
+        let may = self.asked && (all || self.tracker.has_committable());
+        if may {
+            self.asked = !all;
+        }
+        may
     }
 
     fn produce(&mut self, outbound: Outbound) -> Result<(), TaskError> {

@@ -56,6 +56,11 @@ impl OffsetTracker {
         self.partition_of.len()
     }
 
+    /// Whether positions became committable since [`Self::take_committable`] was called.
+    pub fn has_committable(&self) -> bool {
+        !self.committable.is_empty()
+    }
+
     /// The positions that became committable since the last call.
     pub fn take_committable(&mut self) -> Vec<SourcePosition> {
         let parse = |json: &str| serde_json::from_str(json).expect("offsets were checked when they were polled");

@@ -81,6 +81,9 @@ impl SourceTask {
         let errors =
             ErrorHandler { policy: self.errors, task: self.name.as_str().into(), control: self.control.clone() };
         let queue = Arc::new(Queue::new(self.bounds));
+        // A commit that the plugin asks for is made at once.
+        let nudged = queue.clone();
+        self.control.add_waker(Arc::new(move || nudged.nudge()));
         let committed = Arc::new(Mutex::new(Vec::new()));
         // Before anything is fenced for it.
         if stay_paused(&self.control, &self.report) {
@@ -140,6 +143,7 @@ impl SourceTask {
             polled = poll.seal().map(|_| ());
         }
         queue.close();
+        self.control.clear_wakers();
         let delivered = deliver
             .join()
             .unwrap_or_else(|_| Err(TaskError::new("the delivery thread panicked; this is a bug of the worker")));
@@ -290,7 +294,7 @@ impl PollLoop<'_> {
             }
         }
         let Some(state) = &mut self.state else { return Ok(false) };
-        if state.ticks() && !self.emit(|chain, shard| chain.advance(shard, true))? {
+        if state.ticks() && !self.emit(|chain, shard| chain.advance(0, shard, true))? {
             return Ok(false);
         }
         let asked = self.control.take_commit_request();
@@ -327,7 +331,7 @@ impl PollLoop<'_> {
         if !self.state.as_ref().is_some_and(Sealing::can_end) {
             return Ok(true);
         }
-        if !self.emit(TransformChain::before_commit)? {
+        if !self.emit(|chain, shard| chain.before_commit(0, shard))? {
             return Ok(false);
         }
         let Some(state) = &mut self.state else { return Ok(true) };

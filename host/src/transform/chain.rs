@@ -2,18 +2,26 @@
 //!
 //! Built-in transforms that stand together share one division of the batch into parts; a plugin's transform gets batches, and so does
 //! one that keeps state, which works on the store of the batch's shard.
+//!
+//! In front of a transform with `repartition=auto` the chain is cut: what comes before is one stage, what follows the next one. Records
+//! that leave a stage that is not the last are told their [`Place`] by the transform behind the cut, and come to the next stage through a
+//! topic; how is the task's business.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tributary_sdk::{Batch, Config, Error, Result};
 
 use super::merge::{Merged, merge};
+use super::part::Target;
 use super::part::{Outcome, Part};
 use super::plugin_step;
 use super::predicate::Predicate;
 use super::registry;
 use super::single_message::SingleMessage;
-use super::stateful::{Emitted, Moment, Stateful};
+use super::single_message::records::{self, Records};
+use super::stateful::{Emitted, Moment, News, Stateful};
+use crate::expression::Variable;
 use crate::plugin::{BUILT_IN_VERSION, TransformHandle, check_version};
 use crate::state::{Shard, Store, TaskState};
 use crate::task::control::now_ms;
@@ -24,6 +32,8 @@ pub type Resolve<'r> = dyn FnMut(&str, Option<&str>) -> Result<Box<dyn Transform
 /// The transforms of one task. One instance a task, called from one thread.
 pub struct TransformChain {
     steps: Vec<Step>,
+    /// Steps that begin a stage, without the first stage's.
+    cuts: Vec<usize>,
     state: Option<Arc<TaskState>>,
     clock: Clock,
 }
@@ -36,6 +46,37 @@ struct Step {
     class: String,
     condition: Option<Condition>,
     action: Action,
+}
+
+/// The end of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// The alias of the transform behind it.
+    pub alias: String,
+    /// Its class.
+    pub class: String,
+    /// `repartition.partitions`.
+    pub partitions: Option<i32>,
+    /// `eventtime.idle.timeout.ms` of that transform; `None`: never.
+    pub idle_timeout: Option<i64>,
+}
+
+/// Where a record goes that leaves a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// To the shard of a key. The bytes are those of the state.
+    Key {
+        /// The key.
+        key: Box<[u8]>,
+        /// Its time, in milliseconds.
+        time: i64,
+    },
+    /// Anywhere: the transform behind the cut is not for it.
+    Anywhere,
+    /// Nowhere: it counts for nothing.
+    Nowhere,
+    /// The transform behind the cut would refuse it, for this reason.
+    Refused(String),
 }
 
 struct Condition {
@@ -80,19 +121,121 @@ pub struct ChainFailure {
 impl TransformChain {
     /// Of a whole connector config. Errors name the key that is wrong.
     pub fn build(config: &Config, resolve: &mut Resolve<'_>) -> Result<Self> {
-        let mut steps: Vec<Step> = Vec::new();
+        let (mut steps, mut cuts): (Vec<Step>, _) = (Vec::new(), Vec::new());
         for alias in config.list("transforms") {
             if steps.iter().any(|step| step.alias == alias) {
                 return Err(Error::failed(format!("Duplicate alias provided in transforms: {alias}")));
             }
-            steps.push(Step::build(config, alias, resolve)?);
+            let step = Step::build(config, alias, resolve)?;
+            let repartition = config.get(&format!("transforms.{alias}.repartition")).map(str::trim);
+            if matches!(step.action, Action::Stateful(_)) && repartition == Some("auto") {
+                cuts.push(steps.len());
+            }
+            steps.push(step);
         }
-        Ok(Self { steps, state: None, clock: Box::new(now_ms) })
+        Ok(Self { steps, cuts, state: None, clock: Box::new(now_ms) })
     }
 
     /// Whether a step keeps state: the task has to run the loop that commits it with the offsets, and give it with [`Self::set_state`].
     pub fn is_stateful(&self) -> bool {
         self.steps.iter().any(|step| matches!(step.action, Action::Stateful(_)))
+    }
+
+    /// The ends of its stages, without the last one.
+    pub fn cuts(&self, config: &Config) -> Vec<Cut> {
+        let cut = |&at: &usize| {
+            let step = &self.steps[at];
+            let Action::Stateful(stateful) = &step.action else { unreachable!("a cut is in front of a stateful step") };
+            let partitions = config.get(&format!("transforms.{}.repartition.partitions", step.alias));
+            Cut {
+                alias: step.alias.clone(),
+                class: step.class.clone(),
+                partitions: partitions.and_then(|text| text.trim().parse().ok()),
+                idle_timeout: stateful.shared().event_time.idle_timeout,
+            }
+        };
+        self.cuts.iter().map(cut).collect()
+    }
+
+    /// Whether a stage keeps state.
+    pub fn stage_is_stateful(&self, stage: usize) -> bool {
+        self.steps[self.stage(stage)].iter().any(|step| matches!(step.action, Action::Stateful(_)))
+    }
+
+    /// Whether what leaves a stage is made there, in the order of event time.
+    pub fn stage_makes_records(&self, stage: usize) -> bool {
+        let makes = |step: &Step| matches!(&step.action, Action::Stateful(stateful) if stateful.makes_records());
+        self.steps[self.stage(stage)].iter().any(makes)
+    }
+
+    fn stage(&self, stage: usize) -> Range<usize> {
+        let from = stage.checked_sub(1).map_or(0, |cut| self.cuts[cut]);
+        from..self.cuts.get(stage).copied().unwrap_or(self.steps.len())
+    }
+
+    /// The partitions that a stage's records come from, through a repartition topic.
+    pub fn expect(&mut self, stage: usize, upstream: &Arc<[String]>) {
+        let steps = self.stage(stage);
+        for step in &mut self.steps[steps] {
+            if let Action::Stateful(stateful) = &mut step.action {
+                stateful.expect(upstream.clone());
+                if stateful.makes_records() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Where the records of a batch go that leaves this stage, one a row.
+    pub fn places(&self, stage: usize, batch: &Batch) -> Vec<Place> {
+        let step = &self.steps[self.cuts[stage]];
+        let Action::Stateful(stateful) = &step.action else { unreachable!("a cut is in front of a stateful step") };
+        let rows = (0..batch.len() as u32).collect();
+        let (mut places, mut key) = (Vec::with_capacity(batch.len()), Vec::new());
+        for (answer, run) in step.runs(&Merged { batch: batch.clone(), rows }) {
+            if !answer {
+                places.extend(std::iter::repeat_n(Place::Anywhere, run.batch.len()));
+                continue;
+            }
+            let picks = stateful.place_picks();
+            let mut part = Part::whole(&run.batch);
+            records::open(&mut part, picks.iter().filter(|pick| pick.opens()).map(|pick| pick.expression()));
+            part.open(Target::Key);
+            part.open(Target::Value);
+            let with_headers = picks.iter().any(|pick| pick.expression().needs(Variable::Headers).is_some());
+            let records = Records::of(&part, with_headers);
+            for at in 0..part.rows.len() {
+                places.push(match stateful.place(&records.row(at), &mut key) {
+                    Ok(Some(time)) => Place::Key { key: key.as_slice().into(), time },
+                    Ok(None) => Place::Nowhere,
+                    Err(message) => Place::Refused(message),
+                });
+            }
+        }
+        places
+    }
+
+    /// Something is told of a partition in front of a stage's repartition topic: emits what is due. Rows in the answer mean nothing.
+    pub fn hear(&mut self, stage: usize, shard: Shard, news: &News) -> Result<Applied> {
+        let at = Moment { now_ms: (self.clock)(), reading: true, upstream: None };
+        let (mut applied, steps) = (Applied::default(), self.stage(stage));
+        let mut time: Option<Option<String>> = None;
+        for number in steps.clone() {
+            let Action::Stateful(stateful) = &mut self.steps[number].action else { continue };
+            // It is told in the first one's time.
+            let own = stateful.shared().time.as_ref().map(|time| time.expression().text().to_owned());
+            if *time.get_or_insert_with(|| own.clone()) != own {
+                continue;
+            }
+            let (mut emitted, makes) = (Emitted::default(), stateful.makes_records());
+            with_store(self.state.as_deref(), shard, |store| stateful.hear(store, shard, news, at, &mut emitted))?;
+            let next = self.steps[number].take(emitted, &mut applied);
+            self.run(number + 1..steps.end, next, None, &mut applied)?;
+            if makes {
+                break;
+            }
+        }
+        Ok(applied)
     }
 
     /// Memory that the stateful steps together may have for their state.
@@ -119,29 +262,34 @@ impl TransformChain {
         self.steps.is_empty()
     }
 
-    /// Sends a batch through. The error is of a plugin's transform as a whole.
+    /// Sends a batch through the first stage. The error is of a plugin's transform as a whole.
     pub fn apply(&mut self, batch: Batch) -> Result<Applied> {
+        self.apply_in(0, batch, None)
+    }
+
+    /// Sends a batch through a stage; behind a repartition topic, with the partition in front of it that its records come from.
+    pub fn apply_in(&mut self, stage: usize, batch: Batch, upstream: Option<&str>) -> Result<Applied> {
         let mut applied = Applied::default();
         if self.steps.is_empty() {
             applied.batches.push(batch);
             return Ok(applied);
         }
         let rows = (0..batch.len() as u32).collect();
-        self.run(0, vec![Merged { batch, rows }], &mut applied)?;
+        self.run(self.stage(stage), vec![Merged { batch, rows }], upstream, &mut applied)?;
         applied.failures.sort_by_key(|failure| failure.row);
         Ok(applied)
     }
 
-    /// Time has passed without records of a shard: emits what is due. `reading`: the shard's input is being read, so that silence means
-    /// that there was nothing; not while the task is paused or pushed back. Rows in the answer mean nothing.
-    pub fn advance(&mut self, shard: Shard, reading: bool) -> Result<Applied> {
-        let at = Moment { now_ms: (self.clock)(), reading };
-        self.emit(shard, |stateful, store, emitted| stateful.advance(store, shard, at, emitted))
+    /// Time has passed without records of a shard of a stage: emits what is due. `reading`: the shard's input is being read, so that silence
+    /// means that there was nothing; not while the task is paused or pushed back. Rows in the answer mean nothing.
+    pub fn advance(&mut self, stage: usize, shard: Shard, reading: bool) -> Result<Applied> {
+        let at = Moment { now_ms: (self.clock)(), reading, upstream: None };
+        self.emit(stage, shard, |stateful, store, emitted| stateful.advance(store, shard, at, emitted))
     }
 
     /// A transaction is about to be sealed: emits what is emitted once a commit. Rows in the answer mean nothing.
-    pub fn before_commit(&mut self, shard: Shard) -> Result<Applied> {
-        self.emit(shard, |stateful, store, emitted| stateful.before_commit(store, shard, emitted))
+    pub fn before_commit(&mut self, stage: usize, shard: Shard) -> Result<Applied> {
+        self.emit(stage, shard, |stateful, store, emitted| stateful.before_commit(store, shard, emitted))
     }
 
     /// A shard was closed, or the state of open transactions discarded.
@@ -156,24 +304,31 @@ impl TransformChain {
     /// Lets each stateful step emit, and sends that through the steps behind it.
     fn emit(
         &mut self,
+        stage: usize,
         shard: Shard,
         mut of: impl FnMut(&mut dyn Stateful, &mut Store, &mut Emitted) -> Result<()>,
     ) -> Result<Applied> {
-        let mut applied = Applied::default();
-        for at in 0..self.steps.len() {
+        let (mut applied, steps) = (Applied::default(), self.stage(stage));
+        for at in steps.clone() {
             let Action::Stateful(stateful) = &mut self.steps[at].action else { continue };
             let mut emitted = Emitted::default();
             with_store(self.state.as_deref(), shard, |store| of(&mut **stateful, store, &mut emitted))?;
             let next = self.steps[at].take(emitted, &mut applied);
-            self.run(at + 1, next, &mut applied)?;
+            self.run(at + 1..steps.end, next, None, &mut applied)?;
         }
         Ok(applied)
     }
 
-    /// Sends batches through the steps from one on.
-    fn run(&mut self, from: usize, mut merged: Vec<Merged>, applied: &mut Applied) -> Result<()> {
-        let at = Moment { now_ms: (self.clock)(), reading: true };
-        let mut steps = &mut self.steps[from..];
+    /// Sends batches through some steps.
+    fn run(
+        &mut self,
+        steps: Range<usize>,
+        mut merged: Vec<Merged>,
+        upstream: Option<&str>,
+        applied: &mut Applied,
+    ) -> Result<()> {
+        let mut at = Moment { now_ms: (self.clock)(), reading: true, upstream };
+        let mut steps = &mut self.steps[steps];
         while let Some((first, _)) = steps.split_first() {
             let together = match first.action {
                 Action::Plugin(_) | Action::Stateful(_) => 1,
@@ -191,6 +346,12 @@ impl TransformChain {
                     }
                     _ => apply_built_in(now, input, &mut next, applied),
                 }
+            }
+            if let [Step { action: Action::Stateful(stateful), .. }] = now
+                && stateful.makes_records()
+            {
+                // What goes on is the shard's own.
+                at.upstream = None;
             }
             merged = next;
             steps = later;
@@ -289,7 +450,7 @@ impl Step {
     fn apply_stateful(
         &mut self,
         state: Option<&TaskState>,
-        at: Moment,
+        at: Moment<'_>,
         input: Merged,
         next: &mut Vec<Merged>,
         applied: &mut Applied,

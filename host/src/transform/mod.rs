@@ -23,7 +23,7 @@ mod single_message;
 pub mod stateful;
 mod structs;
 
-pub use chain::{Applied, ChainFailure, Clock, Resolve, TransformChain};
+pub use chain::{Applied, ChainFailure, Clock, Cut, Place, Resolve, TransformChain};
 pub use date_format::DateFormat;
 pub use registry::class_infos;
 

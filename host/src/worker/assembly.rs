@@ -26,7 +26,7 @@ use crate::task::queue::Bounds;
 use crate::task::services::InstanceServices;
 use crate::task::source_state::{Scope, SharedState, SourceState};
 use crate::task::source_task::Report;
-use crate::task::stream::{self, SinkTarget, StreamSettings, StreamState, StreamTask};
+use crate::task::stream::{self, SinkTarget, Stages, StreamSettings, StreamTask};
 use crate::task::topic_creator::TopicCreator;
 use crate::task::transaction::{Boundary, Current, Make, TransactionSettings};
 use crate::task::{ConsumeSettings, RetryingTransform, SinkTask, SourceProducer, SourceTask};
@@ -40,7 +40,7 @@ const MAX_POLL_BYTES: usize = 2 << 20;
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long one question to the cluster may take.
-const ASK: Duration = Duration::from_secs(30);
+pub(super) const ASK: Duration = Duration::from_secs(30);
 
 /// Partitions of the changelog of a source whose source partitions keep state each for itself.
 const SOURCE_CHANGELOG_PARTITIONS: i32 = 8;
@@ -83,6 +83,13 @@ impl Assembly<'_> {
         let worker = &self.environment.config;
         let dead_letters = self.dead_letters(config, Kind::Source)?;
         let mut chain = self.chain(config, &services)?;
+        if let Some(cut) = chain.cuts(config).first() {
+            return Err(TaskError::new(format!(
+                "transforms.{}.repartition=auto: a source's records cannot be brought together by another key before they are written. \
+                 Write them to a topic, and read that with a KafkaSink that has the transform",
+                cut.alias
+            )));
+        }
         let state = if chain.is_stateful() { Some(self.source_state(config, &chain)?) } else { None };
         if let Some(state) = &state {
             let Some(transactions) = &mut exactly_once else {
@@ -196,10 +203,16 @@ impl Assembly<'_> {
         // Partitions of one number have to be in one task.
         consumer.insert("partition.assignment.strategy".into(), "range".into());
         let mut chain = self.chain(config, &services)?;
-        let state = if chain.is_stateful() { Some(self.state(config, &chain)?) } else { None };
-        if let Some(state) = &state {
-            chain.set_state(state.state.clone());
-            self.control.counters.set_state(&state.state);
+        let mut topics = subscription(config)?;
+        let (state, stages) = match chain.is_stateful() {
+            true => {
+                let (state, stages) = self.state(config, &topics, &mut chain)?;
+                (Some(state), stages)
+            }
+            false => (None, Stages::default()),
+        };
+        if let Subscription::Topics(topics) = &mut topics {
+            topics.extend(stages.cuts().iter().map(|cut| cut.topic.to_string()));
         }
         let worker = &self.environment.config;
         let interval = match sink {
@@ -236,7 +249,8 @@ impl Assembly<'_> {
             },
             state,
             // Last: it joins the group.
-            consumer: log.consumer(&consumer, &subscription(config)?)?,
+            consumer: log.consumer(&consumer, &topics)?,
+            stages,
             log,
         })
     }
@@ -262,56 +276,8 @@ impl Assembly<'_> {
         Ok((id, Box::new(move || log.transactional_producer(&own, &settings))))
     }
 
-    /// The state of stateful transforms, with its changelog, which is made if it is missing.
-    fn state(&self, config: &Config, chain: &TransformChain) -> Result<StreamState, TaskError> {
-        let Subscription::Topics(topics) = subscription(config)? else {
-            return Err(TaskError::new(
-                "transforms that keep state need topics instead of topics.regex: all topics have to have the same number of partitions",
-            ));
-        };
-        let log = &self.environment.log;
-        let mut partitions: Option<(String, i32)> = None;
-        let inputs: Vec<Arc<str>> = topics.iter().map(|topic| topic.as_str().into()).collect();
-        for topic in topics {
-            let found = log.admin().topic(&topic, ASK)?.ok_or_else(|| {
-                TaskError::new(format!(
-                    "the topic {topic} does not exist: transforms that keep state need to know its partitions, so create it first"
-                ))
-            })?;
-            match &partitions {
-                Some((other, count)) if *count != found.partitions => {
-                    return Err(TaskError::new(format!(
-                        "the topics {other} and {topic} have {count} and {} partitions: records of one key would be kept apart. \
-                         Give them the same number",
-                        found.partitions
-                    )));
-                }
-                _ => partitions = Some((topic, found.partitions)),
-            }
-        }
-        let Some((topic, count)) = partitions else { return Err(TaskError::new("there are no topics")) };
-        let changelog = changelog::topic(self.environment.group_of_state(), &self.spec.id.connector);
-        let new = NewTopic {
-            name: changelog.clone(),
-            partitions: Some(count),
-            settings: changelog::topic_settings(),
-            ..NewTopic::default()
-        };
-        ensure_topic(&**log, &new, self.control)?;
-        let known = log.admin().topic(&changelog, ASK)?.map_or(count, |known| known.partitions);
-        if known != count {
-            return Err(TaskError::new(format!(
-                "{topic} has {count} partitions, and the state of connector {} was made with {known} (topic {changelog}): keys may \
-                 have moved to other partitions. Create a connector with another name, or stop it and reset its offsets, which purges the state, too",
-                self.spec.id.connector
-            )));
-        }
-        let (state, reader) = self.task_state(config, chain)?;
-        Ok(StreamState { state, inputs, changelog, reader })
-    }
-
     /// The stores, and settings of clients that read the changelog.
-    fn task_state(
+    pub(super) fn task_state(
         &self,
         config: &Config,
         chain: &TransformChain,

@@ -27,14 +27,32 @@ impl Environment {
                 self.fence_former_tasks(connector)?;
                 let ids = transactional_ids(self.group_of_state(), connector, tasks.max(1));
                 self.log.fence_producers(&ids, FENCE_WITHIN)?;
+                self.delete_repartition_topics(connector)?;
                 self.log.admin().delete_topic(&topic, ASK)?;
                 tracing::info!(connector, "purged the state of its transforms: deleted topic {topic}");
             }
-            Ok(None) => {}
+            // They are made before the changelog.
+            Ok(None) => self.delete_repartition_topics(connector)?,
             Err(error) if registry::keeps_state(config) => return Err(error),
             Err(_) => {}
         }
         let purged = StateDirectory::new(&self.config.data_dir).purge(connector);
         purged.map_err(|error| LogError { message: error.message, retriable: error.retriable, code: None })
+    }
+
+    /// What is on its way between two stages belongs to the state.
+    fn delete_repartition_topics(&self, connector: &str) -> Result<(), LogError> {
+        let admin = self.log.admin();
+        let topic = |number| changelog::repartition_topic(self.group_of_state(), connector, number);
+        let mut count = 0;
+        while admin.topic(&topic(count + 1), ASK)?.is_some() {
+            count += 1;
+        }
+        // The last one first: if this is interrupted, the others are found again.
+        for number in (1..=count).rev() {
+            admin.delete_topic(&topic(number), ASK)?;
+            tracing::info!(connector, "deleted topic {}", topic(number));
+        }
+        Ok(())
     }
 }

@@ -14,6 +14,7 @@ mod offsets;
 mod passwords;
 mod readings;
 mod sink_offsets;
+mod stream_state;
 mod task_thread;
 mod types;
 mod validation;

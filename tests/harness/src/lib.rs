@@ -53,7 +53,7 @@ pub use kafka::{BrokerOptions, KafkaBroker, KafkaCluster, STORE_PASSWORD, Secure
 pub use lines::Lines;
 pub use postgres::Postgres;
 pub use process::Server;
-pub use proxy::Proxy;
+pub use proxy::{Lost, Proxy};
 pub use python::Python;
 pub use rest::{Answer, Rest};
 pub use schema_registry::{Certificates, SchemaRegistry};

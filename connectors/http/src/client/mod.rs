@@ -39,6 +39,7 @@ pub(crate) use error::CallError;
 pub(crate) use hidden::Hidden;
 pub(crate) use settings::{RetryPolicy, get, parse};
 pub(crate) use status::Statuses;
+pub(crate) use tls::server_tls;
 
 use auth::Auth;
 use connection::Dialer;

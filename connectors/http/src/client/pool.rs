@@ -23,9 +23,12 @@ pub(crate) struct Lease {
     pub origin: Origin,
 }
 
+/// An idle connection, and since when it is idle.
+type Idle = (Instant, SendRequest<Full<Bytes>>);
+
 /// Idle connections by server.
 #[derive(Default)]
-pub(crate) struct Pool(Mutex<HashMap<Origin, Vec<(Instant, SendRequest<Full<Bytes>>)>>>);
+pub(crate) struct Pool(Mutex<HashMap<Origin, Vec<Idle>>>);
 
 impl Pool {
     /// The connection used last, if one is open.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tributary_sdk::Config;
 
 use crate::config::keys;
@@ -22,6 +22,20 @@ pub(crate) fn client_config(config: &Config) -> Result<Arc<ClientConfig>, (Strin
             .map_err(|error| (keys::KEYSTORE.to_owned(), format!("certificate and key cannot be used: {error}")))?,
     };
     Ok(Arc::new(built))
+}
+
+/// TLS of a listener, where the config has a certificate for it.
+pub(crate) fn server_tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, (String, String)> {
+    let Some((chain, key)) = identity(config)? else { return Ok(None) };
+    let unusable =
+        |error: rustls::Error| (keys::KEYSTORE.to_owned(), format!("certificate and key cannot be used: {error}"));
+    let built = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(unusable)?;
+    Ok(Some(Arc::new(built)))
 }
 
 /// Whether a certificate of one's own is shown.

@@ -28,12 +28,14 @@ impl Origin {
         if host.is_empty() {
             return Err("it has no host".to_owned());
         }
-        let port = match authority.port() {
-            Some(port) => port.as_str().parse().map_err(|_| "its port is no number".to_owned())?,
-            // `host:` is none, and not the scheme's either.
-            None if authority.as_str().ends_with(':') => return Err("its port is missing".to_owned()),
-            None if https => 443,
-            None => 80,
+        // By hand: what is no port is none to the library, and would be the scheme's.
+        let port = match authority.as_str().get(authority.host().len()..).unwrap_or_default() {
+            "" if https => 443,
+            "" => 80,
+            text => {
+                let number = text.strip_prefix(':').and_then(|port| port.parse().ok());
+                number.ok_or_else(|| "its port is no number up to 65535".to_owned())?
+            }
         };
         Ok(Self { https, host, port })
     }
@@ -85,6 +87,16 @@ pub(crate) fn join(base: &Uri, location: &str) -> Result<Uri, String> {
     };
     let authority = base.authority().map_or("", Authority::as_str);
     parse(&format!("{scheme}://{authority}{path}"))
+}
+
+/// The URL without its query: what source partitions are named by.
+pub(crate) fn without_query(uri: &Uri) -> String {
+    uri.to_string().split('?').next().unwrap_or_default().to_owned()
+}
+
+/// Whether both lead to the same server.
+pub(crate) fn same_origin(a: &Uri, b: &Uri) -> bool {
+    matches!((Origin::of(a), Origin::of(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Percent-encoded but for letters, digits and `-._~`.

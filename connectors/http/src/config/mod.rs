@@ -3,6 +3,8 @@
 pub(crate) mod client;
 pub(crate) mod keys;
 pub(crate) mod sink;
+pub(crate) mod source;
+pub(crate) mod webhook;
 
 use hyper::header::{HeaderName, HeaderValue};
 use tributary_sdk::{Config, Error};

@@ -160,15 +160,14 @@ impl Alias<'_> {
         {
             checked.error(&type_key, error.to_string());
         }
-        // Other unknown keys are warnings; without what this one asks for, results would be wrong.
         let repartition = format!("{prefix}repartition");
-        if checked.config.get(&repartition).is_some_and(|wanted| !wanted.trim().eq_ignore_ascii_case("none")) {
+        if self.of == PluginKind::Source
+            && checked.config.get(&repartition).is_some_and(|wanted| wanted.trim().eq_ignore_ascii_case("auto"))
+        {
             checked.error(
                 &repartition,
-                format!(
-                    "{class} cannot repartition yet, and would count the records of one key apart: write them to a topic by the other key \
-                     with a KafkaSink, and read that with another connector. Leave {repartition} out, or set none"
-                ),
+                "a source's records cannot be brought together by another key before they are written: write them to a topic, and read that \
+                 with a KafkaSink that has the transform. Set none",
             );
         }
         if self.of == PluginKind::Source {
@@ -176,7 +175,7 @@ impl Alias<'_> {
         } else if checked.config.get("topics.regex").is_some() {
             checked.error(
                 "topics.regex",
-                format!("{class} keeps state for each partition number, so all topics have to have as many partitions: name them in topics"),
+                format!("{class} keeps state for each partition, so it has to be known which there are: name the topics in topics"),
             );
         }
     }

@@ -10,7 +10,6 @@ use super::nested::aliases;
 use crate::config::topic_creation::GROUP_KEYS;
 use crate::config::{ClientKind, client_config_def, nearest};
 use crate::herder::PluginKind;
-use crate::transform::registry;
 
 /// What a cluster of workers looks at when it divides connectors among them.
 const PLACEMENT: [&str; 2] = ["tributary.weight", "tributary.worker.labels"];
@@ -58,11 +57,6 @@ fn odd(key: &str, config: &Config, known: &BTreeSet<&str>, kind: PluginKind) -> 
             let near = nearest(alias, named.iter().map(String::as_str));
             let near = near.map(|near| format!("; did you mean {list}.{near}.{rest}?")).unwrap_or_default();
             return Some(format!("{key} has no effect: {list} names no {what} {alias}{near}"));
-        }
-        // `repartition=none` is what transforms with state do; anything else is an error.
-        let class = config.get(&format!("{list}.{alias}.type")).unwrap_or_default();
-        if rest == "repartition" && list == "transforms" && registry::is_stateful(class.trim()) {
-            return None;
         }
         // Of a class that is not known the keys are not known either.
         if config.get(&format!("{list}.{alias}.type")).is_none_or(|_| !has_keys(known, &format!("{list}.{alias}."))) {

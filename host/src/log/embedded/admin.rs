@@ -11,7 +11,7 @@ use super::super::{LogAdmin, LogError, NewTopic, TopicDescription, TopicPartitio
 use super::catalog::Topic;
 use super::database::from_sqlite;
 use super::record_batch::BatchReader;
-use super::{EmbeddedLog, Inner, topic_settings};
+use super::{EmbeddedLog, Inner, retention, topic_settings};
 
 /// Inserts a topic; `false` when it was there.
 pub(super) fn insert_topic(
@@ -144,6 +144,23 @@ impl LogAdmin for EmbeddedLog {
             Ok((found, true))
         })?;
         if found { Ok(()) } else { Err(unknown(name, "deleting topic")) }
+    }
+
+    fn delete_records(&self, before: &[(TopicPartition, i64)], _timeout: Duration) -> Result<(), LogError> {
+        let mut partitions = Vec::with_capacity(before.len());
+        for (partition, offset) in before {
+            partitions.push((self.inner.known_partition(partition, "deleting records of")?, *offset));
+        }
+        let of_file = partitions.iter().map(|(partition, offset)| (partition.id, *offset)).collect::<Vec<_>>();
+        self.inner.writer.change(move |connection| {
+            for (partition, offset) in of_file {
+                retention::delete_before(connection, partition, offset)
+                    .map_err(|error| from_sqlite(&error, "deleting records"))?;
+            }
+            Ok(((), false))
+        })?;
+        partitions.iter().for_each(|(partition, offset)| partition.starts(*offset));
+        Ok(())
     }
 
     fn topic_settings(&self, name: &str, _timeout: Duration) -> Result<BTreeMap<String, String>, LogError> {

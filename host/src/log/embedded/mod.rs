@@ -28,7 +28,7 @@ mod consumer;
 mod database;
 mod groups;
 mod outbox;
-mod partitioner;
+pub(in crate::log) mod partitioner;
 mod producer;
 mod record_batch;
 mod retention;

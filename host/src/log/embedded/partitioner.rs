@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 const STICKY_BYTES: usize = 1 << 14;
 
 /// Java's `Utils.murmur2`, made positive as its partitioner does.
-pub(super) fn by_key(key: &[u8], partitions: i32) -> i32 {
+pub(in crate::log) fn by_key(key: &[u8], partitions: i32) -> i32 {
     (murmur2(key) & 0x7fff_ffff) % partitions
 }
 

@@ -84,6 +84,19 @@ fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
 
+/// Deletes what is before an offset. A batch that goes on behind it stays, and is not read from its beginning.
+pub(super) fn delete_before(connection: &Connection, partition: i64, offset: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM batches WHERE partition = ?1 AND last_offset < ?2")?
+        .execute((partition, offset))?;
+    connection
+        .prepare_cached(
+            "UPDATE partitions SET first_offset = MAX(first_offset, ?2) WHERE id = ?1 AND next_offset >= ?2",
+        )?
+        .execute((partition, offset))?;
+    Ok(())
+}
+
 /// Deletes from the front of a partition.
 pub(super) fn expire(connection: &Connection, topic: &Topic, partition: &Partition, now: i64) -> rusqlite::Result<()> {
     let (age, size) = (topic.number("retention.ms"), topic.number("retention.bytes"));

@@ -151,6 +151,13 @@ impl LogAdmin for KafkaAdmin {
         self.with(|client| client.delete_topic(name, timeout))
     }
 
+    fn delete_records(&self, before: &[(TopicPartition, i64)], timeout: Duration) -> Result<(), LogError> {
+        if before.is_empty() {
+            return Ok(());
+        }
+        self.ask(timeout, |client, left| client.delete_records(before, left))
+    }
+
     fn topic_settings(&self, name: &str, timeout: Duration) -> Result<BTreeMap<String, String>, LogError> {
         self.ask(timeout, |client, left| client.topic_settings(name, of_a_try(left)))
     }

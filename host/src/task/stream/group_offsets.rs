@@ -60,10 +60,14 @@ impl GroupOffsets {
         self.open.iter().map(|(partition, next)| (partition.clone(), *next)).collect()
     }
 
+    /// What is committed for certain.
+    pub fn committed(&self) -> impl Iterator<Item = (TopicPartition, i64)> {
+        self.committed.iter().filter_map(|(partition, next)| Some((partition.clone(), (*next)?)))
+    }
+
     /// Where partitions are, with what the open transaction brings.
     pub fn all(&self) -> BTreeMap<TopicPartition, i64> {
-        let committed = self.committed.iter().filter_map(|(partition, next)| Some((partition.clone(), (*next)?)));
-        committed.chain(self.open()).collect()
+        self.committed().chain(self.open()).collect()
     }
 
     /// Whether a transaction would commit something.

@@ -14,15 +14,21 @@
 //! committed offset is asked for (which waits for transactions of the previous owner), and its state restored. A previous owner that does
 //! not know yet cannot commit: its membership in the group is checked when offsets are added to its transaction.
 //!
+//! Where the chain is cut (`repartition=auto`), the task has stages: each reads the repartition topic in front of it, with the same
+//! consumer and in the same transactions, and the last one writes what the task is for. See [`stages`] and [`repartition`].
+//!
 //! How it fails: as a sink task does, and when ten transactions in a row come to nothing, or another producer has its `transactional.id`.
 
 mod connector;
 mod group_offsets;
+mod repartition;
 mod sink_target;
+mod stages;
 mod stream_task;
 
 pub use connector::{CLASS, KafkaSinkConnector, plugin};
 pub use sink_target::SinkTarget;
+pub use stages::{CutTopic, StageFacts, Stages};
 pub use stream_task::{StreamSettings, StreamState, StreamTask};
 
 use super::errors::TaskError;

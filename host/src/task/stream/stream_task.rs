@@ -9,14 +9,16 @@ use tributary_sdk::sink::RecordFailure;
 
 use super::Trouble;
 use super::group_offsets::GroupOffsets;
+use super::repartition::Repartition;
 use super::sink_target::SinkTarget;
+use super::stages::Stages;
 use crate::log::{ClientSettings, ConsumerEvent, FetchedBatch, Log, LogConsumer, LogError, LogRecords, TopicPartition};
 use crate::state::{Layer, LogChangelog, Positions, Shard, StateError, TaskState};
-use crate::task::control::TaskControl;
+use crate::task::control::{TaskControl, now_ms};
 use crate::task::dead_letters::Letterhead;
 use crate::task::delivery::{Part, TopicUsed};
 use crate::task::error_policy::{ErrorHandler, ErrorPolicy};
-use crate::task::errors::{FailedRecord, TaskError};
+use crate::task::errors::{FailedRecord, Stage, TaskError};
 use crate::task::inbound::Inbound;
 use crate::task::inbound_converter::InboundConverter;
 use crate::task::letter_headers::{AS_PRODUCED, Context};
@@ -27,6 +29,7 @@ use crate::task::source_task::Report;
 use crate::task::transaction::{Advance, End, Ending, Make, Piece, Refusal, Slice, Transactor, entry_refused};
 use crate::task::used_topics::UsedTopics;
 use crate::transform::Applied;
+use crate::transform::stateful::passed::Passed;
 use crate::worker::State;
 
 /// How long a poll waits for records.
@@ -34,6 +37,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// How often time is told to transforms, and the lag read.
 const TICK: Duration = Duration::from_secs(1);
 const LAG: Duration = Duration::from_secs(5);
+/// How often records of repartition topics are deleted that the next stage has.
+const PURGE: Duration = Duration::from_secs(30);
 /// How long one question to the cluster may take.
 const ASK: Duration = Duration::from_secs(30);
 /// How long the changelog may give nothing while there is more to come: as long as a transaction may be open.
@@ -68,8 +73,6 @@ pub struct StreamSettings {
 pub struct StreamState {
     /// The stores.
     pub state: Arc<TaskState>,
-    /// The topics that are read.
-    pub inputs: Vec<Arc<str>>,
     /// The changelog topic.
     pub changelog: String,
     /// Client settings to read it.
@@ -106,6 +109,8 @@ pub struct StreamTask {
     pub settings: StreamSettings,
     /// With stateful transforms.
     pub state: Option<StreamState>,
+    /// Where the chain is cut.
+    pub stages: Stages,
 }
 
 impl StreamTask {
@@ -126,6 +131,9 @@ impl StreamTask {
             topics: UsedTopics::new(self.settings.topic_used.clone()),
             settings: self.settings,
             state: self.state,
+            stages: self.stages,
+            repartition: Repartition::default(),
+            purged: Vec::new(),
             control,
             events: VecDeque::new(),
             assigned: Vec::new(),
@@ -173,6 +181,10 @@ struct Running {
     dead_letters: Option<Letterhead>,
     settings: StreamSettings,
     state: Option<StreamState>,
+    stages: Stages,
+    repartition: Repartition,
+    /// Up to where repartition topics were emptied.
+    purged: Vec<(TopicPartition, i64)>,
     control: Arc<TaskControl>,
     topics: UsedTopics,
     /// Polled and not taken yet.
@@ -206,6 +218,7 @@ impl Running {
     fn run(&mut self, report: &Report) -> Result<(), TaskError> {
         let mut reported = None;
         let (mut next_tick, mut next_lag) = (Instant::now() + TICK, Instant::now());
+        let mut next_purge = Instant::now() + PURGE;
         // Fences earlier producers of the id.
         let mut begun = Some(self.drive());
         while !self.control.stopping() {
@@ -246,6 +259,10 @@ impl Running {
                     begun = Some(self.begin_anew());
                 }
             }
+            if self.stages.last() > 0 && Instant::now() >= next_purge {
+                next_purge = Instant::now() + PURGE;
+                self.purge();
+            }
             if Instant::now() >= next_lag {
                 next_lag = Instant::now() + LAG;
                 let lag = self.consumer().lag();
@@ -253,6 +270,20 @@ impl Running {
             }
         }
         Ok(())
+    }
+
+    /// What the next stage has for good need not be kept in the repartition topic.
+    fn purge(&mut self) {
+        let committed = self.transactor.positions.committed();
+        let passed = committed.filter(|(partition, _)| self.stages.stage(&partition.topic) > 0);
+        let passed = passed.filter(|at| !self.purged.contains(at)).collect::<Vec<_>>();
+        match self.log.admin().delete_records(&passed, ASK) {
+            Ok(()) => {
+                self.purged.retain(|(old, _)| !passed.iter().any(|(new, _)| new == old));
+                self.purged.extend(passed);
+            }
+            Err(error) => tracing::warn!("the repartition topic keeps what it need not: {error}"),
+        }
     }
 
     fn consumer(&mut self) -> &mut dyn LogConsumer {
@@ -288,7 +319,7 @@ impl Running {
                 ConsumerEvent::Revoked(partitions) => {
                     let committed = self.commit();
                     let clean = self.transactor.positions.is_clean();
-                    let closed = self.sink.as_mut().map_or(Ok(()), |sink| sink.close(&partitions));
+                    let closed = self.close_sink(&partitions);
                     // Whatever became of it: the group waits.
                     self.give_up(&partitions)?;
                     closed?;
@@ -300,7 +331,7 @@ impl Running {
                     }
                 }
                 ConsumerEvent::Lost(partitions) => {
-                    let closed = self.sink.as_mut().map_or(Ok(()), |sink| sink.close(&partitions));
+                    let closed = self.close_sink(&partitions);
                     self.give_up(&partitions)?;
                     closed?;
                     return Err(Trouble::Again("partitions were taken away while a transaction was open".to_owned()));
@@ -313,9 +344,11 @@ impl Running {
         }
         if ticks {
             for shard in self.shards() {
-                let applied = self.inbound.chain.advance(shard, !paused).map_err(chain_error)?;
-                self.emit(applied)?;
+                let (stage, _) = self.stages.of_shard(shard);
+                let applied = self.inbound.chain.advance(stage, shard, !paused).map_err(chain_error)?;
+                self.emit(applied, shard)?;
             }
+            self.tell();
         }
         if self.is_due() || self.control.take_commit_request() {
             self.commit()?;
@@ -360,13 +393,11 @@ impl Running {
         // They are this task's from now on, also if it has to begin anew.
         self.assigned.extend(partitions.iter().filter(|new| !self.assigned.contains(new)).cloned().collect::<Vec<_>>());
         let committed = self.open(&partitions)?;
-        if let Some(sink) = &mut self.sink {
-            sink.open(&committed)?;
-        }
+        self.open_sink(&committed)?;
         let mut places = committed;
-        if self.settings.from_end {
+        for (partition, place) in places.iter_mut().filter(|(_, place)| place.is_none()) {
             // The end moves: what comes from now on is to be read, also if the first transaction has to be done again.
-            for (partition, place) in places.iter_mut().filter(|(_, place)| place.is_none()) {
+            if self.settings.from_end || self.stages.stage(&partition.topic) > 0 {
                 *place = Some(self.first_read(partition)?);
             }
         }
@@ -383,10 +414,11 @@ impl Running {
         // Waits for the transactions of whoever had the partitions before.
         let committed = self.consumer().committed(partitions, ASK).map_err(client_error)?;
         self.transactor.positions.begin(&committed);
-        let Some(StreamState { state, inputs, changelog, reader }) = &self.state else { return Ok(committed) };
+        partitions.iter().for_each(|partition| self.repartition.begin(&self.stages, partition, now_ms()));
+        let Some(StreamState { state, changelog, reader }) = &self.state else { return Ok(committed) };
         let mut restored_shards = Vec::new();
         let open = state.shards();
-        let shards: BTreeSet<Shard> = partitions.iter().map(|partition| partition.partition).collect();
+        let shards: BTreeSet<Shard> = partitions.iter().filter_map(|partition| self.stages.shard(partition)).collect();
         for shard in shards.into_iter().filter(|shard| !open.contains(shard)) {
             let stopping = || self.control.stopping();
             let mut changelog = LogChangelog::new(&*self.log, reader.clone(), changelog, shard, CHANGELOG, &stopping);
@@ -398,17 +430,20 @@ impl Running {
         }
         // State and offsets are committed together, so there are both or none.
         for shard in restored_shards {
-            let known =
-                |(partition, offset): &(TopicPartition, Option<i64>)| partition.partition == shard && offset.is_some();
+            let known = |(partition, offset): &(TopicPartition, Option<i64>)| {
+                self.stages.shard(partition) == Some(shard) && offset.is_some()
+            };
             if committed.iter().any(known) || !state.has_entries(shard).map_err(state_error)? {
                 continue;
             }
             // Another topic's partition of the shard may not be this task's yet.
-            let all = inputs.iter().map(|topic| TopicPartition { topic: topic.clone(), partition: shard });
+            let (stage, partition) = self.stages.of_shard(shard);
+            let inputs = self.stages.topics(stage);
+            let all = inputs.iter().map(|topic| TopicPartition { topic: topic.clone(), partition });
             let all = all.collect::<Vec<_>>();
             let found = self.transactor.positions.consumer.committed(&all, ASK).map_err(client_error)?;
             if !found.iter().any(known) {
-                return Err(Trouble::Fatal(without_offsets(state.connector(), inputs, shard)));
+                return Err(Trouble::Fatal(without_offsets(state.connector(), &inputs, partition)));
             }
         }
         Ok(committed)
@@ -420,7 +455,8 @@ impl Running {
             return Ok(*known);
         }
         let (first, next) = self.log.admin().watermarks(partition, ASK).map_err(client_error)?;
-        if !self.settings.from_end {
+        // A repartition topic has what was taken from the input already.
+        if !self.settings.from_end || self.stages.stage(&partition.topic) > 0 {
             return Ok(first);
         }
         self.first_read.insert(partition.clone(), next);
@@ -433,12 +469,28 @@ impl Running {
         self.started.retain(|partition| !partitions.contains(partition));
         self.first_read.retain(|partition, _| !partitions.contains(partition));
         self.transactor.positions.forget(partitions);
+        self.repartition.retain(&self.stages, &self.assigned);
         for shard in self.shards() {
-            if !self.assigned.iter().any(|partition| partition.partition == shard) {
+            if !self.assigned.iter().any(|partition| self.stages.shard(partition) == Some(shard)) {
                 self.close_shard(shard);
             }
         }
         self.consumer().unassign(partitions).map_err(|error| TaskError::from(error).into())
+    }
+
+    /// Tells the connector of partitions whose records it will be given.
+    fn open_sink(&mut self, committed: &[(TopicPartition, Option<i64>)]) -> Result<(), TaskError> {
+        let Some(sink) = &mut self.sink else { return Ok(()) };
+        let last = |(partition, _): &&(TopicPartition, _)| self.stages.stage(&partition.topic) == self.stages.last();
+        let committed = committed.iter().filter(last).cloned().collect::<Vec<_>>();
+        if committed.is_empty() { Ok(()) } else { sink.open(&committed) }
+    }
+
+    /// Tells it that they are taken away.
+    fn close_sink(&mut self, partitions: &[TopicPartition]) -> Result<(), TaskError> {
+        let Some(sink) = &mut self.sink else { return Ok(()) };
+        let last = |partition: &&TopicPartition| self.stages.stage(&partition.topic) == self.stages.last();
+        sink.close(&partitions.iter().filter(last).cloned().collect::<Vec<_>>())
     }
 
     fn close_shard(&mut self, shard: Shard) {
@@ -452,6 +504,7 @@ impl Running {
     fn begin_anew(&mut self) -> Done {
         self.transactor.reset();
         self.transactor.positions.reset();
+        self.repartition.reset();
         self.layer = None;
         self.waiting.clear();
         if let Some(sink) = &self.sink {
@@ -477,9 +530,7 @@ impl Running {
                 self.consumer().seek(&partition, offset).map_err(client_error)?;
             } else {
                 let place = (partition.clone(), Some(offset));
-                if let Some(sink) = &mut self.sink {
-                    sink.open(std::slice::from_ref(&place))?;
-                }
+                self.open_sink(std::slice::from_ref(&place))?;
                 self.consumer().assign(&[place]).map_err(TaskError::from)?;
                 if self.paused {
                     self.consumer().pause(std::slice::from_ref(&partition)).map_err(TaskError::from)?;
@@ -498,17 +549,113 @@ impl Running {
         if self.transactor.positions.is_clean() {
             self.opened = Instant::now();
         }
-        self.topics.used(&fetched.topic_partition.topic);
         self.records += fetched.records.len();
+        let stage = self.stages.stage(&fetched.topic_partition.topic);
+        if stage > 0 {
+            return self.take_passed(stage, fetched);
+        }
+        self.topics.used(&fetched.topic_partition.topic);
         self.control.counters.came_in(fetched.records.len(), fetched.records.bytes());
         let converted = self.inbound.convert(fetched, &self.errors)?;
         let mut inbound = converted.ok_or(Trouble::Stopped)?;
         self.dispose(&inbound.failures, &inbound, &inbound.fetched.records)?;
+        let partition = inbound.partition.clone();
         for batch in std::mem::take(&mut inbound.batches) {
-            self.write(batch, Some(&inbound))?;
+            self.write(stage, &partition, batch, Some(&inbound))?;
         }
-        self.transactor.positions.advance(inbound.partition, inbound.next_offset);
+        self.transactor.positions.advance(partition, inbound.next_offset);
         self.drive()
+    }
+
+    /// Records of a repartition topic go through the stage behind it.
+    fn take_passed(&mut self, stage: usize, fetched: FetchedBatch) -> Done {
+        let partition = fetched.topic_partition.clone();
+        let Some(shard) = self.stages.shard(&partition) else {
+            return Err(TaskError::new(
+                "a stage behind a repartition topic keeps no state; this is a bug of the worker",
+            )
+            .into());
+        };
+        let cut = &self.stages.cuts()[stage - 1];
+        let next = fetched.offsets.values().last().map_or(0, |last| last + 1);
+        for passed in self.repartition.read(cut, shard, &fetched)? {
+            match passed {
+                Passed::Records { upstream, batches } => {
+                    for batch in batches {
+                        let polled = Polled(batch.clone());
+                        let applied = match self.inbound.chain.apply_in(stage, batch, Some(&upstream)) {
+                            Err(tributary_sdk::Error::Retriable(_)) if self.control.stopping() => {
+                                return Err(Trouble::Stopped);
+                            }
+                            applied => applied.map_err(chain_error)?,
+                        };
+                        self.control.counters.filtered(applied.dropped);
+                        self.control.counters.late(applied.late);
+                        let failed = applied.failures.into_iter().map(|failure| {
+                            FailedRecord::data(failure.row, Stage::Transformation, &failure.class, failure.message)
+                        });
+                        self.dispose_made(&failed.collect::<Vec<_>>(), &polled)?;
+                        for batch in applied.batches {
+                            self.write(stage, &partition, batch, None)?;
+                        }
+                    }
+                }
+                Passed::News(news) => {
+                    let applied = self.inbound.chain.hear(stage, shard, &news).map_err(chain_error)?;
+                    self.emit(applied, shard)?;
+                }
+            }
+        }
+        self.transactor.positions.advance(partition, next);
+        self.drive()
+    }
+
+    /// A batch goes to the next stage, by the keys of its records.
+    fn pass(&mut self, stage: usize, partition: &TopicPartition, batch: &Batch, from: Option<&Inbound>) -> Done {
+        let places = self.inbound.chain.places(stage, batch);
+        let cut = &self.stages.cuts()[stage];
+        let origin = self.stages.origin(stage, partition);
+        let crossing = self.repartition.cross(cut, (stage, origin), batch, &places, now_ms())?;
+        self.control.counters.filtered(crossing.dropped);
+        let made = !matches!(batch.offsets, tributary_sdk::Offsets::Sink(_));
+        let class = cut.cut.class.clone();
+        let failed = |row, message| FailedRecord::data(row, Stage::Transformation, &class, message);
+        match from.filter(|_| !made) {
+            Some(inbound) => {
+                let row = |(row, message)| failed(inbound.row_of(batch, row), message);
+                let failed = crossing.refused.into_iter().map(row).collect::<Vec<_>>();
+                self.dispose(&failed, inbound, &inbound.fetched.records)?;
+            }
+            None => {
+                let failed = crossing.refused.into_iter().map(|(row, message)| failed(row, message));
+                self.dispose_made(&failed.collect::<Vec<_>>(), &Polled(batch.clone()))?;
+            }
+        }
+        self.add(crossing.part);
+        Ok(())
+    }
+
+    /// What is new of the partitions that are read goes to the shards of the next stages.
+    fn tell(&mut self) {
+        for part in self.repartition.news(&self.stages, now_ms(), !self.paused) {
+            if self.transactor.positions.is_clean() {
+                self.opened = Instant::now();
+            }
+            self.add(part);
+        }
+    }
+
+    /// The same for records that are not those of the input any more: what is kept of them is what they are.
+    fn dispose_made(&mut self, failed: &[FailedRecord], polled: &Polled) -> Done {
+        if failed.is_empty() {
+            return Ok(());
+        }
+        self.errors.judge(failed, polled)?;
+        if let Some(head) = &self.dead_letters {
+            let letters = made_letters(head, failed, polled)?;
+            self.add(letters);
+        }
+        Ok(())
     }
 
     /// Judges records that failed, and makes dead letters of those that are tolerated.
@@ -523,8 +670,8 @@ impl Running {
         Ok(())
     }
 
-    /// Writes what stateful transforms emit without a record.
-    fn emit(&mut self, applied: Applied) -> Done {
+    /// Writes what stateful transforms emit without a record, of a shard.
+    fn emit(&mut self, applied: Applied, shard: Shard) -> Done {
         self.control.counters.filtered(applied.dropped);
         self.control.counters.late(applied.late);
         if let Some(failure) = applied.failures.first() {
@@ -540,14 +687,25 @@ impl Running {
             if self.transactor.positions.is_clean() {
                 self.opened = Instant::now();
             }
-            self.write(batch, None)?;
+            let (stage, partition) = self.stages.of_shard(shard);
+            let partition = self.stages.first_of(stage, partition);
+            self.write(stage, &partition, batch, None)?;
         }
         Ok(())
     }
 
-    fn write(&mut self, batch: Batch, from: Option<&Inbound>) -> Done {
+    /// Writes what leaves a stage, of the records of a partition.
+    fn write(&mut self, stage: usize, partition: &TopicPartition, mut batch: Batch, from: Option<&Inbound>) -> Done {
+        let late = self.settings.late_topics.iter().any(|topic| **topic == *batch.topic);
+        if !late && stage < self.stages.last() {
+            return self.pass(stage, partition, &batch, from);
+        }
+        if stage > 0 {
+            // In the chain it was the shard's number.
+            batch.partition = Some(partition.partition);
+        }
         match &self.sink {
-            Some(_) if !self.settings.late_topics.iter().any(|topic| **topic == *batch.topic) => self.put(batch, from),
+            Some(_) if !late => self.put(batch, from),
             _ => self.produce(batch, from),
         }
     }
@@ -580,11 +738,7 @@ impl Running {
                     let failed = failed.collect::<Vec<_>>();
                     errors.judge(&failed, &polled)?;
                     if let Some(head) = head {
-                        let rows = failed.iter().map(|failed| failed.row).collect::<Vec<_>>();
-                        let records = polled.records(&rows)?;
-                        let context = |row: usize| polled.context(rows[row]);
-                        let records = head.letters(records, &failed.iter().collect::<Vec<_>>(), context);
-                        kept.push(part(&head.topic, records));
+                        kept.push(made_letters(head, &failed, &polled)?);
                     }
                 }
             }
@@ -599,7 +753,8 @@ impl Running {
     /// Converts and sends. Nothing is written to the topic that it comes from.
     fn produce(&mut self, mut batch: Batch, from: Option<&Inbound>) -> Done {
         let is_input = |topic: &Arc<str>| {
-            from.is_some_and(|from| from.partition.topic == *topic)
+            self.stages.is_input(topic)
+                || from.is_some_and(|from| from.partition.topic == *topic)
                 || self.assigned.iter().any(|partition| partition.topic == *topic)
         };
         if is_input(&batch.topic) {
@@ -692,12 +847,17 @@ impl Running {
     fn commit(&mut self) -> Done {
         self.drive()?;
         for shard in self.shards() {
-            let applied = self.inbound.chain.before_commit(shard).map_err(chain_error)?;
-            self.emit(applied)?;
+            let (stage, _) = self.stages.of_shard(shard);
+            let applied = self.inbound.chain.before_commit(stage, shard).map_err(chain_error)?;
+            self.emit(applied, shard)?;
         }
+        self.tell();
         if let Some(sink) = &mut self.sink {
             let positions = &self.transactor.positions;
-            if (sink.unflushed || !positions.open().is_empty()) && !sink.pre_commit(positions.all())? {
+            let last =
+                |(partition, _): &(TopicPartition, i64)| self.stages.stage(&partition.topic) == self.stages.last();
+            let asked = sink.unflushed || positions.open().iter().any(last);
+            if asked && !sink.pre_commit(positions.all().into_iter().filter(last))? {
                 // Asked again after another interval.
                 (self.records, self.opened) = (0, Instant::now());
                 return Ok(());
@@ -774,14 +934,8 @@ impl Running {
         for shard in self.shards() {
             self.close_shard(shard);
         }
-        let stopped = match &mut self.sink {
-            Some(sink) => {
-                let closed = sink.close(&self.assigned);
-                let stopped = sink.stop();
-                closed.and(stopped)
-            }
-            None => Ok(()),
-        };
+        let closed = self.close_sink(&self.assigned.clone());
+        let stopped = closed.and(self.sink.as_mut().map_or(Ok(()), SinkTarget::stop));
         let consumer = self.transactor.positions.consumer;
         consumer.close(Duration::from_secs(5)).unwrap_or_else(|error| tracing::warn!("{error}"));
         stopped
@@ -801,14 +955,22 @@ fn letters(
     Ok(part(&head.topic, records))
 }
 
+/// The same of records that were made.
+fn made_letters(head: &Letterhead, failed: &[FailedRecord], polled: &Polled) -> Result<Part, TaskError> {
+    let rows = failed.iter().map(|failed| failed.row).collect::<Vec<_>>();
+    let context = |row: usize| polled.context(rows[row]);
+    let records = head.letters(polled.records(&rows)?, &failed.iter().collect::<Vec<_>>(), context);
+    Ok(part(&head.topic, records))
+}
+
 fn part(topic: &Arc<str>, records: LogRecords) -> Part {
     Part { topic: topic.clone(), source_partition: None, records, offsets: None }
 }
 
 /// There is state, and nothing says up to where the input is in it.
-fn without_offsets(connector: &str, inputs: &[Arc<str>], shard: Shard) -> TaskError {
+fn without_offsets(connector: &str, inputs: &[Arc<str>], partition: i32) -> TaskError {
     TaskError::new(format!(
-        "partition {shard} of {} has no committed offset, and the transforms have state of it: its offsets have expired or were deleted, and \
+        "partition {partition} of {} has no committed offset, and the transforms have state of it: its offsets have expired or were deleted, and \
          what is in the state would be counted again. Stop the connector, and either reset its offsets (DELETE /connectors/{connector}/offsets), \
          which purges the state, too, or set them to where the state is (PATCH /connectors/{connector}/offsets)",
         inputs.join(", ")

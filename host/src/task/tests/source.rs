@@ -82,6 +82,16 @@ impl Running {
         letters: Option<ScriptedProducer>,
         poll: Poll,
     ) -> Self {
+        Self::start_every(Duration::from_millis(20), (errors, hold), producer, letters, poll)
+    }
+
+    fn start_every(
+        commit_interval: Duration,
+        (errors, hold): (ErrorPolicy, bool),
+        producer: ScriptedProducer,
+        letters: Option<ScriptedProducer>,
+        poll: Poll,
+    ) -> Self {
         let (journal, control) = (Journal::default(), Arc::new(TaskControl::default()));
         let services = services(&journal, &control);
         let producer = ScriptedProducer { journal: journal.clone(), ..producer };
@@ -105,7 +115,7 @@ impl Running {
             bounds: Default::default(),
             state: None,
             delivery: DeliverySettings {
-                commit_interval: Duration::from_millis(20),
+                commit_interval,
                 flush_timeout: Duration::from_millis(300),
                 topic_used: Arc::new(|_| {}),
                 topics: None,
@@ -141,6 +151,27 @@ fn offsets_and_state_are_stored_only_after_the_acknowledgement() {
     result.unwrap();
     let place = |line: &str| lines.iter().position(|l| l == line).unwrap_or_else(|| panic!("no {line} in {lines:#?}"));
     assert!(place(r#"stored {"n":2}"#) < place("state s/k1") && place("state s/k2") < place("stop"));
+}
+
+#[test]
+fn a_commit_that_is_asked_for_waits_for_the_acknowledgement_and_for_no_interval() {
+    let poll: Poll = Box::new(|n, services| match n {
+        1 => Ok(vec![batch(1, &["a"])]),
+        2 => {
+            services.request_commit();
+            Ok(Vec::new())
+        }
+        _ => Ok(Vec::new()),
+    });
+    let hour = Duration::from_secs(3600);
+    let held = (ErrorPolicy::default(), true);
+    let running = Running::start_every(hour, held, ScriptedProducer::default(), None, poll);
+    running.journal.wait_for("t: a");
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!running.journal.lines().iter().any(|line| line.starts_with("stored")));
+    *running.hold.lock().unwrap() = false;
+    running.journal.wait_for(r#"told {"n":1}"#);
+    running.stop().0.unwrap();
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! that is open by the watermark of the records before it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tributary_sdk::{Batch, Error, Result};
 
@@ -12,11 +13,12 @@ use super::accumulator::{Accumulator, Aggregation};
 use super::aggregate_config::{AggregateConfig, Emit, config_def};
 use super::event_time::{BEGINNING, EventTime};
 use super::output::{Outcome, Shape};
-use super::settings::LateAction;
-use super::step::{Emitted, Moment, Stateful};
+use super::pick::Pick;
+use super::settings::{LateAction, Shared};
+use super::step::{Emitted, Moment, News, Stateful};
 use super::stored;
 use super::windows::Windows;
-use crate::expression::{Answer, Types, Variable};
+use crate::expression::{Answer, Record, Types, Variable};
 use crate::state::{Kind, Shard, Space, StateError, Store};
 use crate::transform::config::Settings;
 use crate::transform::merge::Merged;
@@ -40,6 +42,7 @@ pub struct Aggregate {
     meta: Space,
     entries: Space,
     shards: BTreeMap<Shard, ShardState>,
+    upstream: Arc<[String]>,
     key: Vec<u8>,
     value: Vec<u8>,
 }
@@ -91,6 +94,7 @@ impl Aggregate {
             meta: Space::new(alias, Kind::META),
             entries: Space::new(alias, kind),
             shards: BTreeMap::new(),
+            upstream: Arc::default(),
             key: Vec::new(),
             value: Vec::new(),
         }))
@@ -101,10 +105,11 @@ impl Aggregate {
             return Ok(());
         }
         let settings = self.config.shared.event_time;
-        let time = match load_meta(store, &self.meta, b"time")? {
+        let mut time = match load_meta(store, &self.meta, b"time")? {
             None => EventTime::new(settings),
             Some(bytes) => EventTime::restore(settings, &bytes).ok_or_else(|| damaged("its event time"))?,
         };
+        time.expect(&self.upstream);
         let shape = match load_meta(store, &self.meta, b"shape")? {
             None => None,
             Some(bytes) => Some(Shape::restore(&bytes).ok_or_else(|| damaged("the shape of its results"))?),
@@ -116,13 +121,9 @@ impl Aggregate {
 
     /// The records that count. Others are refused, or left out by the filter.
     fn read(&self, part: &mut Part<'_>, refused: &mut Vec<(usize, String)>, keys: &mut Vec<u8>) -> (Vec<Row>, usize) {
-        let AggregateConfig { shared, aggregations, filter, .. } = &self.config;
-        let picks = [Some(&shared.key), shared.time.as_ref(), filter.as_ref()];
-        let picks: Vec<_> = picks
-            .into_iter()
-            .flatten()
-            .chain(aggregations.iter().filter_map(|aggregation| aggregation.argument.as_ref()))
-            .collect();
+        let AggregateConfig { shared, aggregations, .. } = &self.config;
+        let mut picks = self.place_picks();
+        picks.extend(aggregations.iter().filter_map(|aggregation| aggregation.argument.as_ref()));
         records::open(part, picks.iter().filter(|pick| pick.opens()).map(|pick| pick.expression()));
         part.open(Target::Key);
         part.open(Target::Value);
@@ -132,15 +133,8 @@ impl Aggregate {
         for at in 0..part.rows.len() {
             let record = records.row(at);
             let mut read = || -> std::result::Result<Option<(i64, Vec<Answer>)>, String> {
-                if let Some(filter) = filter {
-                    match filter.value(&record)? {
-                        Answer::Boolean(true) => {}
-                        Answer::Boolean(false) => return Ok(None),
-                        other => {
-                            let (text, name) = (filter.expression().text(), other.type_name());
-                            return Err(format!("the expression '{text}' gave {name} where true or false is wanted"));
-                        }
-                    }
+                if !self.passes(&record)? {
+                    return Ok(None);
                 }
                 shared.key_of(&record, &mut key)?;
                 let time = shared.time_of(&record)?;
@@ -539,7 +533,7 @@ impl Stateful for Aggregate {
         store: &mut Store,
         shard: Shard,
         input: Merged,
-        at: Moment,
+        at: Moment<'_>,
         emitted: &mut Emitted,
     ) -> Result<()> {
         self.open_shard(store, shard)?;
@@ -570,7 +564,7 @@ impl Stateful for Aggregate {
         self.load(store, &rows, &keys)?;
         let input = match self.shards.get_mut(&shard) {
             Some(state) => {
-                let input = state.time.input(&batch.topic);
+                let input = state.time.input(at.upstream.unwrap_or(&batch.topic));
                 state.time.hear(input, at.now_ms);
                 input
             }
@@ -599,17 +593,12 @@ impl Stateful for Aggregate {
         self.save_time(store, shard)
     }
 
-    fn advance(&mut self, store: &mut Store, shard: Shard, at: Moment, emitted: &mut Emitted) -> Result<()> {
+    fn advance(&mut self, store: &mut Store, shard: Shard, at: Moment<'_>, emitted: &mut Emitted) -> Result<()> {
         self.open_shard(store, shard)?;
         store.maintain();
-        let mut outcomes = Vec::new();
-        if let Some(state) = self.shards.get_mut(&shard) {
-            state.time.tick(at.now_ms, at.reading);
-            let watermark = state.time.watermark();
-            self.take_due(store, shard, watermark, &mut outcomes)?;
-        }
-        self.flush(shard, 0, &mut outcomes, emitted)?;
-        self.save_time(store, shard)
+        let Some(state) = self.shards.get_mut(&shard) else { return Ok(()) };
+        state.time.tick(at.now_ms, at.reading);
+        self.emit_due(store, shard, emitted)
     }
 
     fn before_commit(&mut self, store: &mut Store, shard: Shard, emitted: &mut Emitted) -> Result<()> {
@@ -645,9 +634,72 @@ impl Stateful for Aggregate {
     fn max_bytes(&self) -> usize {
         self.config.shared.max_bytes
     }
+
+    fn shared(&self) -> &Shared {
+        &self.config.shared
+    }
+
+    fn place_picks(&self) -> Vec<&Pick> {
+        let AggregateConfig { shared, filter, .. } = &self.config;
+        [Some(&shared.key), shared.time.as_ref(), filter.as_ref()].into_iter().flatten().collect()
+    }
+
+    fn place(&self, record: &dyn Record, key: &mut Vec<u8>) -> std::result::Result<Option<i64>, String> {
+        if !self.passes(record)? {
+            return Ok(None);
+        }
+        self.config.shared.key_of(record, key)?;
+        self.config.shared.time_of(record).map(Some)
+    }
+
+    fn makes_records(&self) -> bool {
+        true
+    }
+
+    fn expect(&mut self, upstream: Arc<[String]>) {
+        self.upstream = upstream;
+        // What is open has read its inputs from the state.
+        self.shards.clear();
+    }
+
+    fn hear(
+        &mut self,
+        store: &mut Store,
+        shard: Shard,
+        news: &News,
+        at: Moment<'_>,
+        emitted: &mut Emitted,
+    ) -> Result<()> {
+        self.open_shard(store, shard)?;
+        store.maintain();
+        let Some(state) = self.shards.get_mut(&shard) else { return Ok(()) };
+        state.time.told(&news.upstream, news.latest, news.idle, at.now_ms);
+        self.emit_due(store, shard, emitted)
+    }
 }
 
 impl Aggregate {
+    /// Emits what is due by the watermark.
+    fn emit_due(&mut self, store: &mut Store, shard: Shard, emitted: &mut Emitted) -> Result<()> {
+        let watermark = self.shards.get(&shard).map_or(BEGINNING, |state| state.time.watermark());
+        let mut outcomes = Vec::new();
+        self.take_due(store, shard, watermark, &mut outcomes)?;
+        self.flush(shard, 0, &mut outcomes, emitted)?;
+        self.save_time(store, shard)
+    }
+
+    /// Whether the filter lets a record through.
+    fn passes(&self, record: &dyn Record) -> std::result::Result<bool, String> {
+        let Some(filter) = &self.config.filter else { return Ok(true) };
+        match filter.value(record)? {
+            Answer::Boolean(answer) => Ok(answer),
+            other => {
+                let (text, name) = (filter.expression().text(), other.type_name());
+                Err(format!("the expression '{text}' gave {name} where true or false is wanted"))
+            }
+        }
+    }
+
     /// Brings the entries of a batch into memory at once. Sessions are scanned one by one.
     fn load(&mut self, store: &mut Store, rows: &[Row], keys: &[u8]) -> Result<()> {
         let (mut bytes, mut ends, mut at) = (Vec::new(), Vec::new(), Vec::new());

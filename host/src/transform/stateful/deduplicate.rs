@@ -5,6 +5,7 @@
 //! A record is late when everything that it could be compared with is forgotten.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow_array::BooleanArray;
 use tributary_sdk::config_def::Validator;
@@ -15,9 +16,9 @@ use super::event_time::{BEGINNING, EventTime};
 use super::held_record::{Held, Keeper, Schemas, batches};
 use super::pick::Pick;
 use super::settings::{Shared, define, number, pick};
-use super::step::{Emitted, Moment, Stateful};
+use super::step::{Emitted, Moment, News, Stateful};
 use super::stored::{self, compare, length, take};
-use crate::expression::{Answer, Variable};
+use crate::expression::{Answer, Record, Variable};
 use crate::state::{Kind, Shard, Space, Store};
 use crate::transform::config::{Settings, invalid};
 use crate::transform::headers::{Header, Headers, HeadersBuilder};
@@ -40,6 +41,7 @@ pub struct Deduplicate {
     meta: Space,
     entries: Space,
     shards: BTreeMap<Shard, ShardState>,
+    upstream: Arc<[String]>,
 }
 
 enum Keep {
@@ -110,28 +112,32 @@ impl Deduplicate {
             meta: Space::new(alias, Kind::META),
             entries: Space::new(alias, Kind::looked_up(kind)),
             shards: BTreeMap::new(),
+            upstream: Arc::default(),
         }))
     }
 
     fn open_shard(&mut self, store: &mut Store, shard: Shard) -> Result<()> {
         if !self.shards.contains_key(&shard) {
             let settings = self.shared.event_time;
-            let time = match load_meta(store, &self.meta, b"time")? {
+            let mut time = match load_meta(store, &self.meta, b"time")? {
                 None => EventTime::new(settings),
                 Some(bytes) => EventTime::restore(settings, &bytes).ok_or_else(|| damaged("its event time"))?,
             };
+            time.expect(&self.upstream);
             self.shards.insert(shard, ShardState { time, schemas: Schemas::default() });
         }
         Ok(())
     }
 
-    fn read(&self, part: &mut Part<'_>, refused: &mut Vec<(usize, String)>, keys: &mut Vec<u8>) -> Vec<Row> {
-        let order = match &self.keep {
+    fn order(&self) -> Option<&Pick> {
+        match &self.keep {
             Keep::Last(order) => order.as_ref(),
             Keep::First => None,
-        };
-        let picks: Vec<&Pick> =
-            [Some(&self.shared.key), self.shared.time.as_ref(), order].into_iter().flatten().collect();
+        }
+    }
+
+    fn read(&self, part: &mut Part<'_>, refused: &mut Vec<(usize, String)>, keys: &mut Vec<u8>) -> Vec<Row> {
+        let (order, picks) = (self.order(), self.place_picks());
         records::open(part, picks.iter().filter(|pick| pick.opens()).map(|pick| pick.expression()));
         for target in [Target::Key, Target::Value] {
             part.open(target);
@@ -265,6 +271,15 @@ impl Deduplicate {
         Ok(())
     }
 
+    /// Emits what is due by the watermark.
+    fn emit_due(&mut self, store: &mut Store, shard: Shard, emitted: &mut Emitted) -> Result<()> {
+        let watermark = self.shards.get(&shard).map_or(BEGINNING, |state| state.time.watermark());
+        let mut due = Vec::new();
+        self.take_due(store, watermark, &mut due)?;
+        self.emit(store, shard, 0, &due, emitted)?;
+        self.save_time(store, shard)
+    }
+
     fn save_time(&mut self, store: &mut Store, shard: Shard) -> Result<()> {
         let Some(bytes) = self.shards.get_mut(&shard).and_then(|state| state.time.to_store()) else { return Ok(()) };
         save_meta(store, &self.meta, b"time", &bytes)
@@ -309,7 +324,7 @@ impl Stateful for Deduplicate {
         store: &mut Store,
         shard: Shard,
         input: Merged,
-        at: Moment,
+        at: Moment<'_>,
         emitted: &mut Emitted,
     ) -> Result<()> {
         self.open_shard(store, shard)?;
@@ -323,7 +338,7 @@ impl Stateful for Deduplicate {
         };
         store.load(rows.iter().map(|row| &keys[row.key.0..row.key.1]))?;
         let Some(state) = self.shards.get_mut(&shard) else { return Ok(()) };
-        let input = state.time.input(&batch.topic);
+        let input = state.time.input(at.upstream.unwrap_or(&batch.topic));
         state.time.hear(input, at.now_ms);
         let keeper = match self.keep {
             Keep::Last(_) => Some(Keeper::new(&batch, &mut state.schemas, store, &self.meta)?),
@@ -377,15 +392,12 @@ impl Stateful for Deduplicate {
         self.save_time(store, shard)
     }
 
-    fn advance(&mut self, store: &mut Store, shard: Shard, at: Moment, emitted: &mut Emitted) -> Result<()> {
+    fn advance(&mut self, store: &mut Store, shard: Shard, at: Moment<'_>, emitted: &mut Emitted) -> Result<()> {
         self.open_shard(store, shard)?;
         store.maintain();
         let Some(state) = self.shards.get_mut(&shard) else { return Ok(()) };
         state.time.tick(at.now_ms, at.reading);
-        let (watermark, mut due) = (state.time.watermark(), Vec::new());
-        self.take_due(store, watermark, &mut due)?;
-        self.emit(store, shard, 0, &due, emitted)?;
-        self.save_time(store, shard)
+        self.emit_due(store, shard, emitted)
     }
 
     fn before_commit(&mut self, _store: &mut Store, _shard: Shard, _emitted: &mut Emitted) -> Result<()> {
@@ -398,5 +410,47 @@ impl Stateful for Deduplicate {
 
     fn max_bytes(&self) -> usize {
         self.shared.max_bytes
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn place_picks(&self) -> Vec<&Pick> {
+        [Some(&self.shared.key), self.shared.time.as_ref(), self.order()].into_iter().flatten().collect()
+    }
+
+    fn place(&self, record: &dyn Record, key: &mut Vec<u8>) -> std::result::Result<Option<i64>, String> {
+        self.shared.key_of(record, key)?;
+        // What cannot be compared is refused, too.
+        if let Some(order) = self.order() {
+            order.value(record)?;
+        }
+        self.shared.time_of(record).map(Some)
+    }
+
+    fn makes_records(&self) -> bool {
+        matches!(self.keep, Keep::Last(_))
+    }
+
+    fn expect(&mut self, upstream: Arc<[String]>) {
+        self.upstream = upstream;
+        // What is open has read its inputs from the state.
+        self.shards.clear();
+    }
+
+    fn hear(
+        &mut self,
+        store: &mut Store,
+        shard: Shard,
+        news: &News,
+        at: Moment<'_>,
+        emitted: &mut Emitted,
+    ) -> Result<()> {
+        self.open_shard(store, shard)?;
+        store.maintain();
+        let Some(state) = self.shards.get_mut(&shard) else { return Ok(()) };
+        state.time.told(&news.upstream, news.latest, news.idle, at.now_ms);
+        self.emit_due(store, shard, emitted)
     }
 }

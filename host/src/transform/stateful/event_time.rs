@@ -2,6 +2,9 @@
 //!
 //! Each input (topic) of the shard has seen a latest time; the watermark is the earliest of these, less the bound of how much out of order
 //! records may be. An input without records for `idle.timeout` is left out until it has one. The watermark never goes back.
+//!
+//! Behind a repartition topic the inputs are the partitions of the topics in front of it. Those are known beforehand, and each holds time
+//! back until it is heard of: whichever of them is read first, nothing is late. Only who reads one knows whether it is idle, and tells it.
 
 /// Settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,8 @@ struct Input {
     /// When the last record came, by the clock; `None`: not since this task has the shard.
     heard: Option<i64>,
     idle: bool,
+    /// Read by others, who tell when it is idle.
+    upstream: bool,
 }
 
 /// See the module's documentation.
@@ -53,14 +58,41 @@ impl EventTime {
         if let Some(known) = self.inputs.iter().position(|input| input.topic == topic) {
             return known;
         }
-        self.inputs.push(Input { topic: topic.to_owned(), latest: BEGINNING, heard: None, idle: false });
+        let (topic, latest) = (topic.to_owned(), BEGINNING);
+        self.inputs.push(Input { topic, latest, heard: None, idle: false, upstream: false });
         self.inputs.len() - 1
+    }
+
+    /// These inputs are read by others, who tell of them. Others of that kind are no longer there.
+    pub fn expect(&mut self, upstream: &[String]) {
+        let gone = |input: &Input| input.upstream && !upstream.contains(&input.topic);
+        self.changed |= self.inputs.iter().any(gone);
+        self.inputs.retain(|input| !gone(input));
+        for name in upstream {
+            let input = self.input(name);
+            self.inputs[input].upstream = true;
+        }
+    }
+
+    /// Whoever reads an input tells of it: the latest time, and whether nothing has come for long.
+    pub fn told(&mut self, input: &str, latest: i64, idle: bool, now_ms: i64) {
+        let number = self.input(input);
+        let input = &mut self.inputs[number];
+        if latest > input.latest || idle != input.idle {
+            (input.latest, input.idle) = (input.latest.max(latest), idle);
+            input.heard = Some(now_ms);
+            self.changed = true;
+            self.advance();
+        }
     }
 
     /// A batch of an input is about to be observed.
     pub fn hear(&mut self, input: usize, now_ms: i64) {
-        self.inputs[input].heard = Some(now_ms);
-        self.inputs[input].idle = false;
+        let input = &mut self.inputs[input];
+        input.heard = Some(now_ms);
+        // What is told is stored.
+        self.changed |= input.idle && input.upstream;
+        input.idle = false;
     }
 
     /// A record's time. The watermark after it is the answer.
@@ -74,7 +106,8 @@ impl EventTime {
     }
 
     fn advance(&mut self) {
-        let active = self.inputs.iter().filter(|input| !input.idle && input.latest != BEGINNING);
+        let counts = |input: &&Input| !input.idle && (input.latest != BEGINNING || input.upstream);
+        let active = self.inputs.iter().filter(counts);
         if let Some(earliest) = active.map(|input| input.latest).min() {
             self.watermark = self.watermark.max(earliest.saturating_sub(self.settings.max_out_of_orderness));
         }
@@ -92,7 +125,10 @@ impl EventTime {
         }
         let Some(timeout) = self.settings.idle_timeout.filter(|_| reading) else { return };
         let before = (self.watermark, self.inputs.iter().filter(|input| input.idle).count());
-        let silent = |input: &Input| input.heard.is_some_and(|heard| now_ms - heard >= timeout);
+        let silent = |input: &Input| match input.upstream {
+            true => input.idle,
+            false => input.heard.is_some_and(|heard| now_ms - heard >= timeout),
+        };
         if self.inputs.iter().any(|input| !silent(input)) {
             self.inputs.iter_mut().for_each(|input| input.idle = silent(input));
             self.advance();
@@ -114,9 +150,13 @@ impl EventTime {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
-        let mut out = vec![1];
+        let with_flags = self.inputs.iter().any(|input| input.upstream);
+        let mut out = vec![if with_flags { 2 } else { 1 }];
         out.extend_from_slice(&self.watermark.to_be_bytes());
         for input in &self.inputs {
+            if with_flags {
+                out.push(u8::from(input.upstream) | u8::from(input.upstream && input.idle) << 1);
+            }
             out.extend_from_slice(&input.latest.to_be_bytes());
             super::stored::length(input.topic.len(), &mut out);
             out.extend_from_slice(input.topic.as_bytes());
@@ -128,14 +168,18 @@ impl EventTime {
     pub fn restore(settings: EventTimeSettings, bytes: &[u8]) -> Option<Self> {
         let mut time = Self::new(settings);
         let (version, rest) = bytes.split_first()?;
-        let (watermark, mut rest) = rest.split_at_checked(8).filter(|_| *version == 1)?;
+        let (watermark, mut rest) = rest.split_at_checked(8).filter(|_| matches!(*version, 1 | 2))?;
         time.watermark = i64::from_be_bytes(watermark.try_into().ok()?);
         while !rest.is_empty() {
+            let mut flags = 0;
+            if *version == 2 {
+                (flags, rest) = rest.split_first().map(|(flags, rest)| (*flags, rest))?;
+            }
             let (latest, after) = rest.split_at_checked(8)?;
             rest = after;
             let topic = std::str::from_utf8(super::stored::take(&mut rest)?).ok()?.to_owned();
             let latest = i64::from_be_bytes(latest.try_into().ok()?);
-            time.inputs.push(Input { topic, latest, heard: None, idle: false });
+            time.inputs.push(Input { topic, latest, heard: None, idle: flags & 2 != 0, upstream: flags & 1 != 0 });
         }
         Some(time)
     }
@@ -230,6 +274,47 @@ mod tests {
         let b = again.input("b");
         assert_eq!(again.observe(b, 6500), 6490);
         assert_eq!(again.observe(b, 8000), 6990);
-        assert_eq!(EventTime::restore(settings(), b"\x02"), None);
+        assert_eq!(EventTime::restore(settings(), b"\x03"), None);
+    }
+
+    #[test]
+    fn partitions_in_front_of_a_repartition_topic_are_waited_for() {
+        let mut time = EventTime::new(settings());
+        let names = ["a-0".to_owned(), "a-1".to_owned()];
+        time.expect(&names);
+        let first = time.input("a-0");
+        time.hear(first, 0);
+        // Nothing is known of the other one, however long it takes.
+        time.observe(first, 9000);
+        time.tick(100_000, true);
+        assert_eq!(time.watermark(), BEGINNING);
+        time.told("a-1", 500, false, 100_000);
+        assert_eq!(time.watermark(), 490);
+        time.told("a-1", BEGINNING, true, 200_000);
+        assert_eq!(time.watermark(), 8990);
+        // All of it is stored.
+        let bytes = time.to_store().unwrap();
+        let mut again = EventTime::restore(settings(), &bytes).unwrap();
+        again.expect(&names);
+        let first = again.input("a-0");
+        assert_eq!(again.observe(first, 10_000), 9990);
+        // One that is no more holds nobody back.
+        again.told("a-1", 9100, false, 300_000);
+        assert_eq!(again.observe(first, 11_000), 9990);
+        again.expect(&names[..1]);
+        let first = again.input("a-0");
+        assert_eq!(again.observe(first, 12_000), 11_990);
+    }
+
+    #[test]
+    fn when_all_partitions_in_front_are_idle_the_latest_decides() {
+        let mut time = EventTime::new(settings());
+        time.expect(&["a-0".to_owned(), "a-1".to_owned()]);
+        time.told("a-0", 1000, false, 0);
+        time.told("a-1", BEGINNING, true, 0);
+        assert_eq!(time.watermark(), 990);
+        time.told("a-0", 3000, true, 0);
+        time.tick(1, true);
+        assert_eq!(time.watermark(), 2990);
     }
 }

@@ -16,9 +16,24 @@ use crate::converter::json::{self, Encoder, Options};
 use crate::state::{Shard, Space, Store};
 use crate::transform::headers::{Header, Headers, HeadersBuilder};
 
+/// Gives schemas numbers, and finds them again.
+pub trait Book {
+    /// The number of a schema, which is kept.
+    fn number(&mut self, field: &FieldRef) -> Result<u64>;
+    /// The schema with a number.
+    fn find(&mut self, number: u64) -> Result<FieldRef>;
+}
+
 /// The schemas of a shard's records.
 #[derive(Default)]
 pub struct Schemas(HashMap<u64, FieldRef>);
+
+/// They are in the state.
+struct InState<'a> {
+    known: &'a mut Schemas,
+    store: &'a mut Store,
+    meta: &'a Space,
+}
 
 /// A record that can be emitted.
 pub struct Held {
@@ -48,37 +63,40 @@ enum SideForm {
     Structured(u64),
 }
 
-impl Schemas {
-    /// The number of a schema; a new one is saved.
-    fn number(&mut self, store: &mut Store, meta: &Space, field: &FieldRef) -> Result<u64> {
-        if let Some((number, _)) = self.0.iter().find(|(_, known)| *known == field) {
+impl Book for InState<'_> {
+    fn number(&mut self, field: &FieldRef) -> Result<u64> {
+        if let Some((number, _)) = self.known.0.iter().find(|(_, known)| *known == field) {
             return Ok(*number);
         }
         let schema = json::field_to_json(field).map_err(Error::failed)?;
         let number = digest(schema.as_bytes());
-        save_meta(store, meta, &name(number), schema.as_bytes())?;
-        self.0.insert(number, field.clone());
+        save_meta(self.store, self.meta, &name(number), schema.as_bytes())?;
+        self.known.0.insert(number, field.clone());
         Ok(number)
     }
 
-    fn find(&mut self, store: &mut Store, meta: &Space, number: u64) -> Result<FieldRef> {
-        if let Some(known) = self.0.get(&number) {
+    fn find(&mut self, number: u64) -> Result<FieldRef> {
+        if let Some(known) = self.known.0.get(&number) {
             return Ok(known.clone());
         }
         let missing = || damaged("a record whose schema is missing");
-        let schema = load_meta(store, meta, &name(number))?.ok_or_else(missing)?;
-        let schema: serde_json::Value = serde_json::from_slice(&schema).map_err(|_| missing())?;
-        let field = json::field_from_json(&schema).map_err(|_| missing())?;
-        self.0.insert(number, field.clone());
+        let schema = load_meta(self.store, self.meta, &name(number))?.ok_or_else(missing)?;
+        let field = field_of(&schema).ok_or_else(missing)?;
+        self.known.0.insert(number, field.clone());
         Ok(field)
     }
+}
+
+/// A schema that was written as JSON.
+pub(super) fn field_of(schema: &[u8]) -> Option<FieldRef> {
+    json::field_from_json(&serde_json::from_slice(schema).ok()?).ok()
 }
 
 fn name(number: u64) -> Vec<u8> {
     [b"schema".as_slice(), &number.to_be_bytes()].concat()
 }
 
-fn digest(bytes: &[u8]) -> u64 {
+pub(super) fn digest(bytes: &[u8]) -> u64 {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(bytes);
     u64::from_be_bytes(digest[..8].try_into().unwrap_or_default())
@@ -98,14 +116,19 @@ struct Writer<'b> {
 }
 
 impl<'b> Keeper<'b> {
-    /// For a batch whose types Connect has.
-    pub fn new(batch: &'b Batch, schemas: &mut Schemas, store: &mut Store, meta: &Space) -> Result<Self> {
+    /// For a batch whose types Connect has. Its records wait in the state.
+    pub fn new(batch: &'b Batch, known: &mut Schemas, store: &mut Store, meta: &Space) -> Result<Self> {
+        Self::with(batch, &mut InState { known, store, meta })
+    }
+
+    /// The same for records that are kept elsewhere.
+    pub fn with(batch: &'b Batch, book: &mut dyn Book) -> Result<Self> {
         let mut writer = |column: &'b Column| -> Result<Writer<'b>> {
             let form = match column.form() {
                 Form::Bytes => SideForm::Bytes,
                 Form::Text => SideForm::Text,
                 Form::Json => SideForm::Json,
-                Form::Structured => SideForm::Structured(schemas.number(store, meta, column.field())?),
+                Form::Structured => SideForm::Structured(book.number(column.field())?),
             };
             let encoder = match form {
                 SideForm::Structured(_) => Some(
@@ -247,10 +270,15 @@ fn side(rest: &mut &[u8]) -> Option<Side> {
 pub fn batches(
     held: &[Held],
     shard: Shard,
-    schemas: &mut Schemas,
+    known: &mut Schemas,
     store: &mut Store,
     meta: &Space,
 ) -> Result<Vec<Batch>> {
+    batches_with(held, shard, &mut InState { known, store, meta })
+}
+
+/// The same for records that were kept elsewhere.
+pub fn batches_with(held: &[Held], shard: Shard, book: &mut dyn Book) -> Result<Vec<Batch>> {
     let mut batches = Vec::new();
     let alike = |a: &Held, b: &Held| a.topic == b.topic && a.key.form == b.key.form && a.value.form == b.value.form;
     for run in held.chunk_by(alike) {
@@ -262,7 +290,7 @@ pub fn batches(
             headers.end_row();
         }
         let headers: Option<ListArray> = headers.finish();
-        let mut column = |of: fn(&Held) -> &Side| column(run.iter().map(of), schemas, store, meta);
+        let mut column = |of: fn(&Held) -> &Side| column(run.iter().map(of), book);
         let Some(value) = column(|held| &held.value)? else { return Err(damaged("a record without a value")) };
         batches.push(Batch {
             topic: run[0].topic.clone(),
@@ -280,12 +308,7 @@ pub fn batches(
 }
 
 /// Sides of one form.
-fn column<'h>(
-    sides: impl Iterator<Item = &'h Side> + Clone,
-    schemas: &mut Schemas,
-    store: &mut Store,
-    meta: &Space,
-) -> Result<Option<Column>> {
+fn column<'h>(sides: impl Iterator<Item = &'h Side> + Clone, book: &mut dyn Book) -> Result<Option<Column>> {
     let Some(form) = sides.clone().next().map(|side| side.form) else { return Ok(None) };
     let texts = || -> Result<Vec<Option<&'h str>>> {
         let text = |bytes: &'h Vec<u8>| std::str::from_utf8(bytes).map_err(|_| damaged("a text that is none"));
@@ -299,7 +322,7 @@ fn column<'h>(
         SideForm::Text => Some(Column::text(StringArray::from(texts()?))),
         SideForm::Json => Some(Column::json(StringArray::from(texts()?))),
         SideForm::Structured(number) => {
-            let field = schemas.find(store, meta, number)?;
+            let field = book.find(number)?;
             let (array, failures): (ArrayRef, _) =
                 json::decode(&field, &texts()?, &Options::default()).map_err(Error::failed)?;
             if let Some(failure) = failures.into_iter().next() {

@@ -44,7 +44,7 @@ pub fn define(def: ConfigDef) -> ConfigDef {
         Type::String,
         "key",
         Importance::High,
-        "A CEL expression: what records belong together by, such as v.user or [v.country, v.city]. Records that have to meet must be in one partition of the input.",
+        "A CEL expression: what records belong together by, such as v.user or [v.country, v.city]. Records that have to meet must be in one partition of the input, unless repartition=auto brings them together.",
     ))
     .define(text("eventtime.expr", Importance::Medium, "A CEL expression: the record's time, a timestamp or milliseconds since the epoch. Without it, the record's timestamp."))
     .define(
@@ -87,6 +87,22 @@ pub fn define(def: ConfigDef) -> ConfigDef {
     .define(text("late.topic", Importance::Medium, "The topic for late records, with late.action=route."))
     .define(
         ConfigKey::optional(
+            "repartition",
+            Type::String,
+            "none",
+            Importance::Medium,
+            "Whether records are brought together by the key first: none (those of one key are in one partition of the input already) or auto (they are written to a repartition topic by the key, and the transform reads that).",
+        )
+        .validator(Validator::one_of(&["none", "auto"])),
+    )
+    .define(ConfigKey::nullable(
+        "repartition.partitions",
+        Type::Int,
+        Importance::Low,
+        "Partitions of the repartition topic when it is made. Without it, as many as the input topic with the most has.",
+    ))
+    .define(
+        ConfigKey::optional(
             "state.max.bytes",
             Type::Long,
             MAX_BYTES,
@@ -122,6 +138,13 @@ impl Shared {
             ("fail", None) => LateAction::Fail,
             _ => LateAction::Drop,
         };
+        if let Some(partitions) = settings.string("repartition.partitions") {
+            number(settings, "repartition.partitions", 1)?;
+            if settings.text("repartition") != "auto" {
+                let what = "it is used with repartition=auto only; set that or leave it out";
+                return Err(invalid("repartition.partitions", partitions, what));
+            }
+        }
         Ok(Self {
             key,
             time: pick(settings, "eventtime.expr")?,

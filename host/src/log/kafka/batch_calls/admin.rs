@@ -217,6 +217,30 @@ impl Client {
         }
     }
 
+    /// Deletes what is before these offsets.
+    pub(in super::super) fn delete_records(
+        &mut self,
+        before: &[(TopicPartition, i64)],
+        timeout: Duration,
+    ) -> Result<(), LogError> {
+        let operation = "deleting records";
+        let list = PartitionList::new(before.iter().map(|(partition, offset)| (partition, *offset)))?;
+        // SAFETY: as for creating; the list is copied, and the one that is read belongs to the reply.
+        unsafe {
+            let native = sys::rd_kafka_DeleteRecords_new(list.0.as_ptr());
+            let reply = self.request(Op::RD_KAFKA_ADMIN_OP_DELETERECORDS, operation, timeout, |rk, options, queue| {
+                sys::rd_kafka_DeleteRecords(rk, [native].as_mut_ptr(), 1, options, queue);
+            });
+            sys::rd_kafka_DeleteRecords_destroy(native);
+            let reply = reply?;
+            let result = sys::rd_kafka_event_DeleteRecords_result(reply.0.as_ptr());
+            for (partition, _, code) in read_list(sys::rd_kafka_DeleteRecords_result_offsets(result)) {
+                errors::check(code, || format!("{operation} of {}-{}", partition.topic, partition.partition))?;
+            }
+            Ok(())
+        }
+    }
+
     pub(in super::super) fn topic_settings(
         &mut self,
         name: &str,

@@ -147,12 +147,12 @@ impl Rig {
     pub fn tick(&mut self, now_ms: i64) {
         self.clock.store(now_ms, Ordering::Relaxed);
         let mut staged = Staged::default();
-        staged.add(self.chain.advance(0, true).unwrap());
+        staged.add(self.chain.advance(0, 0, true).unwrap());
         self.commit(staged);
     }
 
     fn commit(&mut self, mut staged: Staged) {
-        staged.add(self.chain.before_commit(0).unwrap());
+        staged.add(self.chain.before_commit(0, 0).unwrap());
         let layer = self.state.seal().unwrap();
         let positions = self.log.append(&layer);
         self.state.committed(layer, positions).unwrap();

@@ -1,0 +1,190 @@
+//! The state of a stream task: its changelog, and the repartition topics in front of its stages.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tributary_sdk::Config;
+
+use super::assembly::{ASK, Assembly};
+use crate::log::{NewTopic, Subscription, TopicPartition};
+use crate::state::changelog;
+use crate::task::dead_letters::ensure_topic;
+use crate::task::errors::TaskError;
+use crate::task::stream::{CutTopic, StageFacts, Stages, StreamState};
+use crate::transform::stateful::passed::upstream;
+use crate::transform::{Cut, TransformChain};
+
+impl Assembly<'_> {
+    /// The state of stateful transforms, with the topics that it needs, which are made if they are missing.
+    pub(super) fn state(
+        &self,
+        config: &Config,
+        subscription: &Subscription,
+        chain: &mut TransformChain,
+    ) -> Result<(StreamState, Stages), TaskError> {
+        let inputs = self.inputs(subscription)?;
+        let cuts = chain.cuts(config);
+        let changelog = changelog::topic(self.environment.group_of_state(), &self.spec.id.connector);
+        let most = inputs.iter().map(|(_, partitions)| *partitions).max().unwrap_or(1);
+        // Before the changelog: where that is, they are.
+        let cuts = self.cut_topics(cuts, most, &changelog)?;
+        let first = self.first_stage(&inputs, chain, !cuts.is_empty())?;
+        let read = std::iter::once(first).chain(cuts.iter().map(|cut| cut.partitions));
+        let fact = |(stage, partitions)| StageFacts {
+            partitions,
+            stateful: chain.stage_is_stateful(stage),
+            makes_records: chain.stage_makes_records(stage),
+        };
+        let facts: Vec<_> = read.enumerate().map(fact).collect();
+        self.ensure_changelog(&changelog, Stages::shards(&facts))?;
+        let counts: Vec<i32> = inputs.iter().map(|(_, partitions)| *partitions).collect();
+        let stages = Stages::new(inputs.into_iter().map(|(topic, _)| topic).collect(), cuts, &facts);
+        for stage in 1..=stages.last() {
+            let read = if stage == 1 { counts.clone() } else { vec![facts[stage - 1].partitions] };
+            let origins = stages.origins(stage - 1, &read);
+            chain.expect(stage, &origins.iter().map(|origin| upstream(&origin.topic, origin.partition)).collect());
+        }
+        let (state, reader) = self.task_state(config, chain)?;
+        chain.set_state(state.clone());
+        self.control.counters.set_state(&state);
+        Ok((StreamState { state, changelog, reader }, stages))
+    }
+
+    /// The topics that the connector reads, with their partitions.
+    fn inputs(&self, subscription: &Subscription) -> Result<Vec<(Arc<str>, i32)>, TaskError> {
+        let Subscription::Topics(topics) = subscription else {
+            return Err(TaskError::new(
+                "transforms that keep state need topics instead of topics.regex: it has to be known which partitions there are",
+            ));
+        };
+        let partitions = |topic: &String| {
+            let found = self.environment.log.admin().topic(topic, ASK)?.ok_or_else(|| {
+                TaskError::new(format!(
+                    "the topic {topic} does not exist: transforms that keep state need to know its partitions, so create it first"
+                ))
+            })?;
+            Ok((topic.as_str().into(), found.partitions))
+        };
+        topics.iter().map(partitions).collect()
+    }
+
+    /// How many partitions the first stage reads of each topic: if it keeps state, they have to be as many.
+    fn first_stage(&self, inputs: &[(Arc<str>, i32)], chain: &TransformChain, cut: bool) -> Result<i32, TaskError> {
+        let Some((topic, count)) = inputs.first() else { return Err(TaskError::new("there are no topics")) };
+        let other = inputs.iter().find(|(_, other)| other != count);
+        if let Some((other, partitions)) = other.filter(|_| chain.stage_is_stateful(0)) {
+            let what = if cut { "the first of its transforms" } else { "the transform" };
+            return Err(TaskError::new(format!(
+                "the topics {topic} and {other} have {count} and {partitions} partitions: records of one key would be kept apart. \
+                 Give them the same number, or set repartition=auto for {what}"
+            )));
+        }
+        Ok(*count)
+    }
+
+    /// The repartition topics, made where they are missing.
+    fn cut_topics(&self, cuts: Vec<Cut>, default: i32, changelog: &str) -> Result<Vec<CutTopic>, TaskError> {
+        let admin = self.environment.log.admin();
+        let (group, connector) = (self.environment.group_of_state(), &self.spec.id.connector);
+        let begin_anew = || {
+            format!(
+                "create a connector with another name, or stop it and reset its offsets (DELETE /connectors/{connector}/offsets), \
+                 which purges the state and deletes the topic"
+            )
+        };
+        let (mut topics, total) = (Vec::new(), cuts.len());
+        for (number, cut) in cuts.into_iter().enumerate() {
+            let topic = changelog::repartition_topic(group, connector, number + 1);
+            if admin.topic(&topic, ASK)?.is_none() {
+                // The other tasks make them, too, each time before the changelog.
+                if admin.topic(changelog, ASK)?.is_some() && admin.topic(&topic, ASK)?.is_none() {
+                    return Err(TaskError::new(format!(
+                        "transforms.{}.repartition=auto: the state of connector {connector} was made without the topic {topic}, with its \
+                         keys in other partitions: {}",
+                        cut.alias,
+                        begin_anew()
+                    )));
+                }
+                let new = NewTopic {
+                    name: topic.clone(),
+                    partitions: Some(cut.partitions.unwrap_or(default)),
+                    settings: repartition_settings(),
+                    ..NewTopic::default()
+                };
+                ensure_topic(&*self.environment.log, &new, self.control)?;
+            }
+            let partitions = self.visible(&topic)?;
+            if let Some(wanted) = cut.partitions.filter(|wanted| *wanted != partitions) {
+                return Err(TaskError::new(format!(
+                    "transforms.{}.repartition.partitions={wanted}: the topic {topic} has {partitions} already, and state for as many. Set \
+                     that, or {}",
+                    cut.alias,
+                    begin_anew()
+                )));
+            }
+            topics.push(CutTopic { cut, topic: topic.as_str().into(), partitions });
+        }
+        let next = changelog::repartition_topic(group, connector, total + 1);
+        if admin.topic(&next, ASK)?.is_some() {
+            return Err(TaskError::new(format!(
+                "the state of connector {connector} was made with the repartition topic {next}, which its config does not have any more: put \
+                 repartition=auto back, {}",
+                begin_anew()
+            )));
+        }
+        Ok(topics)
+    }
+
+    /// Waits until a topic that was made is known with all its partitions, and answers how many. A member of a group that subscribes to one
+    /// that its client does not know yet is given none of its partitions; and if it is killed then, it comes back to the same assignment.
+    fn visible(&self, topic: &str) -> Result<i32, TaskError> {
+        let admin = self.environment.log.admin();
+        let deadline = Instant::now() + ASK;
+        loop {
+            let known = admin.topic(topic, ASK)?.map(|known| known.partitions);
+            let missing = match known.filter(|partitions| *partitions > 0) {
+                None => None,
+                Some(partitions) => {
+                    let at = |partition| TopicPartition { topic: topic.into(), partition };
+                    let first = (0..partitions).find_map(|partition| admin.watermarks(&at(partition), ASK).err());
+                    match first {
+                        None => return Ok(partitions),
+                        missing => missing,
+                    }
+                }
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.control.wait(left.min(Duration::from_millis(100))) {
+                let what = missing.map_or_else(|| "it is not there".to_owned(), |error| error.message);
+                return Err(TaskError::new(format!("the topic {topic} was made, and cannot be used yet: {what}")));
+            }
+        }
+    }
+
+    /// Makes the changelog if it is missing. It cannot get other partitions afterwards.
+    fn ensure_changelog(&self, changelog: &str, partitions: i32) -> Result<(), TaskError> {
+        let new = NewTopic {
+            name: changelog.to_owned(),
+            partitions: Some(partitions),
+            settings: changelog::topic_settings(),
+            ..NewTopic::default()
+        };
+        ensure_topic(&*self.environment.log, &new, self.control)?;
+        let known = self.visible(changelog)?;
+        if known != partitions {
+            return Err(TaskError::new(format!(
+                "the input has {partitions} partitions, and the state of connector {} was made with {known} (topic {changelog}): keys may \
+                 have moved to other partitions. Create a connector with another name, or stop it and reset its offsets, which purges the state, too",
+                self.spec.id.connector
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Records stay until the next stage has them.
+fn repartition_settings() -> BTreeMap<String, String> {
+    let settings = [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
+    settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
