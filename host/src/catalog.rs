@@ -10,6 +10,7 @@ pub fn builtin_registry() -> Registry {
     Registry::new()
         .with_builtin(tributary_connector_file::plugin())
         .with_builtin(tributary_connector_generator::plugin())
+        .with_builtin(tributary_connector_postgres::plugin())
         .with_builtin(tributary_connector_http::plugin())
         .with_builtin(crate::task::stream::plugin())
 }

@@ -12,6 +12,7 @@
 //! | Part | Gives |
 //! |---|---|
 //! | [`KafkaBroker`], [`KafkaCluster`], [`ConnectWorker`], [`TributaryWorker`] | the servers |
+//! | [`Postgres`] | a database server with logical replication |
 //! | [`SchemaRegistry`] | a schema registry with Confluent's API, and [`Certificates`] for it |
 //! | [`Lines`], [`Checker`] | input whose loss, repetition, reordering and tearing can be told |
 //! | [`HttpServer`] | an HTTP server that misbehaves on purpose |
@@ -30,6 +31,7 @@ pub mod java;
 pub mod kafka;
 pub mod lines;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod python;
@@ -49,6 +51,7 @@ pub use jars::ClassPath;
 pub use java::java_with_compiler;
 pub use kafka::{BrokerOptions, KafkaBroker, KafkaCluster, STORE_PASSWORD, Secured};
 pub use lines::Lines;
+pub use postgres::Postgres;
 pub use process::Server;
 pub use proxy::{Lost, Proxy};
 pub use python::Python;

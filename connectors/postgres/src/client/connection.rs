@@ -1,0 +1,237 @@
+//! A connection: messages, queries, COPY TO, replication.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use postgres_protocol::message::frontend;
+
+use super::tls::Stream;
+use super::{PgError, PgResult};
+
+/// What one read takes from the socket at most.
+const READ: usize = 256 * 1024;
+
+/// A message of the server, without its length.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub tag: u8,
+    pub body: Bytes,
+}
+
+/// A row of a query: texts, or null.
+pub(crate) type Row = Vec<Option<String>>;
+
+/// See the module.
+pub(crate) struct Connection {
+    stream: Stream,
+    input: BytesMut,
+    output: BytesMut,
+    scratch: Box<[u8]>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream) -> Self {
+        let scratch = vec![0; READ].into_boxed_slice();
+        Self { stream, input: BytesMut::new(), output: BytesMut::new(), scratch }
+    }
+
+    /// The socket, to be shut down by others.
+    pub fn socket(&self) -> &TcpStream {
+        self.stream.socket()
+    }
+
+    /// How long [`Self::read`] and [`Self::try_read`] wait; without it, for ever.
+    pub fn set_read_timeout(&self, time: Option<Duration>) -> PgResult<()> {
+        Ok(self.socket().set_read_timeout(time)?)
+    }
+
+    pub(super) fn send(&mut self, fill: impl FnOnce(&mut BytesMut) -> std::io::Result<()>) -> PgResult<()> {
+        fill(&mut self.output).map_err(|error| PgError::Refused(format!("a message cannot be made: {error}")))?;
+        self.flush()
+    }
+
+    fn flush(&mut self) -> PgResult<()> {
+        self.stream.write_all(&self.output)?;
+        self.stream.flush()?;
+        self.output.clear();
+        Ok(())
+    }
+
+    /// A message that is here already.
+    pub fn buffered(&mut self) -> Option<Message> {
+        let length = self.input.get(1..5)?;
+        // The length counts itself, and not the tag.
+        let total = 1 + u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize;
+        if self.input.len() < total.max(5) {
+            return None;
+        }
+        let mut frame = self.input.split_to(total.max(5));
+        let tag = frame.get_u8();
+        frame.advance(4);
+        Some(Message { tag, body: frame.freeze() })
+    }
+
+    /// The next message; `None` if the time-out passes before it is here.
+    pub fn try_read(&mut self) -> PgResult<Option<Message>> {
+        loop {
+            if let Some(message) = self.buffered() {
+                return Ok(Some(message));
+            }
+            match self.stream.read(&mut self.scratch) {
+                Ok(0) => return Err(PgError::Away("the server closed the connection".into())),
+                Ok(count) => self.input.extend_from_slice(&self.scratch[..count]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The next message. An error of the server is an error here.
+    pub fn read(&mut self) -> PgResult<Message> {
+        let message = self.try_read()?.ok_or_else(|| PgError::Away("the server does not answer".into()))?;
+        if message.tag == b'E' { Err(server_error(message.body)) } else { Ok(message) }
+    }
+
+    /// Runs statements and answers the rows of all of them. The connection can be used after a refusal.
+    pub fn query(&mut self, sql: &str) -> PgResult<Vec<Row>> {
+        self.send(|buffer| frontend::query(sql, buffer))?;
+        let (mut rows, mut refusal) = (Vec::new(), None);
+        loop {
+            match self.read() {
+                Ok(Message { tag: b'D', body }) => rows.push(row(body)),
+                Ok(Message { tag: b'Z', .. }) => return refusal.map_or(Ok(rows), Err),
+                Ok(_) => {}
+                Err(error @ PgError::Server { .. }) => refusal = Some(error),
+                Err(error) => return Err(refusal.unwrap_or(error)),
+            }
+        }
+    }
+
+    /// Begins to copy out: [`Self::copied`] gives the lines.
+    pub fn copy_out(&mut self, sql: &str) -> PgResult<()> {
+        self.begin_copy(sql, b'H')
+    }
+
+    /// The next line of what is copied out, with its end; `None` after the last one.
+    pub fn copied(&mut self) -> PgResult<Option<Bytes>> {
+        match self.read()? {
+            Message { tag: b'd', body } => Ok(Some(body)),
+            Message { tag: b'c', .. } => self.ready().map(|()| None),
+            Message { tag, .. } => Err(unexpected("COPY", tag)),
+        }
+    }
+
+    fn begin_copy(&mut self, sql: &str, begun: u8) -> PgResult<()> {
+        self.send(|buffer| frontend::query(sql, buffer))?;
+        loop {
+            match self.read() {
+                Ok(Message { tag, .. }) if tag == begun => return Ok(()),
+                Ok(Message { tag: b'N' | b'S', .. }) => {}
+                Ok(Message { tag, .. }) => return Err(unexpected("COPY", tag)),
+                Err(error) => return self.after(error),
+            }
+        }
+    }
+
+    /// Reads up to where the next statement may be sent.
+    fn ready(&mut self) -> PgResult<()> {
+        loop {
+            match self.read() {
+                Ok(Message { tag: b'Z', .. }) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => return self.after(error),
+            }
+        }
+    }
+
+    /// After a refusal comes the end of the statement.
+    fn after<T>(&mut self, error: PgError) -> PgResult<T> {
+        if matches!(error, PgError::Server { .. }) {
+            while let Ok(Message { tag, .. }) = self.read() {
+                if tag == b'Z' {
+                    break;
+                }
+            }
+        }
+        Err(error)
+    }
+
+    /// Begins to replicate; from then on the messages are `d`.
+    pub fn start_replication(&mut self, command: &str) -> PgResult<()> {
+        self.begin_copy(command, b'W')
+    }
+
+    /// Tells the server how far this side is: what it has received, and what is safe; it answers if asked to. `now_us` is counted from 2000.
+    pub fn send_status(&mut self, received: u64, safe: u64, now_us: i64, answer: bool) -> PgResult<()> {
+        self.output.put_u8(b'd');
+        self.output.put_u32(4 + 1 + 8 * 4 + 1);
+        self.output.put_u8(b'r');
+        self.output.put_u64(received);
+        self.output.put_u64(safe);
+        self.output.put_u64(safe);
+        self.output.put_i64(now_us);
+        self.output.put_u8(answer.into());
+        self.flush()
+    }
+
+    /// Says goodbye; a connection that is dropped without it is one that broke.
+    pub fn close(mut self) {
+        // Who is gone already does not mind.
+        let _ = self.send(|buffer| {
+            frontend::terminate(buffer);
+            Ok(())
+        });
+    }
+}
+
+/// Takes a text that ends with a zero.
+pub(super) fn cstr(body: &mut Bytes) -> String {
+    let end = memchr::memchr(0, body).unwrap_or(body.len());
+    let text = String::from_utf8_lossy(&body[..end]).into_owned();
+    body.advance((end + 1).min(body.len()));
+    text
+}
+
+fn row(mut body: Bytes) -> Row {
+    let count = if body.len() < 2 { 0 } else { body.get_u16() };
+    let mut row = Vec::with_capacity(count.into());
+    for _ in 0..count {
+        if body.len() < 4 {
+            break;
+        }
+        let length = body.get_i32();
+        row.push(match usize::try_from(length) {
+            Ok(length) if length <= body.len() => Some(String::from_utf8_lossy(&body.split_to(length)).into_owned()),
+            _ => None,
+        });
+    }
+    row
+}
+
+pub(crate) fn server_error(mut body: Bytes) -> PgError {
+    let (mut code, mut message, mut detail) = (String::new(), String::new(), String::new());
+    while body.first().is_some_and(|kind| *kind != 0) {
+        let kind = body.get_u8();
+        let text = cstr(&mut body);
+        match kind {
+            b'C' => code = text,
+            b'M' => message = text,
+            b'D' => detail = text,
+            _ => {}
+        }
+    }
+    PgError::Server { code, message, detail }
+}
+
+fn unexpected(what: &str, tag: u8) -> PgError {
+    PgError::Refused(format!("{what}: an unexpected message '{}' of the server", char::from(tag)))
+}

@@ -1,0 +1,122 @@
+//! A database on the real server, and a source that reads it.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tributary_connector_postgres::PostgresSource;
+use tributary_harness::{Postgres, postgres};
+use tributary_sdk::{Batch, Config};
+use tributary_testkit::{SourceRun, TestServices};
+
+/// How long a test waits for what has to come.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A database of its own on the shared server.
+pub struct Database {
+    pub server: Arc<Postgres>,
+    pub name: String,
+}
+
+impl Database {
+    pub fn new() -> Self {
+        Self::on(Postgres::shared().unwrap())
+    }
+
+    pub fn on(server: Arc<Postgres>) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("db_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        server.create_database(&name).unwrap();
+        Self { server, name }
+    }
+
+    pub fn sql(&self, statements: &str) -> String {
+        self.server.sql(&self.name, statements).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A source's config; the slot is named after the database.
+    pub fn config(&self, more: &[(&str, &str)]) -> Config {
+        let port = self.server.port().to_string();
+        let mut config = Config::from_iter([
+            ("name", "cdc"),
+            ("database.hostname", "127.0.0.1"),
+            ("database.port", &port),
+            ("database.user", postgres::USER),
+            ("database.password", postgres::PASSWORD),
+            ("database.dbname", &self.name),
+            ("topic.prefix", "server"),
+            ("slot.name", &self.name),
+            ("retriable.restart.connector.wait.ms", "1000"),
+            ("status.update.interval.ms", "100"),
+        ]);
+        for (key, value) in more {
+            config.set(*key, *value);
+        }
+        config
+    }
+
+    pub fn start(&self, more: &[(&str, &str)]) -> SourceRun<PostgresSource> {
+        SourceRun::start(&self.config(more)).unwrap()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // Slots are few, and a database with a slot cannot be dropped. A slot may be in use until its reader's end is noticed.
+        let drop_slots = format!(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = '{0}' AND active; \
+             SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '{0}' AND NOT active",
+            self.name
+        );
+        let _ = self.server.sql("postgres", &drop_slots);
+    }
+}
+
+/// A record as JSON: topic, key, value.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub topic: String,
+    pub key: Value,
+    pub value: Value,
+}
+
+impl Event {
+    /// `op` and the row after it, or before it for deletions.
+    pub fn short(&self) -> (String, Value) {
+        if self.value.is_null() {
+            return ("tombstone".into(), self.key.clone());
+        }
+        let row = if self.value["after"].is_null() { &self.value["before"] } else { &self.value["after"] };
+        (self.value["op"].as_str().unwrap_or_default().to_owned(), row.clone())
+    }
+}
+
+pub fn events(batches: &[Batch]) -> Vec<Event> {
+    let row = |row: tributary_sdk::Row<'_>| Event {
+        topic: row.topic().to_owned(),
+        key: row.key().to_json().unwrap(),
+        value: row.value().to_json().unwrap(),
+    };
+    batches.iter().flat_map(|batch| batch.rows().map(row).collect::<Vec<_>>()).collect()
+}
+
+/// Polls so many records, and says that they are safe.
+pub fn take(run: &mut SourceRun<PostgresSource>, count: usize) -> Vec<Event> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut taken = Vec::new();
+    while taken.len() < count {
+        let batches = run.poll().unwrap_or_else(|error| panic!("{error}"));
+        run.deliver(&batches).unwrap();
+        taken.extend(events(&batches));
+        assert!(Instant::now() < deadline, "{} of {count}: {taken:#?}; {:#?}", taken.len(), run.services().logs());
+    }
+    assert_eq!(taken.len(), count, "{taken:#?}");
+    taken
+}
+
+/// The source partition's stored offset.
+pub fn stored(services: &TestServices) -> Value {
+    services.stored_offsets().into_values().next().unwrap_or_default()
+}

@@ -1,0 +1,56 @@
+//! README.md says what is so: its example runs, and its keys are those of the config definition.
+//!
+//! When the definition changed: `UPDATE_README=1 cargo test -p tributary-connector-postgres --test readme`.
+
+mod common;
+
+use std::fs;
+
+use common::{Database, take};
+use serde_json::{Value, json};
+use tributary_connector_postgres::PostgresSource;
+use tributary_harness::postgres;
+use tributary_sdk::{Config, SourceConnector};
+use tributary_testkit::SourceRun;
+
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+
+fn block<'a>(readme: &'a str, kind: &str) -> &'a str {
+    readme.split(&format!("```{kind}\n")).nth(1).unwrap().split("\n```").next().unwrap()
+}
+
+#[test]
+fn the_example_reads_its_table() {
+    let readme = fs::read_to_string(README).unwrap();
+    let request: Value = serde_json::from_str(block(&readme, "json")).unwrap();
+    let database = Database::new();
+    database.sql("CREATE TABLE orders (id int PRIMARY KEY, customer text); INSERT INTO orders VALUES (1, 'c-1')");
+    let mut config = Config::from_json(&request["config"].to_string()).unwrap();
+    // Where the server is, and who we are.
+    for (key, value) in database.config(&[]).0 {
+        if key.starts_with("database.") || key == "slot.name" {
+            config.set(key, value);
+        }
+    }
+    assert_eq!(config.get("database.user"), Some(postgres::USER));
+    let mut run = SourceRun::<PostgresSource>::start(&config).unwrap();
+    let record = take(&mut run, 1).remove(0);
+    assert_eq!((&*record.topic, &record.key), ("shop.public.orders", &json!({"id": 1})));
+    let shown = json!({"before": record.value["before"], "after": record.value["after"], "op": record.value["op"]});
+    assert_eq!(shown.to_string(), block(&readme, "text"));
+    run.stop().unwrap();
+}
+
+#[test]
+fn the_keys_are_those_of_the_definition() {
+    let readme = fs::read_to_string(README).unwrap();
+    let marker = "<!-- keys: source -->\n";
+    let (before, rest) = readme.split_once(marker).unwrap();
+    let after = rest.find("\n## ").map_or("", |at| &rest[at..]);
+    let expected = format!("{before}{marker}\n{}{after}", PostgresSource::config_def().to_markdown());
+    if std::env::var_os("UPDATE_README").is_some() {
+        fs::write(README, expected).unwrap();
+    } else {
+        assert!(readme == expected, "README.md has other keys than the config definition: see the top of this test");
+    }
+}

@@ -1,0 +1,244 @@
+//! Where a source goes on: after restarts, in the middle of transactions and snapshots, and after the server was killed.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Database, events, stored, take};
+use serde_json::json;
+use tributary_connector_postgres::PostgresSource;
+use tributary_harness::Postgres;
+use tributary_testkit::{SourceRun, TestServices};
+
+fn ids(events: &[common::Event]) -> Vec<i64> {
+    events.iter().map(|event| event.key["id"].as_i64().unwrap()).collect()
+}
+
+#[test]
+fn a_transaction_is_gone_on_with_where_it_was_left() {
+    let database = Database::new();
+    database.sql("CREATE TABLE t (id int PRIMARY KEY)");
+    let config = database.config(&[("snapshot.mode", "never"), ("max.batch.size", "7")]);
+    let services = TestServices::new();
+    let mut run = SourceRun::<PostgresSource>::start_in(services.clone(), &config).unwrap();
+    run.poll().unwrap();
+    database.sql("INSERT INTO t SELECT generate_series(1, 50); INSERT INTO t SELECT generate_series(51, 60)");
+    let mut read = Vec::new();
+    while read.len() < 60 {
+        let batches = run.poll_records(1).unwrap();
+        run.deliver(&batches).unwrap();
+        read.extend(ids(&events(&batches)));
+        assert!(stored(&services)["lsn_commit"].as_u64() > Some(0));
+        // A kill after each poll.
+        drop(run);
+        run = SourceRun::start_in(services.clone(), &config).unwrap();
+    }
+    assert_eq!(read, (1..=60).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_snapshot_that_was_interrupted_neither_overlaps_nor_leaves_a_gap() {
+    let database = Database::new();
+    database.sql(
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY); \
+         INSERT INTO a SELECT generate_series(1, 10); INSERT INTO b SELECT generate_series(1, 10); INSERT INTO c SELECT generate_series(1, 10)",
+    );
+    let config = database.config(&[("max.batch.size", "10")]);
+    let services = TestServices::new();
+    let mut run = SourceRun::<PostgresSource>::start_in(services.clone(), &config).unwrap();
+    // Table a is delivered, b is read and lost with the task.
+    let first = take(&mut run, 10);
+    assert!(first.iter().all(|event| event.topic == "server.public.a"));
+    assert!(stored(&services)["snapshot"]["tables"]["public.a"].is_string(), "{}", stored(&services));
+    database.sql(
+        "INSERT INTO a VALUES (11); INSERT INTO b VALUES (11); INSERT INTO c VALUES (11); DELETE FROM b WHERE id = 1",
+    );
+    run.poll_records(10).unwrap();
+    drop(run);
+    let mut run = SourceRun::<PostgresSource>::start_in(services.clone(), &config).unwrap();
+    // b and c are read as they are now; what they have is not streamed again, and a is streamed from the slot on.
+    let again = take(&mut run, 21);
+    let of =
+        |topic: &str| again.iter().filter(|event| event.topic == topic).map(common::Event::short).collect::<Vec<_>>();
+    assert_eq!(of("server.public.b").len(), 10);
+    assert_eq!(of("server.public.c").len(), 11);
+    assert!(again.iter().all(|event| event.value["op"] == "r"));
+    database.sql("INSERT INTO a VALUES (12); INSERT INTO b VALUES (12)");
+    let streamed = take(&mut run, 3);
+    let short: BTreeSet<String> = streamed.iter().map(|event| format!("{} {:?}", event.topic, event.short())).collect();
+    let expected = [("a", 11), ("a", 12), ("b", 12)];
+    let expected =
+        expected.map(|(table, id)| format!("server.public.{table} {:?}", ("c".to_owned(), json!({"id": id}))));
+    assert_eq!(short, BTreeSet::from(expected));
+    run.stop().unwrap();
+}
+
+#[test]
+fn changes_during_the_snapshot_come_after_it() {
+    let database = Database::new();
+    database.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 30)");
+    let mut run = database.start(&[("max.batch.size", "10")]);
+    take(&mut run, 10);
+    database.sql("INSERT INTO t VALUES (31); DELETE FROM t WHERE id = 30");
+    let events = take(&mut run, 23);
+    assert_eq!(ids(&events[..20]), (11..=30).collect::<Vec<_>>());
+    let ops: Vec<String> = events[20..].iter().map(|event| event.short().0).collect();
+    assert_eq!(ops, ["c", "d", "tombstone"]);
+    run.stop().unwrap();
+}
+
+#[test]
+fn a_server_that_was_killed_is_gone_back_to() {
+    let server = Arc::new(Postgres::start().unwrap());
+    let database = Database::on(server.clone());
+    database.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)");
+    let mut run = database.start(&[]);
+    take(&mut run, 1);
+    let mut expected = 1;
+    for round in 0..3 {
+        database.sql(&format!("INSERT INTO t SELECT generate_series({}, {})", expected + 1, expected + 100));
+        // Some of it is read before the server is gone, not all of it delivered.
+        let read = if round == 1 { take(&mut run, 100) } else { Vec::new() };
+        server.kill9().unwrap();
+        let idle = run.poll();
+        assert!(idle.is_ok(), "{idle:?}");
+        server.restart().unwrap();
+        let read = if read.is_empty() { take(&mut run, 100) } else { read };
+        assert_eq!(ids(&read), (expected + 1..=expected + 100).collect::<Vec<_>>());
+        expected += 100;
+    }
+    assert!(run.services().logged("trying again"));
+    run.stop().unwrap();
+}
+
+#[test]
+fn an_idle_table_does_not_hold_the_log() {
+    let database = Database::new();
+    database.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE busy (id int)");
+    let mut run = database.start(&[("table.include.list", "public.t"), ("snapshot.mode", "never")]);
+    run.poll().unwrap();
+    database.sql("INSERT INTO t VALUES (1)");
+    take(&mut run, 1);
+    let confirmed = || {
+        let sql = format!("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{}'", database.name);
+        database.sql(&sql)
+    };
+    database.sql("INSERT INTO busy SELECT generate_series(1, 1000)");
+    let end = database.sql("SELECT pg_current_wal_lsn()");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let reached = || database.sql(&format!("SELECT '{}'::pg_lsn >= '{end}'::pg_lsn", confirmed())) == "t";
+    while !reached() {
+        assert!(Instant::now() < deadline, "the slot stays at {}, the log ends at {end}", confirmed());
+        assert!(run.poll().unwrap().is_empty());
+    }
+    run.stop().unwrap();
+}
+
+#[test]
+fn what_is_not_stored_is_not_confirmed() {
+    let database = Database::new();
+    database.sql("CREATE TABLE t (id int PRIMARY KEY)");
+    let config = database.config(&[("snapshot.mode", "never"), ("table.include.list", "public.t")]);
+    let services = TestServices::new();
+    let mut run = SourceRun::<PostgresSource>::start_in(services.clone(), &config).unwrap();
+    run.poll().unwrap();
+    database.sql("INSERT INTO t SELECT generate_series(1, 20)");
+    run.poll_records(20).unwrap();
+    // Taken, never delivered; the log goes on, and the server is told several times.
+    database.sql("CREATE TABLE other (id int); INSERT INTO other SELECT generate_series(1, 1000)");
+    for _ in 0..3 {
+        run.poll().unwrap();
+    }
+    drop(run);
+    let mut run = SourceRun::<PostgresSource>::start_in(services, &config).unwrap();
+    let read = run.poll_records(20).unwrap();
+    assert_eq!(ids(&events(&read)).len(), 20);
+}
+
+#[test]
+fn a_slot_that_is_gone_is_told() {
+    let database = Database::new();
+    database.sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)");
+    let services = TestServices::new();
+    let config = database.config(&[("slot.drop.on.stop", "true")]);
+    let mut run = SourceRun::<PostgresSource>::start_in(services.clone(), &config).unwrap();
+    take(&mut run, 1);
+    run.stop().unwrap();
+    drop(run);
+    assert_eq!(
+        database.sql(&format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{}'", database.name)),
+        "0"
+    );
+    let mut run = SourceRun::<PostgresSource>::start_in(services.clone(), &config).unwrap();
+    let error = run.poll().unwrap_err();
+    assert!(!error.is_retriable() && error.to_string().contains("when_needed"), "{error}");
+    let needed = database.config(&[("snapshot.mode", "when_needed")]);
+    let mut run = SourceRun::<PostgresSource>::start_in(services, &needed).unwrap();
+    assert_eq!(take(&mut run, 1)[0].value["op"], "r");
+    run.stop().unwrap();
+}
+
+#[test]
+fn heartbeats_move_the_offset() {
+    let database = Database::new();
+    database.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE beats (n int)");
+    let services = TestServices::new();
+    let config = database.config(&[
+        ("snapshot.mode", "never"),
+        ("table.include.list", "public.t"),
+        ("heartbeat.interval.ms", "100"),
+        ("heartbeat.action.query", "INSERT INTO beats VALUES (1)"),
+    ]);
+    let mut run = SourceRun::<PostgresSource>::start_in(services.clone(), &config).unwrap();
+    let mut places = BTreeSet::new();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while places.len() < 3 {
+        assert!(Instant::now() < deadline, "{places:?}");
+        let beat = take(&mut run, 1).remove(0);
+        assert_eq!((&*beat.topic, &beat.key), ("__debezium-heartbeat.server", &json!({"serverName": "server"})));
+        places.insert(stored(&services)["lsn_commit"].as_u64());
+    }
+    assert_ne!(database.sql("SELECT count(*) FROM beats"), "0");
+    run.stop().unwrap();
+}
+
+#[test]
+fn kills_at_any_moment_lose_nothing() {
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+    let database = Database::new();
+    database.sql("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)");
+    let config = database.config(&[("snapshot.mode", "never"), ("max.batch.size", "9")]);
+    let services = TestServices::new();
+    let mut run = SourceRun::<PostgresSource>::start_in(services.clone(), &config).unwrap();
+    run.poll().unwrap();
+    let (mut sql, mut from, mut size) = (String::new(), 0, 1);
+    while from < 300 {
+        let last = (from + size - 1).min(299);
+        sql +=
+            &format!("INSERT INTO {} SELECT generate_series({from}, {last});", if size % 2 == 0 { "a" } else { "b" });
+        (from, size) = (last + 1, size + 2);
+    }
+    database.sql(&sql);
+    let mut dice = StdRng::seed_from_u64(7);
+    let mut delivered = BTreeSet::new();
+    for round in 0.. {
+        assert!(round < 1000, "{} of 300 came", delivered.len());
+        let batches = run.poll_records(dice.random_range(1..=60).min(300 - delivered.len())).unwrap();
+        let whole = dice.random_range(0..=batches.len());
+        run.deliver(&batches[..whole]).unwrap();
+        delivered.extend(ids(&events(&batches[..whole])));
+        if let Some(partly) = batches.get(whole) {
+            let rows = dice.random_range(0..=partly.len());
+            run.deliver_rows(partly, rows).unwrap();
+            delivered.extend(ids(&events(&[partly.slice(0, rows)])));
+        }
+        if delivered.len() == 300 {
+            break;
+        }
+        drop(run);
+        run = SourceRun::start_in(services.clone(), &config).unwrap();
+    }
+}
