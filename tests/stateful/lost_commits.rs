@@ -32,7 +32,7 @@ fn lose_commits(
     for round in 0..rounds(6) as u64 {
         // Whichever connector commits next.
         thread::sleep(Duration::from_millis(seed.random_range(0..300)));
-        let what = if (round + seed.value()) % 2 == 0 { Lost::Request } else { Lost::Answer };
+        let what = if (round + seed.value()).is_multiple_of(2) { Lost::Request } else { Lost::Answer };
         let before = broker.proxy().lost();
         broker.proxy().lose(END_TXN, what);
         let lost = wait::until("a commit is lost", wait::PATIENCE, || {

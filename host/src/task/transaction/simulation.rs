@@ -75,7 +75,7 @@ impl Worker {
         self.held.push(self.next);
         self.machine.add();
         self.next += 1;
-        if self.next % CHUNK == 0 {
+        if self.next.is_multiple_of(CHUNK) {
             let chunk = self.next / CHUNK - 1;
             self.machine.end(if discarded(chunk) { Ending::Discard } else { Ending::Commit });
         }

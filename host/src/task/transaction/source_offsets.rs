@@ -67,11 +67,9 @@ impl SourceOffsets {
     fn positions(&self) -> Vec<SourcePosition> {
         let parse =
             |json: &str| serde_json::from_str::<Value>(json).expect("offsets were checked when they were polled");
-        let position = |(partition, offset): (&Arc<str>, &Box<str>)| SourcePosition {
-            partition: parse(partition),
-            offset: Some(parse(offset)),
-        };
-        self.open.iter().map(position).collect()
+        let position =
+            |partition: &str, offset: &str| SourcePosition { partition: parse(partition), offset: Some(parse(offset)) };
+        self.open.iter().map(|(partition, offset)| position(partition, offset)).collect()
     }
 
     fn before(&self, key: &str) -> Option<&Value> {

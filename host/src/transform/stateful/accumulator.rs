@@ -268,15 +268,13 @@ impl Aggregation {
                 }
                 *count += other_count;
             }
-            (Accumulator::Extreme(a), Accumulator::Extreme(Some(b))) => {
-                if self.is_better(b, a.as_ref()) {
-                    *a = Some(b.clone());
-                }
+            (Accumulator::Extreme(a), Accumulator::Extreme(Some(b))) if self.is_better(b, a.as_ref()) => {
+                *a = Some(b.clone());
             }
-            (Accumulator::Edge(a), Accumulator::Edge(Some((time, value)))) => {
-                if self.is_nearer(*time, a.as_ref().map(|(time, _)| *time)) {
-                    *a = Some((*time, value.clone()));
-                }
+            (Accumulator::Edge(a), Accumulator::Edge(Some((time, value))))
+                if self.is_nearer(*time, a.as_ref().map(|(time, _)| *time)) =>
+            {
+                *a = Some((*time, value.clone()));
             }
             (Accumulator::Collected(a), Accumulator::Collected(b)) => {
                 b.iter().for_each(|(time, bytes)| self.collect(a, *time, bytes.clone()));

@@ -66,6 +66,13 @@ struct Row {
     values: Vec<Answer>,
 }
 
+/// Where and when something happens: in a shard, up to a watermark.
+struct Place<'s> {
+    store: &'s mut Store,
+    shard: Shard,
+    watermark: i64,
+}
+
 /// An entry, taken apart.
 struct Entry {
     flags: u8,
@@ -163,15 +170,7 @@ impl Aggregate {
     }
 
     /// Adds a record; `false`: it is late.
-    fn add(
-        &mut self,
-        store: &mut Store,
-        shard: Shard,
-        key: &[u8],
-        row: &Row,
-        before: i64,
-        watermark: i64,
-    ) -> Result<bool> {
+    fn add(&mut self, place: &mut Place<'_>, key: &[u8], row: &Row, before: i64) -> Result<bool> {
         let lateness = self.config.lateness;
         let open = |end: i64| end.saturating_add(lateness) > before;
         match self.config.windows {
@@ -181,27 +180,27 @@ impl Aggregate {
                     counted = true;
                     let mut at = std::mem::take(&mut self.key);
                     self.entries.timed(key, start, &mut at);
-                    let result = self.update(store, shard, &at, row, watermark, end);
+                    let result = self.update(place, &at, row, end);
                     self.key = at;
                     result?;
                 }
                 Ok(counted)
             }
-            Windows::Session { gap } => self.add_to_session(store, shard, key, row, before, watermark, gap),
+            Windows::Session { gap } => self.add_to_session(place, key, row, before, gap),
             Windows::Sliding { .. } => {
                 if !open(row.time + 1) {
                     return Ok(false);
                 }
                 let mut at = std::mem::take(&mut self.key);
                 self.entries.timed(key, row.time, &mut at);
-                let result = self.update(store, shard, &at, row, watermark, row.time + 1);
+                let result = self.update(place, &at, row, row.time + 1);
                 self.key = at;
                 result.map(|()| true)
             }
             Windows::None => {
                 let mut at = std::mem::take(&mut self.key);
                 self.entries.plain(key, &mut at);
-                let result = self.update(store, shard, &at, row, watermark, i64::MAX);
+                let result = self.update(place, &at, row, i64::MAX);
                 self.key = at;
                 result.map(|()| true)
             }
@@ -209,16 +208,8 @@ impl Aggregate {
     }
 
     /// Adds a record to the entry `at`, whose window ends at `end`.
-    fn update(
-        &mut self,
-        store: &mut Store,
-        shard: Shard,
-        at: &[u8],
-        row: &Row,
-        watermark: i64,
-        end: i64,
-    ) -> Result<()> {
-        let mut entry = match store.get(at)? {
+    fn update(&mut self, place: &mut Place<'_>, at: &[u8], row: &Row, end: i64) -> Result<()> {
+        let mut entry = match place.store.get(at)? {
             Some(bytes) => self.entry(bytes)?,
             None => self.new_entry(),
         };
@@ -228,21 +219,11 @@ impl Aggregate {
             aggregation.add(accumulator, value, row.time);
         }
         entry.latest = entry.latest.max(row.time);
-        self.put(store, shard, at, entry, watermark, end)
+        self.put(place, at, entry, end)
     }
 
     /// Joins a record with the sessions that it touches.
-    #[allow(clippy::too_many_arguments)]
-    fn add_to_session(
-        &mut self,
-        store: &mut Store,
-        shard: Shard,
-        key: &[u8],
-        row: &Row,
-        before: i64,
-        watermark: i64,
-        gap: i64,
-    ) -> Result<bool> {
+    fn add_to_session(&mut self, place: &mut Place<'_>, key: &[u8], row: &Row, before: i64, gap: i64) -> Result<bool> {
         let lateness = self.config.lateness;
         let is_open = |latest: i64| latest.saturating_add(gap).saturating_add(lateness) > before;
         let (mut from, mut to) = (Vec::new(), Vec::new());
@@ -251,7 +232,7 @@ impl Aggregate {
         let mut joined = self.new_entry();
         (joined.latest, joined.flags) = (row.time, 0);
         let (mut start, mut parts) = (row.time, Vec::new());
-        for (at, bytes) in store.scan(&from, &to)? {
+        for (at, bytes) in place.store.scan(&from, &to)? {
             let entry = self.entry(&bytes)?;
             let first = self.entries.parts(&at)?.1.unwrap_or_default();
             if entry.latest.saturating_add(gap) > row.time && is_open(entry.latest) {
@@ -275,8 +256,8 @@ impl Aggregate {
                 joined.flags |= entry.flags & EMITTED;
                 continue;
             }
-            store.delete(&old)?;
-            if let Some(state) = self.shards.get_mut(&shard) {
+            place.store.delete(&old)?;
+            if let Some(state) = self.shards.get_mut(&place.shard) {
                 state.touched.remove(&old);
                 if entry.flags & EMITTED != 0 {
                     state.gone.insert(old);
@@ -288,36 +269,28 @@ impl Aggregate {
         {
             aggregation.add(accumulator, value, row.time);
         }
-        if let Some(state) = self.shards.get_mut(&shard) {
+        if let Some(state) = self.shards.get_mut(&place.shard) {
             // It begins where another one did before.
             if state.gone.remove(&at) {
                 joined.flags |= EMITTED;
             }
         }
         let end = joined.latest.saturating_add(gap);
-        self.put(store, shard, &at, joined, watermark, end)?;
+        self.put(place, &at, joined, end)?;
         Ok(true)
     }
 
     /// Writes a changed entry, and when something is to happen with it.
-    fn put(
-        &mut self,
-        store: &mut Store,
-        shard: Shard,
-        at: &[u8],
-        mut entry: Entry,
-        watermark: i64,
-        end: i64,
-    ) -> Result<()> {
+    fn put(&mut self, place: &mut Place<'_>, at: &[u8], mut entry: Entry, end: i64) -> Result<()> {
         entry.flags |= TOUCHED;
         if self.config.emit == Emit::Change
-            && let Some(state) = self.shards.get_mut(&shard)
+            && let Some(state) = self.shards.get_mut(&place.shard)
             && !state.touched.contains(at)
         {
             state.touched.insert(at.to_vec());
         }
-        let due = self.due(&entry, watermark, end);
-        self.write(store, at, &entry, due)
+        let due = self.due(&entry, place.watermark, end);
+        self.write(place.store, at, &entry, due)
     }
 
     fn write(&mut self, store: &mut Store, at: &[u8], entry: &Entry, due: Option<i64>) -> Result<()> {
@@ -383,40 +356,33 @@ impl Aggregate {
             if let Windows::Sliding { size } = self.config.windows {
                 self.close_sliding(store, due, size, outcomes)?;
             } else {
+                let mut place = Place { store, shard, watermark };
                 for due in due {
-                    self.close(store, shard, &due.key, &due.payload, watermark, outcomes)?;
+                    self.close(&mut place, &due.key, &due.payload, outcomes)?;
                 }
             }
         }
     }
 
     /// An entry's time has come.
-    fn close(
-        &mut self,
-        store: &mut Store,
-        shard: Shard,
-        at: &[u8],
-        bytes: &[u8],
-        watermark: i64,
-        outcomes: &mut Vec<Outcome>,
-    ) -> Result<()> {
+    fn close(&mut self, place: &mut Place<'_>, at: &[u8], bytes: &[u8], outcomes: &mut Vec<Outcome>) -> Result<()> {
         let mut entry = self.entry(bytes)?;
         let (window, end) = self.window(at, &entry)?;
-        let over = self.end_of_life(&entry, end).is_some_and(|last| last <= watermark);
+        let over = self.end_of_life(&entry, end).is_some_and(|last| last <= place.watermark);
         let touched = match self.config.emit {
             Emit::Close => true,
             Emit::Interval(_) => entry.flags & TOUCHED != 0,
-            Emit::Change => self.shards.get_mut(&shard).is_some_and(|state| state.touched.remove(at)),
+            Emit::Change => self.shards.get_mut(&place.shard).is_some_and(|state| state.touched.remove(at)),
         };
         if touched {
             outcomes.push(self.outcome(at, &entry, window)?);
         }
         if over {
-            return Ok(store.delete(at)?);
+            return Ok(place.store.delete(at)?);
         }
         entry.flags = entry.flags & !TOUCHED | EMITTED;
         let due = self.end_of_life(&entry, end);
-        self.write(store, at, &entry, due)
+        self.write(place.store, at, &entry, due)
     }
 
     /// Start and end, and the end by which the entry lives.
@@ -575,7 +541,8 @@ impl Stateful for Aggregate {
             let Some(state) = self.shards.get_mut(&shard) else { break };
             let before = state.time.watermark();
             let watermark = state.time.observe(input, row.time);
-            if !self.add(store, shard, &keys[row.key.0..row.key.1], row, before, watermark)? {
+            let mut place = Place { store, shard, watermark };
+            if !self.add(&mut place, &keys[row.key.0..row.key.1], row, before)? {
                 late.push(row.at);
             }
             // At once, so that it makes no difference where batches end.

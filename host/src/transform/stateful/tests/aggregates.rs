@@ -101,7 +101,7 @@ impl Case {
             let (end, over) = (latest(&session) + self.size, over(&session));
             let mut session = session;
             session.sort_by_key(|(at, _)| *at);
-            let inputs = session.into_iter().map(|(_, input)| input).collect();
+            let inputs: Vec<Input> = session.into_iter().map(|(_, input)| input).collect();
             model.insert((inputs_key(&inputs), start), (end, over, inputs));
         };
         for (at, (input, before)) in inputs.iter().zip(before).enumerate() {
@@ -127,7 +127,7 @@ impl Case {
     }
 }
 
-fn inputs_key(inputs: &Vec<Input>) -> i64 {
+fn inputs_key(inputs: &[Input]) -> i64 {
     inputs[0].key
 }
 
