@@ -52,9 +52,8 @@ fn lines(from: u64) -> StringArray {
     for row in 0..ROWS as u64 {
         let _ = write!(
             builder,
-            "{:020} {}",
-            from + row,
-            "some words that make up a line of an ordinary length, about a hundred bytes.."
+            "{:020} some words that make up a line of an ordinary length, about a hundred bytes..",
+            from + row
         );
         builder.append_value("");
     }

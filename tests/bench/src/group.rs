@@ -338,10 +338,11 @@ fn start(broker: &KafkaBroker, records: usize, figures: &mut Figures) -> Result<
         }
         let begun = Instant::now();
         worker.spawn()?;
+        let last = (versions - 1).to_string();
         let knows = |rest: &Rest| {
             let config =
                 rest.get(&format!("/connectors/changing-{}/config", HISTORIES - 1)).and_then(|answer| answer.ok());
-            config.is_ok_and(|config| config["version"] == (versions - 1).to_string())
+            config.is_ok_and(|config| config["version"].as_str() == Some(&*last))
         };
         while !knows(worker.rest()) {
             if begun.elapsed() > LIMIT {
