@@ -138,7 +138,7 @@ impl TransformChain {
             }
             steps.push(step);
         }
-        cuts::check(&facts).map_err(|(alias, message)| Error::failed(format!("transform {alias}: {message}")))?;
+        cuts::check(&facts).map_err(|(_, message)| Error::failed(message))?;
         Ok(Self { steps, cuts, state: None, clock: Box::new(now_ms) })
     }
 

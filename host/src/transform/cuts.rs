@@ -41,9 +41,9 @@ pub fn check(transforms: &[Facts]) -> Result<(), (String, String)> {
         }
         if let Some(other) = mixed.filter(|_| !made && facts.depends_on_time) {
             let message = format!(
-                "repartition=auto cannot follow that of {other}: {other} passes records of all partitions on as they come, and those of \
-                 slow partitions would be late for {}. Leave repartition=auto out at one of them (whose records have to be partitioned by \
-                 its key already, then), or use an Aggregate with window=none and state.ttl.ms=-1, for which nothing is late",
+                "transforms.{before}.repartition=auto cannot follow that of {other}: {other} passes records of all partitions on as they \
+                 come, and those of slow partitions would be late for {}. Leave repartition=auto out at one of them (whose records have to \
+                 be partitioned by its key already, then), or use an Aggregate with window=none and state.ttl.ms=-1, for which nothing is late",
                 facts.alias
             );
             return Err((before.to_owned(), message));
