@@ -8,13 +8,14 @@
 //! write every page of the table again and again. Segments are merged when a few have come together that are as large as the next one.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow_array::{Array, BinaryArray};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::merge::{self, Merge};
+use super::merge::{self, Merge, Merged};
 use super::reader::Reader;
 use super::segment::{Builder, Entry, Pages, Segment, Segments, due_of};
 use super::{Shard, StateError};
@@ -29,6 +30,57 @@ CREATE TABLE IF NOT EXISTS dues (id INTEGER PRIMARY KEY, data BLOB NOT NULL);";
 const WIDTH: usize = 4;
 /// As many as there may be: each is asked for keys that it may have.
 const MOST: usize = 24;
+/// How often in a row a merge gives way to saves.
+const WAYS: u32 = 3;
+
+/// Who waits for the thread that merges.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    closing: AtomicUsize,
+    saving: AtomicUsize,
+}
+
+impl Wanted {
+    /// Somebody waits for the file to be closed, until the guard is dropped.
+    pub fn to_close(&self) -> Waits<'_> {
+        Waits::of(&self.closing)
+    }
+
+    /// Somebody waits for changes to be saved.
+    pub fn to_save(&self) -> Waits<'_> {
+        Waits::of(&self.saving)
+    }
+
+    /// Whether somebody waits.
+    pub fn any(&self) -> bool {
+        self.is_to_close() || self.is_to_save()
+    }
+
+    fn is_to_close(&self) -> bool {
+        self.closing.load(Ordering::Relaxed) > 0
+    }
+
+    fn is_to_save(&self) -> bool {
+        self.saving.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Somebody waits.
+#[must_use]
+pub struct Waits<'w>(&'w AtomicUsize);
+
+impl<'w> Waits<'w> {
+    fn of(count: &'w AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// What a file says about itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,6 +116,8 @@ pub struct Writer {
     published: Arc<Published>,
     /// The number of the next segment. None is used twice.
     next: i64,
+    /// How often in a row a merge was given up.
+    gave_way: u32,
 }
 
 /// Opens the file, made if need be, and takes it over.
@@ -106,7 +160,7 @@ pub fn open(path: &Path, connector: &str, shard: Shard) -> Result<(Writer, Reade
     let next = segments.iter().map(|segment| segment.id).max().unwrap_or(0) + 1;
     published.set(segments);
     let reader = Reader::open(&path, published.clone())?;
-    Ok((Writer { connection, path, owner, published, next }, reader, state))
+    Ok((Writer { connection, path, owner, published, next, gave_way: 0 }, reader, state))
 }
 
 fn segments(connection: &Connection, path: &str) -> Result<Segments, StateError> {
@@ -217,9 +271,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Merges segments, if a few have come together; answers whether it did. Nothing changes but how long it takes to find an entry.
-    pub fn tidy(&mut self) -> Result<bool, StateError> {
+    /// Merges segments, if a few have come together; answers whether there may be more to merge. Nothing changes but how long it takes to
+    /// find an entry. Nothing at all, when `wanted` says in between that somebody waits; but segments are not left to come together for ever.
+    pub fn tidy(&mut self, wanted: &Wanted) -> Result<bool, StateError> {
         let known = self.published.now();
+        let patient = self.gave_way < WAYS;
+        let interrupted = || wanted.is_to_close() || (patient && wanted.is_to_save());
+        if interrupted() {
+            return Ok(true);
+        }
         let from = known.len() - group(&known.iter().map(|segment| segment.entries).collect::<Vec<_>>());
         if from == known.len() {
             return Ok(false);
@@ -234,11 +294,16 @@ impl Writer {
         let mut left = known[..from].to_vec();
         {
             let mut rows = Rows { transaction: &transaction, path, segment: id };
-            let merged = Merge { segments: &known[from..], oldest: from == 0 };
-            left.extend(match merged.into_segment(&transaction, path, id, age, &mut rows)? {
-                Some(merged) => Some(insert(&transaction, path, merged)?),
-                None => None,
-            });
+            let merged = Merge { segments: &known[from..], oldest: from == 0, interrupted: &interrupted };
+            match merged.into_segment(&transaction, path, id, age, &mut rows)? {
+                Merged::Segment(merged) => left.push(insert(&transaction, path, *merged)?),
+                Merged::Nothing => {}
+                // The transaction comes to nothing.
+                Merged::Interrupted => {
+                    self.gave_way += 1;
+                    return Ok(true);
+                }
+            }
         }
         for segment in &known[from..] {
             let (first, last) = (row_id(segment.id, 0), row_id(segment.id, u32::MAX));
@@ -250,20 +315,21 @@ impl Writer {
         }
         transaction.commit().map_err(sqlite)?;
         self.published.set(Arc::new(left));
+        self.gave_way = 0;
         Ok(true)
     }
 
     /// Forgets everything, to be restored in full, from now on.
     pub fn clear(&mut self, now_ms: i64) -> Result<(), StateError> {
-        let mut clear = || {
-            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.execute_batch(
-                "DELETE FROM segments; DELETE FROM blocks; DELETE FROM dues; DELETE FROM meta WHERE name = 'changelog.next';",
-            )?;
-            set(&transaction, "saved.at", now_ms)?;
-            transaction.commit()
-        };
-        clear().map_err(|error| StateError::sqlite("clearing state", &self.path, error))?;
+        let Self { connection, path, owner, .. } = self;
+        let path: &str = path;
+        let sqlite = |error| StateError::sqlite("clearing state", path, error);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sqlite)?;
+        check_owner(&transaction, path, *owner)?;
+        let forget = "DELETE FROM segments; DELETE FROM blocks; DELETE FROM dues; DELETE FROM meta WHERE name = 'changelog.next';";
+        transaction.execute_batch(forget).map_err(sqlite)?;
+        set(&transaction, "saved.at", now_ms).map_err(sqlite)?;
+        transaction.commit().map_err(sqlite)?;
         self.published.set(Segments::default());
         Ok(())
     }
@@ -345,7 +411,55 @@ pub fn latest<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::group;
+    use super::*;
+
+    #[test]
+    fn what_another_one_owns_is_not_cleared() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0.db");
+        let (mut earlier, _, _) = open(&path, "c", 0).unwrap();
+        let (mut owner, reader, _) = open(&path, "c", 0).unwrap();
+        owner.save(&Save { rows: &[(b"\x01a", Some(b"\0x"))], next_offset: Some(7), now_ms: None }).unwrap();
+        assert!(earlier.clear(1).unwrap_err().taken_over);
+        assert!(reader.has_entries().unwrap());
+        assert_eq!(get(&owner.connection, "changelog.next").unwrap(), Some(7));
+        owner.clear(1).unwrap();
+        assert!(!reader.has_entries().unwrap());
+        assert_eq!(get(&owner.connection, "changelog.next").unwrap(), None);
+    }
+
+    #[test]
+    fn a_merge_gives_way_and_is_done_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut writer, reader, _) = open(&directory.path().join("0.db"), "c", 0).unwrap();
+        for key in 0..4_u8 {
+            let key = [1, key];
+            writer.save(&Save { rows: &[(&key, Some(b"\0x"))], next_offset: None, now_ms: None }).unwrap();
+        }
+        let wanted = Wanted::default();
+        let waits = wanted.to_close();
+        assert!(writer.tidy(&wanted).unwrap());
+        assert_eq!(writer.published.now().len(), 4);
+        drop(waits);
+        // Also in the middle.
+        let known = writer.published.now();
+        let transaction = writer.connection.transaction().unwrap();
+        let asked = std::cell::Cell::new(0);
+        let interrupted = || asked.replace(asked.get() + 1) == 2;
+        let mut rows = Rows { transaction: &transaction, path: "", segment: 9 };
+        let merge = Merge { segments: &known, oldest: true, interrupted: &interrupted };
+        assert!(matches!(merge.into_segment(&transaction, "", 9, 9, &mut rows).unwrap(), Merged::Interrupted));
+        drop(transaction);
+        let _waits = wanted.to_save();
+        assert!(writer.tidy(&wanted).unwrap());
+        assert_eq!(writer.published.now().len(), 4);
+        // Not for ever.
+        writer.gave_way = WAYS;
+        assert!(writer.tidy(&wanted).unwrap());
+        assert_eq!(writer.published.now().len(), 1);
+        assert_eq!(reader.range(b"", &[255; 4]).unwrap().len(), 4);
+        assert_eq!(writer.gave_way, 0);
+    }
 
     #[test]
     fn segments_are_merged_with_those_of_their_size() {

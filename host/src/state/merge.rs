@@ -1,5 +1,6 @@
 //! Several segments as one: the newest entry of each key, in order.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -121,13 +122,25 @@ pub struct Merge<'s> {
     pub segments: &'s [Arc<Segment>],
     /// Nothing is older: there is nothing left that a deletion hides.
     pub oldest: bool,
+    /// Asked for each block: somebody waits.
+    pub interrupted: &'s dyn Fn() -> bool,
+}
+
+/// What a merge came to.
+pub enum Merged {
+    /// A segment, with its index and its filter as they are stored.
+    Segment(Box<(Segment, Vec<u8>, Vec<u8>)>),
+    /// Nothing is left.
+    Nothing,
+    /// It was given up.
+    Interrupted,
 }
 
 /// The number of an entry that is not in the result.
 const DROPPED: u32 = u32::MAX;
 
 impl Merge<'_> {
-    /// As one segment; `None` if nothing is left. Its row is for the caller to write.
+    /// As one segment. Its row is for the caller to write.
     pub fn into_segment(
         self,
         connection: &Connection,
@@ -135,14 +148,41 @@ impl Merge<'_> {
         id: i64,
         age: i64,
         pages: &mut dyn Pages,
-    ) -> Result<Option<(Segment, Vec<u8>, Vec<u8>)>> {
+    ) -> Result<Merged> {
+        let given_up = Cell::new(false);
+        let merged =
+            self.merge(connection, path, &given_up, Builder::new(id, age, self.entries(), self.is_scanned(), pages));
+        match merged {
+            Err(_) if given_up.get() => Ok(Merged::Interrupted),
+            Ok(merged) if merged.0.entries > 0 => Ok(Merged::Segment(Box::new(merged))),
+            Ok(_) => Ok(Merged::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn entries(&self) -> usize {
+        self.segments.iter().map(|segment| segment.entries as usize).sum()
+    }
+
+    fn is_scanned(&self) -> bool {
+        self.segments.iter().any(|segment| segment.is_scanned())
+    }
+
+    fn merge(
+        &self,
+        connection: &Connection,
+        path: &str,
+        given_up: &Cell<bool>,
+        mut builder: Builder<'_>,
+    ) -> Result<(Segment, Vec<u8>, Vec<u8>)> {
         let gone = || StateError::taken_over(path);
         let mut read = |segment: &Segment, block: u32| -> Result<Option<Arc<[u8]>>> {
+            if (self.interrupted)() {
+                given_up.set(true);
+                return Err(StateError::retriable("the merge was given up: somebody waits"));
+            }
             Ok(read_part(connection, path, false, segment.id, block)?.map(Arc::from))
         };
-        let entries: usize = self.segments.iter().map(|segment| segment.entries as usize).sum();
-        let scanned = self.segments.iter().any(|segment| segment.is_scanned());
-        let mut builder = Builder::new(id, age, entries, scanned, pages);
         // The new numbers of entries, for their times.
         let mut numbers: Vec<Vec<u32>> =
             self.segments.iter().map(|segment| vec![DROPPED; segment.entries as usize]).collect();
@@ -179,8 +219,7 @@ impl Merge<'_> {
             }
         }
         self.merge_dues(connection, path, &numbers, &mut builder)?;
-        let merged = builder.finish()?;
-        Ok((merged.0.entries > 0).then_some(merged))
+        builder.finish()
     }
 
     /// The times of what is left, in their order.

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,8 @@ struct Dues {
     /// Its place among the segments.
     at: usize,
     page: u32,
+    /// Entries with other numbers have other prefixes: their blocks are not read.
+    numbers: Range<u32>,
     rest: std::vec::IntoIter<(i64, u32)>,
 }
 
@@ -158,7 +161,9 @@ impl Reader {
         // What is next of each segment, by time and key.
         let mut first: BTreeMap<(i64, Vec<u8>, usize), Vec<u8>> = BTreeMap::new();
         for (at, segment) in segments.iter().enumerate() {
-            all.push(Dues { at, page: segment.due_page(after.0), rest: Vec::new().into_iter() });
+            let numbers = segment.numbers_of_prefix(prefix);
+            let page = if numbers.is_empty() { segment.due_pages() } else { segment.due_page(after.0) };
+            all.push(Dues { at, page, numbers, rest: Vec::new().into_iter() });
         }
         let pull = |dues: &mut Dues| -> Try<Option<(i64, Vec<u8>, Vec<u8>)>> {
             let segment = &segments[dues.at];
@@ -169,6 +174,9 @@ impl Reader {
                     }
                     if due > up_to {
                         return Ok(Some(None));
+                    }
+                    if !dues.numbers.contains(&number) {
+                        continue;
                     }
                     let (block, skip) = segment.block_of_number(number);
                     let Some(data) = self.block(segment, block)? else { return Ok(None) };

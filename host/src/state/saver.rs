@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::file::{Save, Writer, latest};
+use super::file::{Save, Wanted, Writer, latest};
 use super::layer::{Positions, ShardChanges};
 use super::{Shard, StateError};
 use crate::task::control::now_ms;
@@ -40,6 +40,8 @@ enum Job {
 struct Progress {
     waiting: Mutex<Waiting>,
     changed: Condvar,
+    /// Whoever waits for what the thread does only between merges.
+    wanted: Wanted,
 }
 
 #[derive(Default)]
@@ -91,6 +93,7 @@ impl Saver {
         let bytes: usize = changes.iter().map(|changes| changes.bytes()).sum();
         {
             let mut waiting = self.lock();
+            let _room = (waiting.bytes > self.max_bytes).then(|| self.progress.wanted.to_save());
             while waiting.bytes > self.max_bytes && waiting.error.is_none() {
                 waiting = self.progress.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
             }
@@ -111,6 +114,7 @@ impl Saver {
     /// Returns when everything handed over is saved.
     pub fn sync(&self) -> Result<(), StateError> {
         let (done, answer) = sync_channel(1);
+        let _waits = self.progress.wanted.to_save();
         self.send(Job::Sync(done));
         let answered = answer.recv();
         match (&self.lock().error, answered) {
@@ -123,6 +127,7 @@ impl Saver {
     /// Saves and closes a shard's file.
     pub fn close(&self, shard: Shard) {
         let (done, answer) = sync_channel(1);
+        let _waits = self.progress.wanted.to_close();
         self.send(Job::Close(shard, done));
         let _ = answer.recv();
     }
@@ -149,6 +154,7 @@ impl Saver {
 
 impl Drop for Saver {
     fn drop(&mut self) {
+        let _waits = self.progress.wanted.to_close();
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -196,7 +202,9 @@ impl Saving {
             let wait =
                 self.pending.since.map_or(Duration::from_secs(3600), |since| DELAY.saturating_sub(since.elapsed()));
             let untidy = !wait.is_zero() && self.writers.values().any(|open| open.untidy);
-            let wait = if untidy { Duration::ZERO } else { wait };
+            // Whoever waits has to come first, and its order may be on the way still.
+            let pause = if self.progress.wanted.any() { Duration::from_millis(1) } else { Duration::ZERO };
+            let wait = if untidy { wait.min(pause) } else { wait };
             match queue.recv_timeout(wait) {
                 Ok(Job::Open(shard, writer, saved)) => {
                     _ = self.writers.insert(shard, Open { writer, saved, restoring: true, untidy: false });
@@ -255,7 +263,7 @@ impl Saving {
     fn tidy(&mut self) {
         let Some((shard, open)) = self.writers.iter_mut().find(|(_, open)| open.untidy) else { return };
         // There may be more to merge.
-        open.untidy = open.writer.tidy().unwrap_or_else(|error| {
+        open.untidy = open.writer.tidy(&self.progress.wanted).unwrap_or_else(|error| {
             // It costs nothing but time, and the next save tells of it.
             tracing::debug!(shard, "{error}");
             false

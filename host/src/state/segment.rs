@@ -10,6 +10,7 @@
 //! | 1–5 | 0: it is deleted; otherwise one more than the value's length |
 //! | n | the value as the changelog has it |
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::StateError;
@@ -95,6 +96,19 @@ impl Segment {
     pub fn block_of_number(&self, number: u32) -> (u32, u32) {
         let block = self.numbers.partition_point(|first| *first <= number).saturating_sub(1);
         (block as u32, number - self.numbers[block])
+    }
+
+    /// Numbers that entries may have that begin with a prefix.
+    pub fn numbers_of_prefix(&self, prefix: &[u8]) -> Range<u32> {
+        let low = self.block_of(prefix).unwrap_or(0) as usize;
+        let (mut high, mut end) = (low, self.ends.len());
+        while high < end {
+            let middle = high.midpoint(end);
+            let first = self.first(middle);
+            if first <= prefix || first.starts_with(prefix) { high = middle + 1 } else { end = middle }
+        }
+        let number = |block: usize| self.numbers.get(block).copied().unwrap_or(self.entries);
+        number(low)..number(high)
     }
 
     /// The page of times where entries from `due` on begin.
@@ -303,3 +317,39 @@ fn read_length(rest: &mut &[u8]) -> Option<usize> {
 
 /// The segments of a shard, oldest first.
 pub type Segments = Arc<Vec<Arc<Segment>>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nowhere;
+
+    impl Pages for Nowhere {
+        fn write(&mut self, _: bool, _: u32, _: &[u8]) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn numbers_of_a_prefix_are_those_of_its_blocks() {
+        let mut pages = Nowhere;
+        let mut builder = Builder::new(1, 1, 3000, false, &mut pages);
+        let key = |number: u32| [&[b'a' + (number / 1000) as u8][..], &number.to_be_bytes()].concat();
+        let value = [0; 40];
+        for number in 0..3000 {
+            builder.push(Entry { key: &key(number), value: Some(&value) }).unwrap();
+        }
+        let (segment, ..) = builder.finish().unwrap();
+        let a_block = segment.numbers[1];
+        assert!(segment.blocks() > 20);
+        for (prefix, exact) in [(b"a", 0..1000), (b"b", 1000..2000), (b"c", 2000..3000)] {
+            let numbers = segment.numbers_of_prefix(prefix);
+            assert!(numbers.start <= exact.start && exact.end <= numbers.end, "{numbers:?}");
+            assert!(numbers.start + a_block >= exact.start && numbers.end <= exact.end + a_block, "{numbers:?}");
+        }
+        assert_eq!(segment.numbers_of_prefix(b""), 0..3000);
+        assert!(segment.numbers_of_prefix(b"A").is_empty());
+        assert!(segment.numbers_of_prefix(b"d").len() <= a_block as usize);
+        assert!(Segment::default().numbers_of_prefix(b"a").is_empty());
+    }
+}

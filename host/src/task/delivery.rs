@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use arrow_array::{Array, StringArray};
 use tributary_sdk::source::SourcePosition;
 
+use super::asked::Asked;
 use super::control::TaskControl;
 use super::dead_letters::DeadLetters;
 use super::error_policy::{ErrorHandler, Origin};
@@ -162,7 +163,7 @@ impl Delivery {
             topics: UsedTopics::new(settings.topic_used.clone()),
             newest_epoch: 0,
             next_commit: Instant::now() + settings.commit_interval,
-            asked: false,
+            asked: Asked::default(),
         };
         let result = state.run(&queue);
         queue.close();
@@ -217,8 +218,8 @@ struct Delivering<'a> {
     /// The newest poll of which a batch has come.
     newest_epoch: u64,
     next_commit: Instant,
-    /// The plugin has asked for a commit, and what is in flight is waited for.
-    asked: bool,
+    /// Whether the plugin has asked for a commit.
+    asked: Asked,
 }
 
 impl Delivering<'_> {
@@ -234,8 +235,14 @@ impl Delivering<'_> {
             }
             self.collect(Duration::ZERO)?;
             self.settle()?;
-            if self.until_commit().is_zero() || self.may_answer(queue) {
-                self.commit();
+            if self.control.take_commit_request() {
+                self.asked.ask(queue.items());
+            }
+            if self.until_commit().is_zero() || self.may_answer() {
+                match self.commit() {
+                    true => self.asked.committed(self.oldest()),
+                    false => self.asked.failed(Instant::now()),
+                }
             }
         }
         self.drain()?;
@@ -248,7 +255,7 @@ impl Delivering<'_> {
 
     /// How long to wait for the next batch.
     fn patience(&self) -> Duration {
-        match (self.in_flight.is_empty(), self.asked) {
+        match (self.in_flight.is_empty(), self.asked.is_eager(Instant::now())) {
             (true, _) => self.until_commit().min(IDLE),
             (false, false) => TICK,
             (false, true) => EAGER,
@@ -256,18 +263,19 @@ impl Delivering<'_> {
     }
 
     /// Whether the plugin has asked for a commit that has come to be possible: what it waits for may be in flight still.
-    fn may_answer(&mut self, queue: &Queue<Outbound>) -> bool {
-        self.asked |= self.control.take_commit_request();
-        let all = self.in_flight.is_empty() && queue.bytes() == 0;
-        let may = self.asked && (all || self.tracker.has_committable());
-        if may {
-            self.asked = !all;
-        }
-        may
+    fn may_answer(&self) -> bool {
+        let now = Instant::now();
+        self.asked.is_eager(now) && self.asked.is_due(self.tracker.has_committable(), self.oldest(), now)
+    }
+
+    /// The oldest batch that is being delivered.
+    fn oldest(&self) -> Option<u64> {
+        self.in_flight.keys().min().copied()
     }
 
     fn produce(&mut self, outbound: Outbound) -> Result<(), TaskError> {
         let token = outbound.token;
+        self.asked.popped(token);
         if let Some(partition) = &outbound.source_partition {
             self.tracker.submit(token, partition, outbound.resume_point.as_deref());
         }
@@ -484,18 +492,19 @@ impl Delivering<'_> {
         Ok(())
     }
 
-    /// Stores what became committable. A failure is logged and tried again at the next interval: nothing is lost by waiting.
-    fn commit(&mut self) {
+    /// Stores what became committable, and answers whether all of it is. A failure is logged and tried again at the next interval: nothing
+    /// is lost by waiting.
+    fn commit(&mut self) -> bool {
         self.next_commit = Instant::now() + self.settings.commit_interval;
         if !self.control.may_write() {
-            return;
+            return false;
         }
         match self.dead_letters.as_mut().map(|dead_letters| dead_letters.flush(DEAD_LETTERS_WAIT)) {
             None | Some(Ok(true)) => {}
-            Some(Ok(false)) => return,
+            Some(Ok(false)) => return false,
             Some(Err(error)) => {
                 tracing::warn!("no offset is stored any more: {}", error.message);
-                return;
+                return false;
             }
         }
         // Further batches of the newest poll may still come, so its state is not complete yet.
@@ -507,14 +516,16 @@ impl Delivering<'_> {
                 self.control.counters.meters.committed(begun.elapsed(), false);
                 tracing::error!("offsets were not stored and will be at the next interval: {error}");
                 self.tracker.put_back(positions);
-                return;
+                return false;
             }
             self.control.counters.committed(begun.elapsed());
             self.committed.lock().unwrap_or_else(PoisonError::into_inner).extend(positions);
         }
-        if let Err(error) = self.services.state.commit(oldest_open.saturating_sub(1)) {
+        let stored = self.services.state.commit(oldest_open.saturating_sub(1));
+        if let Err(error) = &stored {
             tracing::error!("state was not stored and will be at the next interval: {error}");
         }
+        stored.is_ok()
     }
 
     fn until_commit(&self) -> Duration {

@@ -4,6 +4,7 @@
 //! log and commits. Offsets move only after the acknowledgement, or, exactly once, together with the records: see
 //! [`transaction`]. [`stream`] tasks, Kafka to Kafka, and sink tasks whose transforms keep state are one thread with transactions.
 
+mod asked;
 mod backoff;
 mod consume;
 pub mod control;

@@ -144,6 +144,11 @@ impl<T: Weight> Queue<T> {
         self.lock().closed
     }
 
+    /// Items inside, without control items.
+    pub fn items(&self) -> usize {
+        self.lock().items.len()
+    }
+
     /// Bytes inside.
     pub fn bytes(&self) -> usize {
         self.lock().bytes

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use tributary_sdk::{Batch, Config, Error, Result};
 
+use super::cuts::{self, Facts};
 use super::merge::{Merged, merge};
 use super::part::Target;
 use super::part::{Outcome, Part};
@@ -122,17 +123,22 @@ impl TransformChain {
     /// Of a whole connector config. Errors name the key that is wrong.
     pub fn build(config: &Config, resolve: &mut Resolve<'_>) -> Result<Self> {
         let (mut steps, mut cuts): (Vec<Step>, _) = (Vec::new(), Vec::new());
+        let mut facts = Vec::new();
         for alias in config.list("transforms") {
             if steps.iter().any(|step| step.alias == alias) {
                 return Err(Error::failed(format!("Duplicate alias provided in transforms: {alias}")));
             }
             let step = Step::build(config, alias, resolve)?;
             let repartition = config.get(&format!("transforms.{alias}.repartition")).map(str::trim);
-            if matches!(step.action, Action::Stateful(_)) && repartition == Some("auto") {
-                cuts.push(steps.len());
+            if let Action::Stateful(stateful) = &step.action {
+                if repartition == Some("auto") {
+                    cuts.push(steps.len());
+                }
+                facts.push(Facts::of(alias, repartition, &**stateful));
             }
             steps.push(step);
         }
+        cuts::check(&facts).map_err(|(_, message)| Error::failed(message))?;
         Ok(Self { steps, cuts, state: None, clock: Box::new(now_ms) })
     }
 
@@ -175,15 +181,29 @@ impl TransformChain {
 
     /// The partitions that a stage's records come from, through a repartition topic.
     pub fn expect(&mut self, stage: usize, upstream: &Arc<[String]>) {
-        let steps = self.stage(stage);
-        for step in &mut self.steps[steps] {
-            if let Action::Stateful(stateful) = &mut step.action {
+        for number in self.told(stage) {
+            if let Action::Stateful(stateful) = &mut self.steps[number].action {
                 stateful.expect(upstream.clone());
-                if stateful.makes_records() {
-                    break;
-                }
             }
         }
+    }
+
+    /// The steps of a stage that event time in front of its repartition topic is told to: as that is the first one's, those with the same,
+    /// up to the first that makes records.
+    fn told(&self, stage: usize) -> Vec<usize> {
+        let mut first: Option<Option<&str>> = None;
+        let mut told = Vec::new();
+        for number in self.stage(stage) {
+            let Action::Stateful(stateful) = &self.steps[number].action else { continue };
+            let own = stateful.shared().time.as_ref().map(|time| time.expression().text());
+            if *first.get_or_insert(own) == own {
+                told.push(number);
+            }
+            if stateful.makes_records() {
+                break;
+            }
+        }
+        told
     }
 
     /// Where the records of a batch go that leaves this stage, one a row.
@@ -219,21 +239,12 @@ impl TransformChain {
     pub fn hear(&mut self, stage: usize, shard: Shard, news: &News) -> Result<Applied> {
         let at = Moment { now_ms: (self.clock)(), reading: true, upstream: None };
         let (mut applied, steps) = (Applied::default(), self.stage(stage));
-        let mut time: Option<Option<String>> = None;
-        for number in steps.clone() {
+        for number in self.told(stage) {
             let Action::Stateful(stateful) = &mut self.steps[number].action else { continue };
-            // It is told in the first one's time.
-            let own = stateful.shared().time.as_ref().map(|time| time.expression().text().to_owned());
-            if *time.get_or_insert_with(|| own.clone()) != own {
-                continue;
-            }
-            let (mut emitted, makes) = (Emitted::default(), stateful.makes_records());
+            let mut emitted = Emitted::default();
             with_store(self.state.as_deref(), shard, |store| stateful.hear(store, shard, news, at, &mut emitted))?;
             let next = self.steps[number].take(emitted, &mut applied);
             self.run(number + 1..steps.end, next, None, &mut applied)?;
-            if makes {
-                break;
-            }
         }
         Ok(applied)
     }

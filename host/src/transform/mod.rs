@@ -9,6 +9,7 @@
 
 pub mod chain;
 mod config;
+pub mod cuts;
 mod date_format;
 mod field_path;
 pub mod headers;

@@ -8,6 +8,7 @@ use super::classes::{Unusable, class_names, find, find_version, interface, versi
 use super::custom;
 use super::infos::ConfigValueInfo;
 use crate::herder::{PluginCatalog, PluginKind};
+use crate::transform::cuts::{self, Facts};
 use crate::transform::registry;
 
 /// `transforms.<alias>.*` and `predicates.<alias>.*`.
@@ -25,6 +26,24 @@ pub(super) fn transforms_and_predicates(
             let group = format!("{heading}: {alias}");
             Alias { plugins, list, kind, alias: &alias, group, of, exactly_once }.check(checked);
         }
+    }
+    // In sources there are none.
+    if of == PluginKind::Sink {
+        check_cuts(checked);
+    }
+}
+
+/// Cuts of the chain that do not go together. Transforms that cannot be built have been told.
+fn check_cuts(checked: &mut Checked<'_>) {
+    let fact = |alias: &String| {
+        let prefix = format!("transforms.{alias}.");
+        let class = checked.config.get(&format!("{prefix}type"))?.trim();
+        let stateful = registry::stateful(class, alias, &own_keys(checked, &prefix))?.ok()?;
+        Some(Facts::of(alias, checked.config.get(&format!("{prefix}repartition")), &*stateful.1))
+    };
+    let facts: Vec<_> = aliases(checked.config.get("transforms").unwrap_or_default()).iter().filter_map(fact).collect();
+    if let Err((alias, message)) = cuts::check(&facts) {
+        checked.error(&format!("transforms.{alias}.repartition"), message);
     }
 }
 

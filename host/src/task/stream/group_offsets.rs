@@ -70,6 +70,11 @@ impl GroupOffsets {
         self.committed().chain(self.open()).collect()
     }
 
+    /// Whether the group has, or will have, a position of a partition.
+    pub fn has(&self, partition: &TopicPartition) -> bool {
+        self.open.contains_key(partition) || self.committed.get(partition).is_some_and(Option::is_some)
+    }
+
     /// Whether a transaction would commit something.
     pub fn is_clean(&self) -> bool {
         self.open.is_empty() && !self.dirty

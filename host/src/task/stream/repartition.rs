@@ -5,7 +5,7 @@
 //! shards of its latest time, in the transaction that has the records, and when nothing has come for long: one that gets none of its
 //! records waits no longer than it has to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_array::{BinaryArray, Int32Array, StringArray, builder::BinaryBuilder};
 use tributary_sdk::Batch;
@@ -16,6 +16,7 @@ use crate::task::delivery::Part;
 use crate::task::errors::TaskError;
 use crate::transform::Place;
 use crate::transform::stateful::passed::{self, From, Passed, Reader, Writer};
+use crate::transform::stateful::unread;
 
 /// No record yet.
 const BEGINNING: i64 = i64::MIN;
@@ -51,13 +52,23 @@ pub struct Repartition {
 }
 
 impl Repartition {
-    /// A partition is read from now on.
+    /// A partition is read from now on: its silence begins.
     pub fn begin(&mut self, stages: &Stages, partition: &TopicPartition, now: i64) {
         let stage = stages.stage(&partition.topic);
         if stage < stages.last() {
             let origin = stages.origin(stage, partition);
             let new = Progress { latest: BEGINNING, idle: false, heard: now, told: (BEGINNING, false) };
-            self.progress.entry((stage, origin)).or_insert(new);
+            self.progress.entry((stage, origin)).and_modify(|progress| progress.heard = now).or_insert(new);
+        }
+    }
+
+    /// Records of a partition are read. What a stage makes of its records may come much later: it is not silent meanwhile.
+    pub fn hear(&mut self, stages: &Stages, partition: &TopicPartition, now: i64) {
+        let stage = stages.stage(&partition.topic);
+        if stages.makes_records(stage)
+            && let Some(progress) = self.progress.get_mut(&(stage, stages.origin(stage, partition)))
+        {
+            progress.heard = now;
         }
     }
 
@@ -134,16 +145,21 @@ impl Repartition {
         Ok(Crossing { part, dropped, refused })
     }
 
-    /// Time has passed by the clock, or the transaction is complete: what is to be told. `reading`: silence means that there was nothing.
-    pub fn news(&mut self, stages: &Stages, now: i64, reading: bool) -> Vec<Part> {
+    /// Time has passed by the clock, or the transaction is complete: what is to be told. Silence of partitions that are not `held` means
+    /// that there was nothing.
+    pub fn news(&mut self, stages: &Stages, now: i64, held: &[TopicPartition]) -> Vec<Part> {
+        let of = |partition: &TopicPartition| {
+            let stage = stages.stage(&partition.topic);
+            (stage, stages.origin(stage, partition))
+        };
+        let held: BTreeSet<_> = held.iter().map(of).collect();
         let passed = self.asked.map_or(0, |asked| (now - asked).max(0));
         self.asked = Some(now);
         let mut parts = Vec::new();
-        for ((stage, origin), progress) in &mut self.progress {
+        for (place, progress) in &mut self.progress {
+            let (stage, origin) = place;
             let Some(cut) = stages.cuts().get(*stage) else { continue };
-            if !reading {
-                progress.heard += passed;
-            }
+            progress.heard = now.min(progress.heard + unread(passed, !held.contains(place)));
             progress.idle = cut.cut.idle_timeout.is_some_and(|timeout| now - progress.heard >= timeout);
             if progress.told == (progress.latest, progress.idle) {
                 continue;
@@ -190,7 +206,8 @@ mod tests {
     }
 
     fn told(repartition: &mut Repartition, stages: &Stages, now: i64, reading: bool) -> Vec<(i64, bool)> {
-        let parts = repartition.news(stages, now, reading);
+        let held = if reading { Vec::new() } else { vec![TopicPartition { topic: "in".into(), partition: 0 }] };
+        let parts = repartition.news(stages, now, &held);
         let mut reader = Reader::default();
         let mut all = Vec::new();
         for part in parts {
@@ -226,7 +243,42 @@ mod tests {
         assert_eq!(told(&mut repartition, &stages, 3600, true), [(7, true)]);
         repartition.reset();
         assert_eq!(told(&mut repartition, &stages, 3601, true), [(BEGINNING, true)]);
+        // Whoever begins anew has to listen first.
+        repartition.begin(&stages, &origin, 4000);
+        assert_eq!(told(&mut repartition, &stages, 4999, true), [(BEGINNING, false)]);
         repartition.retain(&stages, &[]);
         assert_eq!(told(&mut repartition, &stages, 9000, true), []);
+    }
+
+    #[test]
+    fn a_standstill_of_the_task_is_no_silence() {
+        let cut = Cut { alias: "sums".into(), class: "A".into(), partitions: None, idle_timeout: Some(10_000) };
+        let cut = CutTopic { cut, topic: "r".into(), partitions: 3 };
+        let facts = |stateful| StageFacts { partitions: 3, stateful, makes_records: stateful };
+        let stages = Stages::new(vec!["in".into()], vec![cut], &[facts(false), facts(true)]);
+        let mut repartition = Repartition::default();
+        repartition.begin(&stages, &TopicPartition { topic: "in".into(), partition: 0 }, 0);
+        assert_eq!(told(&mut repartition, &stages, 0, true), []);
+        assert_eq!(told(&mut repartition, &stages, 90_000, true), []);
+        assert_eq!(told(&mut repartition, &stages, 95_000, true), [(BEGINNING, true)]);
+    }
+
+    #[test]
+    fn a_stage_whose_results_come_seldom_is_not_silent_while_it_reads() {
+        let cut = |topic: &str| CutTopic {
+            cut: Cut { alias: "sums".into(), class: "Aggregate".into(), partitions: None, idle_timeout: Some(1000) },
+            topic: topic.into(),
+            partitions: 3,
+        };
+        let facts = StageFacts { partitions: 3, stateful: true, makes_records: true };
+        let stages = Stages::new(vec!["in".into()], vec![cut("r1"), cut("r2")], &[facts; 3]);
+        let at = |topic: &str| TopicPartition { topic: topic.into(), partition: 0 };
+        let mut repartition = Repartition::default();
+        repartition.begin(&stages, &at("r1"), 0);
+        assert!(repartition.news(&stages, 900, &[]).is_empty());
+        repartition.hear(&stages, &at("r1"), 900);
+        repartition.hear(&stages, &at("r2"), 900);
+        assert!(repartition.news(&stages, 1800, &[]).is_empty());
+        assert_eq!(repartition.news(&stages, 1900, &[]).len(), 1);
     }
 }

@@ -100,6 +100,11 @@ impl Stages {
         known.into_iter().find(|(_, base)| *base <= shard).map_or((0, shard), |(stage, base)| (stage, shard - base))
     }
 
+    /// Whether what leaves a stage, which is not the last, is made by it.
+    pub fn makes_records(&self, stage: usize) -> bool {
+        stage < self.last() && self.made.get(stage) == Some(&true)
+    }
+
     /// By what the next stage knows where a record comes from: the partition that was read; of what a stage makes, the shard.
     pub fn origin(&self, stage: usize, partition: &TopicPartition) -> TopicPartition {
         match self.made.get(stage) {

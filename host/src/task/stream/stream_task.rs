@@ -147,6 +147,7 @@ impl StreamTask {
             opened: Instant::now(),
             deadline: None,
             paused: false,
+            pushed_back: false,
             torn: false,
             fruitless: 0,
         };
@@ -207,6 +208,8 @@ struct Running {
     /// Until when the last commit has time.
     deadline: Option<Instant>,
     paused: bool,
+    /// The earlier stages are not read: what they write has to wait for the connector.
+    pushed_back: bool,
     /// The task has stopped in the middle of a batch.
     torn: bool,
     fruitless: u32,
@@ -297,8 +300,7 @@ impl Running {
             let change = match paused {
                 true => self.consumer().pause(&partitions),
                 false => {
-                    let held = &self.held_by_connector;
-                    let wanted = partitions.into_iter().filter(|partition| !held.contains(partition));
+                    let wanted = partitions.into_iter().filter(|partition| !self.is_held(partition));
                     let wanted = wanted.collect::<Vec<_>>();
                     self.consumer().resume(&wanted)
                 }
@@ -343,12 +345,14 @@ impl Running {
             }
         }
         if ticks {
+            let held = self.held();
             for shard in self.shards() {
                 let (stage, _) = self.stages.of_shard(shard);
-                let applied = self.inbound.chain.advance(stage, shard, !paused).map_err(chain_error)?;
+                let reading = !held.iter().any(|held| self.stages.shard(held) == Some(shard));
+                let applied = self.inbound.chain.advance(stage, shard, reading).map_err(chain_error)?;
                 self.emit(applied, shard)?;
             }
-            self.tell();
+            self.tell()?;
         }
         if self.is_due() || self.control.take_commit_request() {
             self.commit()?;
@@ -361,7 +365,7 @@ impl Running {
     fn is_due(&self) -> bool {
         self.opened.elapsed() >= self.settings.interval
             || self.records >= MAX_RECORDS
-            || self.bytes >= MAX_BYTES
+            || (self.bytes >= MAX_BYTES && !self.pushed_back)
             || self.state.as_ref().is_some_and(|state| state.state.is_full())
     }
 
@@ -374,11 +378,50 @@ impl Running {
                 self.held_by_connector.extend(partitions.iter().cloned());
                 self.consumer().pause(&partitions)
             } else if !self.paused {
-                self.consumer().resume(&partitions)
+                let wanted = partitions.into_iter().filter(|partition| !self.is_held(partition)).collect::<Vec<_>>();
+                self.consumer().resume(&wanted)
             } else {
                 Ok(())
             };
             change.map_err(TaskError::from)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a partition is not read although the task is not paused.
+    fn is_held(&self, partition: &TopicPartition) -> bool {
+        self.held_by_connector.contains(partition) || (self.pushed_back && self.is_earlier(partition))
+    }
+
+    /// Partitions that are not read now: their silence means nothing.
+    fn held(&self) -> Vec<TopicPartition> {
+        self.assigned.iter().filter(|partition| self.paused || self.is_held(partition)).cloned().collect()
+    }
+
+    /// Whether a partition is read by a stage whose records go on to a repartition topic.
+    fn is_earlier(&self, partition: &TopicPartition) -> bool {
+        self.stages.stage(&partition.topic) < self.stages.last()
+    }
+
+    /// While the connector keeps records back, nothing is committed, and what the earlier stages write waits in memory: they read no further
+    /// than there is room for.
+    fn push_back(&mut self, wanted: bool) -> Done {
+        if std::mem::replace(&mut self.pushed_back, wanted) == wanted {
+            return Ok(());
+        }
+        let earlier = self.started.iter().filter(|partition| self.is_earlier(partition));
+        if wanted {
+            tracing::warn!(
+                "the connector keeps records back, and {} bytes for repartition topics wait for its commit: what is in front of these is not \
+                 read until then. A connector that waits for more records never gets them: it has to write what it has after some time",
+                self.bytes
+            );
+            let earlier = earlier.cloned().collect::<Vec<_>>();
+            self.consumer().pause(&earlier).map_err(TaskError::from)?;
+        } else if !self.paused {
+            let free = earlier.filter(|partition| !self.is_held(partition));
+            let free = free.cloned().collect::<Vec<_>>();
+            self.consumer().resume(&free).map_err(TaskError::from)?;
         }
         Ok(())
     }
@@ -403,18 +446,26 @@ impl Running {
         }
         self.consumer().assign(&places).map_err(TaskError::from)?;
         self.started.extend(partitions.iter().cloned());
-        if self.paused {
-            self.consumer().pause(&partitions).map_err(TaskError::from)?;
+        let held =
+            partitions.into_iter().filter(|partition| self.paused || self.is_held(partition)).collect::<Vec<_>>();
+        if !held.is_empty() {
+            self.consumer().pause(&held).map_err(TaskError::from)?;
         }
         Ok(())
     }
 
     /// The committed offsets of partitions, whose state is restored.
     fn open(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, Option<i64>)>, Trouble> {
+        let opened = self.open_state(partitions);
+        // Nothing was read while state was restored.
+        partitions.iter().for_each(|partition| self.repartition.begin(&self.stages, partition, now_ms()));
+        opened
+    }
+
+    fn open_state(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, Option<i64>)>, Trouble> {
         // Waits for the transactions of whoever had the partitions before.
         let committed = self.consumer().committed(partitions, ASK).map_err(client_error)?;
         self.transactor.positions.begin(&committed);
-        partitions.iter().for_each(|partition| self.repartition.begin(&self.stages, partition, now_ms()));
         let Some(StreamState { state, changelog, reader }) = &self.state else { return Ok(committed) };
         let mut restored_shards = Vec::new();
         let open = state.shards();
@@ -511,6 +562,7 @@ impl Running {
             sink.services.state.discard();
         }
         (self.records, self.bytes, self.opened) = (0, 0, Instant::now());
+        self.push_back(false)?;
         for shard in self.shards() {
             self.close_shard(shard);
         }
@@ -554,6 +606,7 @@ impl Running {
         if stage > 0 {
             return self.take_passed(stage, fetched);
         }
+        self.repartition.hear(&self.stages, &fetched.topic_partition, now_ms());
         self.topics.used(&fetched.topic_partition.topic);
         self.control.counters.came_in(fetched.records.len(), fetched.records.bytes());
         let converted = self.inbound.convert(fetched, &self.errors)?;
@@ -581,6 +634,7 @@ impl Running {
         for passed in self.repartition.read(cut, shard, &fetched)? {
             match passed {
                 Passed::Records { upstream, batches } => {
+                    self.repartition.hear(&self.stages, &partition, now_ms());
                     for batch in batches {
                         let polled = Polled(batch.clone());
                         let applied = match self.inbound.chain.apply_in(stage, batch, Some(&upstream)) {
@@ -636,13 +690,34 @@ impl Running {
     }
 
     /// What is new of the partitions that are read goes to the shards of the next stages.
-    fn tell(&mut self) {
-        for part in self.repartition.news(&self.stages, now_ms(), !self.paused) {
+    fn tell(&mut self) -> Done {
+        // The group checks with their positions that they are this member's: all of which something is told have one.
+        let new = self.started.iter().filter(|partition| self.is_earlier(partition));
+        let new = new.filter(|partition| !self.transactor.positions.has(partition)).cloned().collect::<Vec<_>>();
+        for partition in new {
+            let first = match self.first_read(&partition) {
+                // Nothing is told until it is known.
+                Err(Trouble::Again(reason)) => {
+                    tracing::warn!(
+                        "what is known of partitions in front of repartition topics is told later: {reason}"
+                    );
+                    return Ok(());
+                }
+                first => first?,
+            };
+            if self.transactor.positions.is_clean() {
+                self.opened = Instant::now();
+            }
+            self.transactor.positions.advance(partition, first);
+        }
+        let held = self.held();
+        for part in self.repartition.news(&self.stages, now_ms(), &held) {
             if self.transactor.positions.is_clean() {
                 self.opened = Instant::now();
             }
             self.add(part);
         }
+        Ok(())
     }
 
     /// The same for records that are not those of the input any more: what is kept of them is what they are.
@@ -851,7 +926,7 @@ impl Running {
             let applied = self.inbound.chain.before_commit(stage, shard).map_err(chain_error)?;
             self.emit(applied, shard)?;
         }
-        self.tell();
+        self.tell()?;
         if let Some(sink) = &mut self.sink {
             let positions = &self.transactor.positions;
             let last =
@@ -860,7 +935,7 @@ impl Running {
             if asked && !sink.pre_commit(positions.all().into_iter().filter(last))? {
                 // Asked again after another interval.
                 (self.records, self.opened) = (0, Instant::now());
-                return Ok(());
+                return self.push_back(self.stages.last() > 0 && self.bytes >= MAX_BYTES);
             }
         }
         let layer = self.state.as_ref().map(|state| state.state.seal()).transpose().map_err(state_error)?;
@@ -900,6 +975,7 @@ impl Running {
     /// A transaction is committed.
     fn settled(&mut self) -> Done {
         (self.records, self.bytes, self.fruitless, self.opened) = (0, 0, 0, Instant::now());
+        self.push_back(false)?;
         if let Some(sink) = &mut self.sink {
             let stored = sink.services.state.commit(sink.epoch);
             stored.unwrap_or_else(|error| {

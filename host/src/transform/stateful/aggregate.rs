@@ -623,6 +623,10 @@ impl Stateful for Aggregate {
         true
     }
 
+    fn depends_on_time(&self) -> bool {
+        self.config.windows != Windows::None || self.config.ttl.is_some()
+    }
+
     fn expect(&mut self, upstream: Arc<[String]>) {
         self.upstream = upstream;
         // What is open has read its inputs from the state.

@@ -433,6 +433,10 @@ impl Stateful for Deduplicate {
         matches!(self.keep, Keep::Last(_))
     }
 
+    fn depends_on_time(&self) -> bool {
+        true
+    }
+
     fn expect(&mut self, upstream: Arc<[String]>) {
         self.upstream = upstream;
         // What is open has read its inputs from the state.

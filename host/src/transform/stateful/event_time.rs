@@ -17,6 +17,15 @@ pub struct EventTimeSettings {
     pub idle_advance: bool,
 }
 
+/// Time is told about once a second. When it was not for longer than this, in milliseconds, nobody has read meanwhile: state was being
+/// restored, or the cluster did not answer.
+const NOTICE: i64 = 5000;
+
+/// Silence since time was told last, `passed` ago, that means nothing, since nothing was read.
+pub fn unread(passed: i64, reading: bool) -> i64 {
+    if reading { (passed - NOTICE).max(0) } else { passed }
+}
+
 /// No watermark yet.
 pub const BEGINNING: i64 = i64::MIN;
 
@@ -119,9 +128,7 @@ impl EventTime {
         self.asked = Some(now_ms);
         for input in &mut self.inputs {
             let heard = input.heard.get_or_insert(now_ms);
-            if !reading {
-                *heard += passed;
-            }
+            *heard = now_ms.min(*heard + unread(passed, reading));
         }
         let Some(timeout) = self.settings.idle_timeout.filter(|_| reading) else { return };
         let before = (self.watermark, self.inputs.iter().filter(|input| input.idle).count());
@@ -243,6 +250,22 @@ mod tests {
     }
 
     #[test]
+    fn a_standstill_of_who_reads_is_no_silence() {
+        let mut time = EventTime::new(EventTimeSettings { idle_timeout: Some(10_000), ..settings() });
+        let (a, b) = (time.input("a"), time.input("b"));
+        time.hear(a, 0);
+        time.hear(b, 0);
+        time.observe(a, 1000);
+        time.observe(b, 3000);
+        time.tick(0, true);
+        time.tick(100_000, true);
+        assert_eq!(time.watermark(), 990);
+        time.hear(b, 100_000);
+        time.tick(105_000, true);
+        assert_eq!(time.watermark(), 2990);
+    }
+
+    #[test]
     fn when_all_are_idle_the_clock_moves_time_if_asked_to() {
         let mut time = EventTime::new(settings());
         let input = time.input("a");
@@ -256,6 +279,7 @@ mod tests {
         time.observe(input, 1000);
         time.tick(99, true);
         assert_eq!(time.watermark(), 990);
+        time.tick(5000, true);
         time.tick(10_000, true);
         assert_eq!(time.watermark(), 10_990);
     }

@@ -25,6 +25,6 @@ mod tests;
 
 pub use aggregate::Aggregate;
 pub use deduplicate::Deduplicate;
-pub use event_time::EventTime;
+pub use event_time::{EventTime, unread};
 pub use settings::state_bytes;
 pub use step::{Emitted, Moment, News, Stateful};

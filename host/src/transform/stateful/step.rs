@@ -84,6 +84,9 @@ pub trait Stateful: Send {
     /// What goes on is made here, in the order of event time; otherwise it is records of the input, at once.
     fn makes_records(&self) -> bool;
 
+    /// Whether event time decides what a record counts for: it may be late, or what it belongs to be forgotten.
+    fn depends_on_time(&self) -> bool;
+
     /// The partitions in front of the repartition topic that the records come through.
     fn expect(&mut self, upstream: Arc<[String]>);
 

@@ -379,3 +379,29 @@ fn results_go_through_the_rest_of_the_chain() {
     assert_eq!(rig.outputs.len(), 1);
     assert_eq!(rig.outputs[0].value.as_deref(), Some(r#"{"key":7,"most":3,"twice":6}"#));
 }
+
+#[test]
+fn behind_a_cut_only_transforms_with_the_same_time_wait_for_what_is_told() {
+    for (time, results) in [("v.t", 0), ("v.t + 0", 1)] {
+        let pairs = [
+            ("transforms", "once, sums"),
+            ("transforms.once.type", "Deduplicate"),
+            ("transforms.once.key", "v.k"),
+            ("transforms.once.repartition", "auto"),
+            ("transforms.once.eventtime.expr", "v.t"),
+            ("transforms.sums.type", "Aggregate"),
+            ("transforms.sums.key", "v.k"),
+            ("transforms.sums.eventtime.expr", time),
+            ("transforms.sums.eventtime.max.out.of.orderness.ms", "0"),
+            ("transforms.sums.window", "tumbling"),
+            ("transforms.sums.size.ms", "1000"),
+            ("transforms.sums.aggs", "n:count()"),
+        ];
+        let mut rig = Rig::new(&pairs, false, 1 << 20);
+        rig.chain.expect(1, &["in-0".to_owned(), "in-1".to_owned()].into_iter().collect());
+        let batch = rig.batch(&[Input { key: 1, time: 100, x: None }, Input { key: 2, time: 5000, x: None }]);
+        let applied = rig.chain.apply_in(1, batch, Some("in-0")).unwrap();
+        // Whoever is told waits for the other partition, of which nothing has been heard.
+        assert_eq!((Rig::outputs(&applied).len(), applied.failures.len()), (results, 0), "{time}");
+    }
+}
