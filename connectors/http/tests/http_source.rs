@@ -214,7 +214,7 @@ fn plain(server: &HttpServer, more: &[(&str, &str)]) -> Config {
         ("url", server.url("/").as_str()),
         ("topic", "t"),
         ("addresses.allowed", "loopback"),
-        ("request.timeout.ms", "3000"),
+        ("request.timeout.ms", "60000"),
     ]);
     more.iter().for_each(|(key, value)| config.set(*key, *value));
     config
@@ -239,10 +239,13 @@ fn what_may_pass_is_asked_for_again() {
             if is_bad { reply.clone() } else { good() }
         })
         .unwrap();
-        let mut run = SourceRun::<HttpSource>::start(&plain(&server, &[])).unwrap();
+        // On a machine that stands still, good answers may be late as well.
+        let more: &[_] = if name == "slow" { &[("request.timeout.ms", "3000")] } else { &[] };
+        let mut run = SourceRun::<HttpSource>::start(&plain(&server, more)).unwrap();
         let before = run.services().context().now_ms();
         assert_eq!(ids(&run.poll_records(2).unwrap()), [1, 2], "{name}");
-        assert_eq!(run.services().counter("http-retries"), 2.0, "{name}");
+        let retries = run.services().counter("http-retries");
+        assert!(retries == 2.0 || name == "slow" && retries > 2.0, "{name}: {retries}");
         let waited = run.services().context().now_ms() - before;
         assert!(name != "429" || waited >= 14_000, "{waited}");
     }
@@ -297,6 +300,33 @@ fn nothing_is_sent_twice_where_nothing_has_changed() {
     let mut run = SourceRun::<HttpSource>::start_in(services, &plain(&server, &[])).unwrap();
     assert_eq!(ids(&run.poll_records(1).unwrap()), [3]);
     assert_eq!(server.requests()[0].header("if-none-match"), Some("\"3\""));
+}
+
+#[test]
+fn records_of_the_same_text_are_counted() {
+    for more in [&[][..], &[("timestamp.parameter", "since"), ("timestamp.pointer", "/at")]] {
+        let items = Items::default();
+        let item = || json!({"id": 7, "at": 3});
+        items.push(item());
+        items.push(item());
+        let served = items.clone();
+        let server = HttpServer::start(move |_| Reply::json(json!(served.page(0, 100).0))).unwrap();
+        let services = TestServices::new();
+        let mut run = SourceRun::<HttpSource>::start_in(services.clone(), &plain(&server, more)).unwrap();
+        let first = run.poll_records(2).unwrap();
+        run.deliver(&first).unwrap();
+        items.push(item());
+        let second = run.poll_records(1).unwrap();
+        assert_eq!(ids(&second), [7]);
+        run.deliver(&second).unwrap();
+        run.stop().unwrap();
+        // And by the stored offset.
+        let mut run = SourceRun::<HttpSource>::start_in(services, &plain(&server, more)).unwrap();
+        assert!(run.poll().unwrap().is_empty());
+        items.push(item());
+        items.push(item());
+        assert_eq!(ids(&run.poll_records(2).unwrap()), [7, 7]);
+    }
 }
 
 #[test]

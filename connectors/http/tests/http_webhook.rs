@@ -12,9 +12,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::json;
-use tributary_connector_http::WebhookSource;
-use tributary_harness::ports;
-use tributary_sdk::{Batch, Config, SourceConnector, SourcePosition};
+use tributary_connector_http::{WebhookSource, WebhookSourceTask};
+use tributary_harness::{ports, wait};
+use tributary_sdk::{Batch, Config, SourceConnector, SourcePosition, SourceTask};
 use tributary_testkit::suite::source as suite;
 use tributary_testkit::{SourceRun, SourceSubject, TestServices, rows};
 
@@ -326,14 +326,28 @@ fn what_is_wrong_with_a_request_is_told() {
 #[test]
 fn while_the_log_is_away_nothing_is_promised() {
     let port = ports::free().unwrap();
-    let more = [("answer.timeout.ms", "300"), ("buffer.bytes", "1024")];
+    let more = [("answer.timeout.ms", "500"), ("buffer.bytes", "1024")];
     let mut run = SourceRun::<WebhookSource>::start(&config(port, &more)).unwrap();
     let (status, answer) = send(port, "", b"{\"n\":1}");
     assert!(status == 503 && answer.to_lowercase().contains("retry-after: 1"), "{answer}");
+    // What was answered keeps no room from others, and does not come.
     let large = format!("\"{}\"", "x".repeat(900));
     let (status, answer) = send(port, "", large.as_bytes());
+    assert!(status == 503 && answer.contains("were not stored in time"), "{answer}");
+    assert!(run.poll().unwrap().is_empty(), "nobody waits for them any more");
+    // What was taken may come all the same, and counts until it is known to be stored.
+    let taken = Arc::new(AtomicBool::new(false));
+    let stop = taken.clone();
+    let sender = std::thread::spawn(move || {
+        while !stop.load(Ordering::SeqCst) {
+            assert_eq!(send(port, "", b"{\"n\":2}").0, 503);
+        }
+    });
+    while run.poll().unwrap().is_empty() {}
+    taken.store(true, Ordering::SeqCst);
+    let (status, answer) = send(port, "", large.as_bytes());
     assert!(status == 503 && answer.contains("too much waits"), "{answer}");
-    assert_eq!(run.poll().unwrap().len(), 1, "what was taken may come all the same");
+    sender.join().unwrap();
     run.stop().unwrap();
     assert_eq!(send(port, "", b"{}").0, 0, "nobody listens any more");
 }
@@ -344,20 +358,72 @@ fn tasks_share_the_port() {
     let mut connector = WebhookSource::default();
     let services = TestServices::new();
     connector.start(&services.context(), &config(port, &[])).unwrap();
-    let configs = connector.task_configs(2).unwrap();
-    let mut runs: Vec<_> = configs.iter().map(|config| SourceRun::<WebhookSource>::start(config).unwrap()).collect();
-    let senders: Vec<_> =
-        (0..40).map(|n| std::thread::spawn(move || send(port, "", n.to_string().as_bytes()).0)).collect();
+    let mut runs: Vec<_> = connector.task_configs(2).unwrap().iter().map(task).collect();
+    let senders: Vec<_> = (0..40)
+        .map(|n| std::thread::spawn(move || while send(port, "", n.to_string().as_bytes()).0 != 200 {}))
+        .collect();
     let mut got = BTreeSet::new();
-    while got.len() < 40 {
+    // The last deliveries are told in the next call.
+    while senders.iter().any(|sender| !sender.is_finished()) {
         for run in &mut runs {
             let batches = run.poll().unwrap();
             got.extend(rows::values(&batches));
             run.deliver(&batches).unwrap();
         }
     }
-    // The last deliveries are told in the next call.
-    assert!(senders.into_iter().all(|sender| sender.join().unwrap() == 200));
+    assert_eq!(got.len(), 40);
+    // Nobody else gets a share of the requests, until the last of them is gone.
+    let other = |tasks: usize| {
+        let mut connector = WebhookSource::default();
+        connector.start(&services.context(), &config(port, &[("name", "other")])).unwrap();
+        let config = connector.task_configs(tasks).unwrap().remove(0);
+        let mut task = WebhookSourceTask::default();
+        task.start(&services.context(), &config).and_then(|()| task.stop())
+    };
+    for tasks in [1, 2] {
+        let error = other(tasks).unwrap_err();
+        assert!(error.is_retriable() && error.to_string().contains("cannot listen on"), "{error}");
+    }
+    runs.iter_mut().for_each(|run| run.stop().unwrap());
+    for tasks in [1, 2] {
+        wait::until("the port", wait::PATIENCE, || Ok(other(tasks).ok())).unwrap();
+    }
+}
+
+/// A task by its own config.
+fn task(config: &Config) -> SourceRun<WebhookSource> {
+    let aside = Config::from_iter([("topic", "hooks"), ("listen", &format!("127.0.0.1:{}", ports::free().unwrap()))]);
+    let mut run = SourceRun::<WebhookSource>::start(&aside).unwrap();
+    let context = run.services().context();
+    run.stop().unwrap();
+    run.task().start(&context, config).unwrap();
+    run
+}
+
+#[test]
+fn two_connectors_do_not_share_the_port() {
+    let port = ports::free().unwrap();
+    let mut first = SourceRun::<WebhookSource>::start(&config(port, &[("name", "first")])).unwrap();
+    let second = || SourceRun::<WebhookSource>::start(&config(port, &[("name", "second")]));
+    let error = second().err().unwrap();
+    assert!(error.is_retriable() && error.to_string().contains("cannot listen on"), "{error}");
+    first.stop().unwrap();
+    wait::until("the port", wait::PATIENCE, || Ok(second().ok())).unwrap().stop().unwrap();
+}
+
+#[test]
+fn a_refusal_ends_the_connection() {
+    let serving = Serving::start(&[]);
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, serving.port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(b"GET /hook HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer).to_lowercase();
+    assert!(answer.starts_with("http/1.1 405") && answer.contains("connection: close"), "{answer}");
+    // Nor is there an end to heads otherwise.
+    let (status, answer) = send(serving.port, &format!("X-Long: {}\r\n", "x".repeat(300_000)), b"{}");
+    assert!(matches!(status, 0 | 431), "{answer}");
 }
 
 #[test]

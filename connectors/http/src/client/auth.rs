@@ -135,7 +135,7 @@ impl OAuth2 {
         let Some(token) = text("access_token").filter(|_| answer.whole) else {
             return Err(CallError::passing(format!("no token from {shown}: its answer has no access_token")));
         };
-        client.hidden.add(token);
+        client.hidden.add_token(token);
         let header = secret_value(&format!("Bearer {token}"))
             .map_err(|why| CallError::refused(format!("no token from {shown}: {why}")))?;
         let lifetime = match json.get("expires_in") {

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use hyper::header::HeaderValue;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -35,6 +36,8 @@ pub(crate) struct Dialer {
     pub allowed: Allowed,
     pub tls: Arc<rustls::ClientConfig>,
     pub proxy: Option<Proxy>,
+    /// What looking up and connecting may take, for all addresses of a name together.
+    pub timeout: Duration,
 }
 
 /// A connection, plain or with TLS.
@@ -68,18 +71,30 @@ impl Dialer {
     }
 
     async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, CallError> {
+        let deadline = Instant::now() + self.timeout;
         let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
             .await
             .map_err(|error| CallError::passing(format!("cannot look up {host}: {error}")))?
             .collect();
+        self.dial_one_of(host, found, deadline).await
+    }
+
+    /// Connects to the first address that can be connected to. One that does not answer takes its share of the time only.
+    async fn dial_one_of(&self, host: &str, found: Vec<SocketAddr>, deadline: Instant) -> Result<TcpStream, CallError> {
         let mut refused = None;
         let mut failed = None;
+        let mut allowed = Vec::new();
         for address in found {
-            if let Some(reason) = refusal(address.ip(), self.allowed) {
-                refused = Some(format!("{host} is {}, {reason}", address.ip()));
-                continue;
+            match refusal(address.ip(), self.allowed) {
+                Some(reason) => refused = Some(format!("{host} is {}, {reason}", address.ip())),
+                None => allowed.push(address),
             }
-            match TcpStream::connect(address).await {
+        }
+        for (number, address) in allowed.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(allowed.len() - number).unwrap_or(u32::MAX);
+            let connected = tokio::time::timeout(share, TcpStream::connect(address)).await;
+            match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(stream) => {
                     // Requests are written whole; waiting for more to send only delays them.
                     let _ = stream.set_nodelay(true);
@@ -97,6 +112,8 @@ impl Dialer {
 
     /// What can be checked of a server that only the proxy connects to.
     fn check_named(&self, host: &str) -> Result<(), CallError> {
+        // The dot at the end of a whole name changes nothing.
+        let host = host.strip_suffix('.').unwrap_or(host);
         let address: Option<IpAddr> = host.parse().ok();
         // A label of digits alone is an address in one of its old notations (127.1, 2130706433, 0x7f.1), which names never are.
         let odd = address.is_none()
@@ -214,5 +231,53 @@ impl Write for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dialer(timeout: Duration) -> Dialer {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let tls = tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+        let allowed = Allowed { loopback: true, link_local: false };
+        Dialer { allowed, tls: Arc::new(tls), proxy: None, timeout }
+    }
+
+    #[test]
+    fn an_address_that_is_dead_leaves_time_for_the_next() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listen = |backlog| {
+                let socket = tokio::net::TcpSocket::new_v4().unwrap();
+                socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+                socket.listen(backlog).unwrap()
+            };
+            // Nobody accepts, and the queue is full: what knocks then is not answered.
+            let (dead, alive) = (listen(1), listen(16));
+            let (dead_address, alive_address) = (dead.local_addr().unwrap(), alive.local_addr().unwrap());
+            let mut queue = Vec::new();
+            while let Ok(connected) =
+                tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(dead_address)).await
+            {
+                queue.push(connected.unwrap());
+            }
+            let timeout = Duration::from_secs(6);
+            let found = vec![dead_address, alive_address];
+            let connected = dialer(timeout).dial_one_of("h", found, Instant::now() + timeout).await;
+            assert_eq!(connected.unwrap().peer_addr().unwrap(), alive_address);
+        });
+    }
+
+    #[test]
+    fn local_names_are_refused_in_all_their_spellings() {
+        let mut dialer = dialer(Duration::from_secs(1));
+        dialer.allowed = Allowed::default();
+        for host in ["localhost", "localhost.", "a.localhost.", "127.0.0.1.", "127.1.", "::1"] {
+            assert!(dialer.check_named(host).is_err(), "{host}");
+        }
+        assert!(dialer.check_named("example.org.").is_ok());
     }
 }

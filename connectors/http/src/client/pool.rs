@@ -14,6 +14,8 @@ use super::url::Origin;
 const IDLE: Duration = Duration::from_secs(20);
 /// Most connections that are kept for one server.
 const MOST: usize = 256;
+/// A kept connection is ready at once; one that is not is given up for a new one.
+const READY: Duration = Duration::from_millis(100);
 
 /// A connection for one request.
 pub(crate) struct Lease {
@@ -35,7 +37,11 @@ impl Pool {
     pub async fn take(&self, origin: &Origin) -> Option<Lease> {
         loop {
             let (since, mut sender) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(origin)?.pop()?;
-            if since.elapsed() < IDLE && !sender.is_closed() && sender.ready().await.is_ok() {
+            if since.elapsed() >= IDLE || sender.is_closed() {
+                continue;
+            }
+            let ready = tokio::time::timeout(READY, sender.ready()).await;
+            if matches!(ready, Ok(Ok(()))) {
                 return Some(Lease { sender, kept: true, origin: origin.clone() });
             }
         }

@@ -29,13 +29,14 @@ impl HttpClient {
         for key in [keys::KEYSTORE_KEY].iter().filter_map(|key| present(config, key)) {
             hidden.add(key);
         }
+        let connect_timeout = get(&values, keys::CONNECT_TIMEOUT)?;
         let confidential = confidential || auth.is_some() || tls::has_identity(config);
         Ok(Self {
-            dialer: Dialer { allowed, tls: tls::client_config(config)?, proxy },
+            dialer: Dialer { allowed, tls: tls::client_config(config)?, proxy, timeout: connect_timeout },
             pool: Pool::default(),
             auth,
             confidential,
-            connect_timeout: get(&values, keys::CONNECT_TIMEOUT)?,
+            connect_timeout,
             request_timeout: get(&values, keys::REQUEST_TIMEOUT)?,
             redirects,
             hidden,

@@ -68,7 +68,9 @@ pub(crate) fn shown(uri: &Uri) -> String {
 /// Where a `Location` leads, seen from `base`.
 pub(crate) fn join(base: &Uri, location: &str) -> Result<Uri, String> {
     let location = location.split('#').next().unwrap_or_default().trim();
-    if location.contains("://") {
+    // In a query, it is part of a value.
+    let scheme = location.split_once("://").map(|(scheme, _)| scheme);
+    if scheme.is_some_and(|scheme| !scheme.contains(['/', '?'])) {
         return parse(location);
     }
     let scheme = base.scheme_str().unwrap_or("http");
@@ -143,6 +145,9 @@ mod tests {
             ("//other/z#f", "https://other/z"),
             ("http://other:2/z", "http://other:2/z"),
             ("", "https://h:1/a/b?c=d"),
+            ("/x?to=http://other/", "https://h:1/x?to=http://other/"),
+            ("?to=http://other/", "https://h:1/a/b?to=http://other/"),
+            ("x/http://other/", "https://h:1/a/x/http://other/"),
         ] {
             assert_eq!(join(&base, location).unwrap().to_string(), expected, "{location}");
         }

@@ -128,11 +128,15 @@ impl<'a> Delivery<'a> {
     /// The records of the next request, and the one behind them.
     fn gather(&self, rows: &mut VecDeque<usize>, next: &mut Option<Prepared>) -> Vec<Prepared> {
         let mut records: Vec<Prepared> = next.take().into_iter().collect();
+        let mut bytes = records.iter().map(Prepared::bytes).sum();
         while let Some(row) = rows.pop_front() {
             match self.requests.prepare(row) {
                 Ok(None) => self.shared.borrow_mut().progress.marks[row] = Mark::Done,
                 Err(why) => self.shared.borrow_mut().progress.marks[row] = Mark::Failed(why),
-                Ok(Some(prepared)) if self.requests.fits(&records, &prepared) => records.push(prepared),
+                Ok(Some(prepared)) if self.requests.fits(&records, bytes, &prepared) => {
+                    bytes += prepared.bytes();
+                    records.push(prepared);
+                }
                 Ok(Some(prepared)) => {
                     *next = Some(prepared);
                     break;

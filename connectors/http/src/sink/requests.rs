@@ -18,6 +18,13 @@ pub(super) struct Prepared {
     item: Vec<u8>,
 }
 
+impl Prepared {
+    /// Its part of a body, with what stands between two.
+    pub fn bytes(&self) -> usize {
+        self.item.len() + 1
+    }
+}
+
 /// What records of one request have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Target {
@@ -85,15 +92,14 @@ impl<'a> Requests<'a> {
         Ok(Some(Prepared { row, target: Target { method, uri, headers, has_body: !tombstone }, item }))
     }
 
-    /// Whether a record fits into a request that has these already.
-    pub fn fits(&self, request: &[Prepared], next: &Prepared) -> bool {
+    /// Whether a record fits into a request that has these already, of so many bytes together.
+    pub fn fits(&self, request: &[Prepared], bytes: usize, next: &Prepared) -> bool {
         let Some(first) = request.first() else { return true };
-        let bytes: usize = request.iter().map(|prepared| prepared.item.len() + 1).sum();
         request.len() < self.config.batch_records
             && next.target.has_body
             && first.target == next.target
             // With the brackets of an array.
-            && bytes + next.item.len() + 2 <= self.config.batch_bytes
+            && bytes + next.bytes() + 1 <= self.config.batch_bytes
     }
 
     /// One request of records that fit together.
@@ -122,7 +128,7 @@ impl<'a> Requests<'a> {
             BatchFormat::JsonArray => (b"[", b",", b"]"),
             BatchFormat::NdJson | BatchFormat::Lines => (b"", b"\n", b"\n"),
         };
-        let bytes: usize = records.iter().map(|record| record.item.len() + 1).sum();
+        let bytes: usize = records.iter().map(Prepared::bytes).sum();
         let mut body = Vec::with_capacity(bytes + 2);
         body.extend_from_slice(open);
         for (number, record) in records.iter().enumerate() {

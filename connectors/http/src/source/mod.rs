@@ -30,6 +30,7 @@ use state::{MOST_SEEN, State};
 
 /// Records of one batch.
 const BATCH: usize = 10_000;
+const BATCH_BYTES: usize = 16 << 20;
 /// Answers in a row that cannot be read, after which no retry is thought to help.
 const MALFORMED: u32 = 5;
 /// How long one poll waits for the time of the next request.
@@ -252,10 +253,13 @@ impl Poller {
                 }
             }
         }
-        let mut digests = all.iter();
-        records.retain(|_| digests.next().is_none_or(|digest| !self.state.seen.contains(digest)));
+        // Each that was read hides one of the same text: a further one is new.
+        let (mut digests, mut seen) = (all.iter(), self.state.seen.clone());
+        records.retain(|_| digests.next().is_none_or(|digest| !seen.remove(digest)));
         let goes_on = self.advance(&mut state, &page, answer, outgoing, count)?;
         if goes_on {
+            // Those of a timestamp may stand on several pages.
+            state.seen = seen;
             state.leave_page();
         } else {
             match &self.config.pagination {
@@ -358,7 +362,7 @@ impl Poller {
         for record in records {
             left -= 1;
             batch.push(if left == 0 { record.offset(&offset) } else { record })?;
-            if batch.len() >= BATCH {
+            if batch.len() >= BATCH || batch.bytes() >= BATCH_BYTES {
                 std::mem::replace(&mut batch, Records::to(self.config.topic.clone()).from(&self.partition))
                     .emit(output)?;
             }

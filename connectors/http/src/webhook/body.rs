@@ -1,8 +1,9 @@
 //! Bodies into records.
 
 use hyper::HeaderMap;
-use hyper::header::HeaderName;
-use serde::de::IgnoredAny;
+use hyper::header::{HeaderName, HeaderValue};
+use serde::Deserializer;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tributary_sdk::Record;
@@ -48,7 +49,12 @@ pub(crate) struct Reading {
 pub(crate) enum Refused {
     Malformed(String),
     TooMany,
+    /// With what each record gets of the request's headers.
+    TooLarge,
 }
+
+/// Most bytes of headers that the records of one request may get together.
+const MOST_COPIED: usize = 64 << 20;
 
 fn malformed(why: impl Into<String>) -> Refused {
     Refused::Malformed(why.into())
@@ -68,19 +74,32 @@ impl Reading {
         let is_array = || body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
         let parts: Vec<&[u8]> = match split {
             Split::JsonArray if is_array() => {
-                let items: Vec<&RawValue> =
-                    serde_json::from_slice(body).map_err(|error| malformed(format!("the body is no JSON: {error}")))?;
+                let items = first_items(body, self.most + 1);
+                let items = items.map_err(|error| malformed(format!("the body is no JSON: {error}")))?;
                 items.into_iter().map(|item| item.get().as_bytes()).collect()
             }
             Split::NdJson => {
-                body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect()
+                let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+                lines.filter(|line| !line.is_empty()).take(self.most + 1).collect()
             }
             _ => vec![body],
         };
         if parts.len() > self.most {
             return Err(Refused::TooMany);
         }
+        if parts.len().saturating_mul(self.copied(headers)) > MOST_COPIED {
+            return Err(Refused::TooLarge);
+        }
         parts.into_iter().map(|part| self.record(headers, part)).collect()
+    }
+
+    /// Bytes of the request's headers that each record gets.
+    pub fn copied(&self, headers: &HeaderMap) -> usize {
+        let key = self.key_header.as_ref().filter(|_| self.key_pointer.is_none());
+        let key = key.and_then(|name| headers.get(name)).map_or(0, HeaderValue::len);
+        let forwarded =
+            self.headers.iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)));
+        key + forwarded.map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
     }
 
     fn record(&self, headers: &HeaderMap, part: &[u8]) -> Result<Record, Refused> {
@@ -119,6 +138,34 @@ impl Reading {
     }
 }
 
+/// The first items of a JSON array, which has to be right to its end.
+fn first_items(body: &[u8], most: usize) -> serde_json::Result<Vec<&RawValue>> {
+    struct First(usize);
+
+    impl<'de> Visitor<'de> for First {
+        type Value = Vec<&'de RawValue>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+            let mut first = Vec::new();
+            while let Some(item) = items.next_element()? {
+                if first.len() < self.0 {
+                    first.push(item);
+                }
+            }
+            Ok(first)
+        }
+    }
+
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let items = json.deserialize_seq(First(most))?;
+    json.end()?;
+    Ok(items)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,8 +188,9 @@ mod tests {
         assert_eq!(read(&auto, "application/x-ndjson", "{\"a\":1}\r\n\n[2]\n"), json(&["{\"a\":1}", "[2]"]));
         assert_eq!(read(&auto, "application/json", "[]"), json(&[]));
         assert_eq!(read(&auto, "application/json", "[1,2,3,4]"), Err(Refused::TooMany));
+        assert_eq!(read(&auto, "application/x-ndjson", "1\n2\n3\n4\n5"), Err(Refused::TooMany));
         assert_eq!(read(&reading(Split::None, Form::Json), "", "[1,2]"), json(&["[1,2]"]));
-        for wrong in ["", "[1,", "{\"a\":}", "nope", "{} {}"] {
+        for wrong in ["", "[1,", "[1,2,3,4,5", "[1] 2", "{\"a\":}", "nope", "{} {}"] {
             assert!(matches!(read(&auto, "", wrong), Err(Refused::Malformed(_))), "{wrong}");
         }
         let text = reading(Split::NdJson, Form::Text);
@@ -162,7 +210,14 @@ mod tests {
             Ok(vec![expected(r#"{"user":{"id":"a"}}"#, "a"), expected(r#"{"user":{"id":7}}"#, "7")])
         );
         assert!(matches!(read(&reading, "t", r#"{"user":{}}"#), Err(Refused::Malformed(_))));
+        // What would be copied again and again has a bound.
+        reading.most = 100_000;
+        let many = format!("[{}0]", "0,".repeat(99_999));
         reading.key_pointer = None;
+        let long = "t".repeat(60_000);
+        assert_eq!(read(&reading, &long, &many), Err(Refused::TooLarge));
+        assert_eq!(read(&reading, "t", &many).unwrap().len(), 100_000);
+        reading.most = 3;
         reading.key_header = Some(HeaderName::from_static("x-id"));
         assert!(matches!(read(&reading, "t", "{}"), Err(Refused::Malformed(_))));
     }

@@ -23,6 +23,18 @@ struct State {
     closed: bool,
 }
 
+impl State {
+    /// Drops the requests whose senders wait no longer: they were answered that nothing is known of their records, or went away.
+    fn drop_dead(&mut self) {
+        let Self { waiting, bytes, .. } = self;
+        waiting.retain(|received| {
+            let waits = !received.durable.is_closed();
+            *bytes -= if waits { 0 } else { received.bytes };
+            waits
+        });
+    }
+}
+
 /// Between the listener's threads and the task's.
 pub(super) struct Inbox {
     most_bytes: usize,
@@ -41,8 +53,12 @@ impl Inbox {
 
     /// Adds a request; gives it back when there is no room, or nobody takes any more.
     pub fn push(&self, received: Received) -> Result<(), Received> {
+        let full = |state: &State| state.bytes > 0 && state.bytes + received.bytes > self.most_bytes;
         let mut state = self.lock();
-        if state.closed || (state.bytes > 0 && state.bytes + received.bytes > self.most_bytes) {
+        if full(&state) {
+            state.drop_dead();
+        }
+        if state.closed || full(&state) {
             return Err(received);
         }
         state.bytes += received.bytes;
@@ -56,7 +72,12 @@ impl Inbox {
     pub fn take(&self, records: usize, bytes: usize, timeout: Duration) -> Vec<Received> {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
-        while state.waiting.is_empty() && !state.closed {
+        loop {
+            // What has got its answer by now will be sent again: taken as well, it would come twice.
+            state.drop_dead();
+            if !state.waiting.is_empty() || state.closed {
+                break;
+            }
             let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
                 break;
             };
@@ -89,5 +110,33 @@ impl Inbox {
         drop(state);
         self.changed.notify_all();
         rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(bytes: usize) -> (Received, oneshot::Receiver<()>) {
+        let (durable, told) = oneshot::channel();
+        (Received { records: vec![Record::text("x")], bytes, durable }, told)
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_neither_kept_nor_taken() {
+        let inbox = Inbox::new(100);
+        let (first, gone) = received(60);
+        let (second, waits) = received(30);
+        assert!(inbox.push(first).is_ok() && inbox.push(second).is_ok());
+        let (third, _waits) = received(40);
+        let Err(third) = inbox.push(third) else { panic!("there is no room") };
+        drop(gone);
+        assert!(inbox.push(third).is_ok(), "there is room again");
+        drop(waits);
+        let taken = inbox.take(10, 1000, Duration::from_secs(60));
+        assert_eq!(taken.iter().map(|received| received.bytes).collect::<Vec<_>>(), [40]);
+        inbox.settled(40);
+        assert_eq!(inbox.lock().bytes, 0);
+        assert!(inbox.take(10, 1000, Duration::ZERO).is_empty());
     }
 }

@@ -1,9 +1,10 @@
 //! The listener: takes requests, and answers each when its records are durable, or it is known that they are not.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -24,10 +25,13 @@ use tributary_sdk::{Context, Error, Result};
 use super::body::Refused;
 use super::inbox::{Inbox, Received};
 use super::limit::Limit;
+use super::patient::Patient;
 use crate::config::webhook::WebhookConfig;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// Longest head of a request.
+const LONGEST_HEAD: usize = 64 << 10;
 
 /// What the listener's threads share.
 pub(super) struct Shared {
@@ -39,12 +43,43 @@ pub(super) struct Shared {
     pub closing: watch::Sender<bool>,
 }
 
-/// Binds the address; other tasks and their successors may have it, too.
-pub(super) fn bind(address: SocketAddr) -> Result<TcpListener> {
+/// The connectors of this process that share an address among their tasks, and how many of these do.
+static SHARED: Mutex<BTreeMap<SocketAddr, (String, usize)>> = Mutex::new(BTreeMap::new());
+
+/// One task's right to share an address with the others of its connector, until it is dropped.
+pub(super) struct Claim(SocketAddr);
+
+impl Claim {
+    /// Fails where the tasks of another connector have the address: the kernel would deal the requests between both.
+    pub fn of(address: SocketAddr, connector: &str) -> Result<Self> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let (owner, tasks) = shared.entry(address).or_insert_with(|| (connector.to_owned(), 0));
+        if owner != connector {
+            return Err(Error::retriable(format!("cannot listen on {address}: the connector {owner} does")));
+        }
+        *tasks += 1;
+        Ok(Self(address))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, tasks)) = shared.get_mut(&self.0) {
+            *tasks -= 1;
+            if *tasks == 0 {
+                shared.remove(&self.0);
+            }
+        }
+    }
+}
+
+/// Binds the address, alone or together with others that share it.
+pub(super) fn bind(address: SocketAddr, share: bool) -> Result<TcpListener> {
     let bound = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
-        socket.set_reuseport(true)?;
+        socket.set_reuseport(share)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
@@ -86,6 +121,7 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, alive: mpsc:
 }
 
 async fn connection(shared: Arc<Shared>, stream: TcpStream) {
+    let stream = Patient::new(stream, shared.config.request_timeout);
     let Some(tls) = shared.config.tls.clone() else { return serve(shared, TokioIo::new(stream)).await };
     let handshake = TlsAcceptor::from(tls).accept(stream);
     if let Ok(Ok(stream)) = tokio::time::timeout(shared.config.request_timeout, handshake).await {
@@ -102,7 +138,7 @@ where
         async move { Ok::<_, Infallible>(answer(&shared, request).await) }
     };
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(shared.config.request_timeout);
+    builder.timer(TokioTimer::new()).header_read_timeout(shared.config.request_timeout).max_buf_size(LONGEST_HEAD);
     let mut closing = shared.closing.subscribe();
     let connection = builder.serve_connection(stream, service_fn(service));
     tokio::pin!(connection);
@@ -151,8 +187,8 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<By
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().extend(header);
-    if status == StatusCode::PAYLOAD_TOO_LARGE || status == StatusCode::REQUEST_TIMEOUT {
-        // The rest of the body is not waited for.
+    if !matches!(status, StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE) {
+        // The rest of the body is not waited for, and whoever may not send does not hold the connection.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -199,6 +235,9 @@ async fn take(shared: &Shared, request: Request<Incoming>) -> Result<usize, Answ
     }
     let records = config.reading.records(&head.headers, &body).map_err(|refused| match refused {
         Refused::Malformed(why) => Answer::new(StatusCode::BAD_REQUEST, why),
+        Refused::TooLarge => {
+            Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "the body has too many records for such long headers")
+        }
         Refused::TooMany => {
             Answer::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body may have {} records", config.reading.most))
         }
@@ -207,7 +246,8 @@ async fn take(shared: &Shared, request: Request<Incoming>) -> Result<usize, Answ
     if count == 0 {
         return Ok(0);
     }
-    durable(shared, records, body.len()).await?;
+    let bytes = body.len() + count * config.reading.copied(&head.headers);
+    durable(shared, records, bytes).await?;
     Ok(count)
 }
 

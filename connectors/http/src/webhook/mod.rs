@@ -15,6 +15,7 @@ pub(crate) mod body;
 mod inbox;
 mod limit;
 mod listener;
+mod patient;
 pub(crate) mod signature;
 
 use std::collections::VecDeque;
@@ -33,10 +34,12 @@ use crate::config::failed;
 use crate::config::webhook::WebhookConfig;
 use inbox::Inbox;
 use limit::Limit;
-use listener::Shared;
+use listener::{Claim, Shared};
 
 /// Key of a task config: its number, so that each has offsets of its own.
 const TASK: &str = "webhook.task";
+/// Key of a task config: how many tasks there are.
+const TASKS: &str = "webhook.tasks";
 /// What one poll hands over.
 const POLL_RECORDS: usize = 5_000;
 const POLL_BYTES: usize = 4 << 20;
@@ -79,6 +82,7 @@ impl SourceConnector for WebhookSource {
         let config = |task: usize| {
             let mut config = self.config.clone();
             config.set(TASK, task.to_string());
+            config.set(TASKS, max_tasks.to_string());
             config
         };
         Ok((0..max_tasks).map(config).collect())
@@ -115,6 +119,8 @@ struct Running {
     partition: Value,
     polls: u64,
     unanswered: VecDeque<Unanswered>,
+    /// Given up when the listener is gone.
+    _claim: Option<Claim>,
 }
 
 /// The requests of one poll.
@@ -130,6 +136,9 @@ impl SourceTask for WebhookSourceTask {
         let parsed = WebhookConfig::parse(config).map_err(failed)?;
         let task = config.get(TASK).unwrap_or("0");
         let (listen, path) = (parsed.listen, parsed.path.clone());
+        // One task needs the address for itself; several share it with each other only.
+        let share = config.get(TASKS).and_then(|tasks| tasks.parse().ok()).is_some_and(|tasks: usize| tasks > 1);
+        let claim = share.then(|| Claim::of(listen, config.get("name").unwrap_or_default())).transpose()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("webhook")
@@ -138,7 +147,7 @@ impl SourceTask for WebhookSourceTask {
             .map_err(|error| Error::retriable(format!("cannot start a runtime: {error}")))?;
         let listener = {
             let _inside = runtime.enter();
-            listener::bind(listen)?
+            listener::bind(listen, share)?
         };
         let shared = Arc::new(Shared {
             context: context.clone(),
@@ -151,7 +160,8 @@ impl SourceTask for WebhookSourceTask {
         runtime.spawn(listener::run(shared.clone(), listener, alive));
         context.info(format!("webhooks are taken at {listen}{path}"));
         let partition = json!({"webhook": format!("{listen}{path}"), "task": task});
-        self.0 = Some(Running { shared, runtime, ended, partition, polls: 0, unanswered: VecDeque::new() });
+        let unanswered = VecDeque::new();
+        self.0 = Some(Running { shared, runtime, ended, partition, polls: 0, unanswered, _claim: claim });
         Ok(())
     }
 

@@ -23,14 +23,24 @@ fn what_may_pass_is_sent_again_and_stored_once_it_does() {
     for (name, reply) in replies {
         let bad = first(2);
         let server = HttpServer::start(move |_| if bad() { reply.clone() } else { Reply::status(200, "") }).unwrap();
-        let more = [("request.timeout.ms", "3000"), ("idempotency.header", "Key")];
+        // On a machine that stands still, good answers may be late as well.
+        let slow = name == "slow";
+        let more = [("request.timeout.ms", if slow { "3000" } else { "60000" }), ("idempotency.header", "Key")];
         let mut run = start(&config(&server, "/", &more));
         assert!(run.put(texts(&["one", "two"])).unwrap().is_empty(), "{name}");
         let requests = server.requests();
-        let sent: Vec<_> = requests.iter().map(|r| (r.text(), r.header("key").unwrap())).collect();
+        let mut sent: Vec<_> = requests.iter().map(|r| (r.text(), r.header("key").unwrap())).collect();
         let one = || ("one".to_owned(), "t-0-0");
-        assert_eq!(sent, [one(), one(), one(), ("two".to_owned(), "t-0-1")], "{name}");
-        assert_eq!(run.services().counter("http-retries"), 2.0, "{name}");
+        let retries = run.services().counter("http-retries");
+        assert!(retries == 2.0 || slow && retries > 2.0, "{name}: {retries}");
+        if slow {
+            assert_eq!(sent[..3], [one(), one(), one()]);
+            sent.drain(..2);
+            sent.dedup();
+            assert_eq!(sent, [one(), ("two".to_owned(), "t-0-1")]);
+        } else {
+            assert_eq!(sent, [one(), one(), one(), ("two".to_owned(), "t-0-1")], "{name}");
+        }
     }
 }
 
