@@ -408,6 +408,8 @@ impl Running {
     fn let_go(&mut self) {
         if self.config.snapshot != SnapshotMode::InitialOnly
             || self.let_go
+            // One that has streamed before is another's work, and a place that cannot be had again.
+            || self.stored.as_ref().is_some_and(|stored| stored.tx_id.is_some())
             || !is_delivered(self.handed.as_ref(), self.stored.as_ref())
         {
             return;
