@@ -17,8 +17,8 @@ use tributary_sdk::{
 
 use crate::cdc::catalog::{self, CatalogTable, Types};
 use crate::cdc::heartbeat::{self, Heartbeat};
-use crate::cdc::offsets::{self, Offset, Start};
-use crate::cdc::snapshot::{self, From, Read, Session, Snapshot};
+use crate::cdc::offsets::{self, Offset, SnapshotProgress, Start};
+use crate::cdc::snapshot::{self, Begun, From, Read, Session, Snapshot};
 use crate::cdc::stream::Stream;
 use crate::cdc::{lsn, slot};
 use crate::client::{Connection, Interrupts};
@@ -88,8 +88,14 @@ struct Running {
     emitted: Option<Offset>,
     /// What is stored of it.
     stored: Option<Offset>,
+    /// The last offset that went out with a record since the start: what is waited for.
+    handed: Option<Offset>,
+    /// What the first attempt at a snapshot saw, while what ran then is not over.
+    waiting: Option<SnapshotProgress>,
     /// Whether a snapshot is due however things stand: only at the task's own start.
     always: bool,
+    /// Whether the slot of an only snapshot was dropped, or could not be.
+    let_go: bool,
     heartbeat: Heartbeat,
     pause: Duration,
     next_attempt: Instant,
@@ -115,7 +121,10 @@ impl SourceTask for PostgresSourceTask {
             phase: Phase::Away,
             emitted: stored.clone(),
             stored,
+            handed: None,
+            waiting: None,
             always: config.snapshot == SnapshotMode::Always,
+            let_go: false,
             heartbeat: Heartbeat::new(config.heartbeat),
             pause: config.retry / 100,
             next_attempt: Instant::now(),
@@ -155,11 +164,17 @@ impl SourceTask for PostgresSourceTask {
             let resume = batch.resume_point().map(serde_json::from_str::<Offset>).transpose()?;
             if let Err(error) = output.emit(batch) {
                 // What this poll took from the server is gone: the worker begins anew behind what is stored, and so does this.
+                let snapshot = matches!(running.phase, Phase::Snapshot(..));
                 running.phase = Phase::Away;
                 running.emitted.clone_from(&running.stored);
+                running.handed = None;
+                running.always |= snapshot && running.config.snapshot == SnapshotMode::Always;
                 return Err(error);
             }
-            running.emitted = resume.or(running.emitted.take());
+            if resume.is_some() {
+                running.handed.clone_from(&resume);
+                running.emitted = resume;
+            }
         }
         Ok(())
     }
@@ -231,16 +246,19 @@ impl Running {
                     ));
                 }
                 // Where nothing waits for Kafka, what was passed over is safe, too: an idle table does not hold the server's log.
-                let delivered = match (&self.emitted, &self.stored) {
-                    (Some(emitted), Some(stored)) => emitted.place() <= stored.place(),
-                    (emitted, _) => emitted.is_none(),
-                };
-                if batches.is_empty() && stream.moved() && stream.between() && delivered {
+                // Not with when_needed, which knows a slot that lost something by its being ahead of the stored offset.
+                if batches.is_empty()
+                    && stream.moved()
+                    && stream.between()
+                    && is_delivered(self.handed.as_ref(), self.stored.as_ref())
+                    && self.config.snapshot != SnapshotMode::WhenNeeded
+                {
                     stream.set_safe(offset.resume_at());
                 }
                 Ok((batches, Some(offset)))
             }
             Phase::Over => {
+                self.let_go();
                 self.context.wait(PATIENCE);
                 Ok((Vec::new(), None))
             }
@@ -298,7 +316,11 @@ impl Running {
                 self.phase = Phase::Over;
                 Ok(())
             }
-            (Start::Streaming(offset), Some(_)) => self.stream(None, session, *offset),
+            (Start::Streaming(offset), Some(slot))
+                if mode != SnapshotMode::WhenNeeded || slot.confirmed <= offset.resume_at() =>
+            {
+                self.stream(None, session, *offset)
+            }
             (Start::Streaming(offset), None) if mode != SnapshotMode::WhenNeeded => Err(Error::failed(format!(
                 "the replication slot {} is gone, and what changed since {} with it: set snapshot.mode=when_needed, or reset the \
                  connector's offsets, to begin with a snapshot",
@@ -312,8 +334,12 @@ impl Running {
             (Start::Snapshot(offset, progress), Some(_)) => {
                 self.begin_snapshot(None, session, From::Place(offset.resume_at(), Some(progress)))
             }
-            (_, Some(slot)) => self.begin_snapshot(None, session, From::Place(slot.confirmed, None)),
+            (_, Some(slot)) => {
+                let from = From::Place(slot.confirmed, self.waiting.clone());
+                self.begin_snapshot(None, session, from)
+            }
             (start, None) => {
+                self.waiting = None;
                 let mut replication = self.replication()?;
                 let slot = slot::create(&mut replication, &config)?;
                 if start == Start::Anew && mode == SnapshotMode::NoData {
@@ -349,25 +375,58 @@ impl Running {
     fn stream(&mut self, replication: Option<Connection>, session: Session, offset: Offset) -> Result<()> {
         let replication = replication.map_or_else(|| self.replication(), Ok)?;
         self.context.info(format!("streaming from {}", lsn::show(offset.resume_at())));
-        let stream = Stream::start(&self.config, replication, session, self.interrupts.clone(), offset)?;
-        if let Some(stored) = &self.stored
-            && stored.snapshot.is_none()
-        {
-            stream.set_safe(stored.resume_at());
-        }
+        // Not where streaming begins: between the two may lie what Kafka does not have yet.
+        let safe = self.stored.as_ref().filter(|stored| stored.snapshot.is_none()).map_or(0, Offset::resume_at);
+        let stream = Stream::start(&self.config, replication, session, self.interrupts.clone(), offset, safe)?;
         self.phase = Phase::Streaming(Box::new(stream));
         Ok(())
     }
 
     fn begin_snapshot(&mut self, replication: Option<Connection>, session: Session, from: From<'_>) -> Result<()> {
         match Snapshot::begin(&self.context, &self.config, session, from)? {
-            Some(snapshot) => {
+            Begun::Reads(snapshot) => {
                 self.always = false;
-                self.phase = Phase::Snapshot(Box::new(snapshot), replication);
+                self.waiting = None;
+                // Whatever interrupts it: what comes then is this snapshot again, not the log from an older place.
+                self.emitted = Some(snapshot.under_way());
+                self.phase = Phase::Snapshot(snapshot, replication);
             }
-            None => self.next_attempt = Instant::now() + self.config.retry / 10,
+            Begun::Waits(progress, xid) => {
+                if self.waiting.is_none() {
+                    self.context.info(format!(
+                        "the snapshot waits for transactions that began before it ({xid} is the oldest that runs)"
+                    ));
+                }
+                self.waiting = Some(progress);
+                self.next_attempt = Instant::now() + self.config.retry / 10;
+            }
         }
         Ok(())
+    }
+
+    /// After the only snapshot nothing is streamed: a slot that stayed would hold the server's log for ever.
+    fn let_go(&mut self) {
+        if self.config.snapshot != SnapshotMode::InitialOnly
+            || self.let_go
+            // One that has streamed before is another's work, and a place that cannot be had again.
+            || self.stored.as_ref().is_some_and(|stored| stored.tx_id.is_some())
+            || !is_delivered(self.handed.as_ref(), self.stored.as_ref())
+        {
+            return;
+        }
+        self.let_go = true;
+        let slot = &self.config.slot;
+        let dropped = self
+            .config
+            .server
+            .connect(&self.interrupts)
+            .and_then(|mut connection| slot::drop_slot(&mut connection, slot).map(|()| connection.close()));
+        match dropped {
+            Ok(()) => self.context.info(format!("the snapshot is stored: the replication slot {slot} is dropped")),
+            Err(error) => {
+                self.context.warn(format!("the replication slot {slot} was not dropped, and holds the log: {error}"))
+            }
+        }
     }
 
     fn after_snapshot(&mut self, offset: Offset) -> Result<()> {
@@ -380,6 +439,13 @@ impl Running {
         let session = self.session()?;
         self.stream(replication, session, offset)
     }
+}
+
+/// Whether Kafka has everything that was handed over.
+fn is_delivered(handed: Option<&Offset>, stored: Option<&Offset>) -> bool {
+    // Within a snapshot all places are the same: there the offsets themselves tell.
+    let reached = |handed: &Offset, stored: &Offset| handed == stored || handed.place() < stored.place();
+    handed.is_none_or(|handed| stored.is_some_and(|stored| reached(handed, stored)))
 }
 
 /// A heartbeat's statement. What goes wrong with it is said, and harms nothing.

@@ -102,6 +102,11 @@ impl Offset {
         self.lsn_commit.or(self.lsn_proc).or(self.lsn).unwrap_or_default()
     }
 
+    /// Whether Debezium stored it, inside of a transaction.
+    pub fn is_within_of_debezium(&self) -> bool {
+        self.transaction.is_none() && self.lsn_proc > self.lsn_commit
+    }
+
     /// Ordered by how much is out.
     pub fn place(&self) -> (u64, u64, u64) {
         (self.lsn_commit.unwrap_or_default(), self.transaction.unwrap_or_default(), self.events.unwrap_or_default())

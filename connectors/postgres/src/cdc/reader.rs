@@ -60,9 +60,10 @@ pub(crate) struct Pace {
 }
 
 impl Reader {
-    /// Takes over a connection that replicates from `start` on.
-    pub fn start(connection: Connection, start: u64, pace: Pace) -> PgResult<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), safe: AtomicU64::new(start) });
+    /// Takes over a connection that replicates from `start` on. `safe` is what the server may forget already, which is less where records are
+    /// on their way to Kafka; 0 where nothing is known.
+    pub fn start(connection: Connection, start: u64, safe: u64, pace: Pace) -> PgResult<Self> {
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), safe: AtomicU64::new(safe) });
         let socket = connection.socket().try_clone()?;
         let thread = std::thread::Builder::new().name("postgres-reader".into()).spawn({
             let shared = shared.clone();

@@ -37,7 +37,8 @@ pub(crate) struct Snapshot {
     until: u64,
     time_us: i64,
     progress: SnapshotProgress,
-    left: VecDeque<Arc<Plan>>,
+    /// With whether it is partitioned: of others, tables that inherit from it are not part.
+    left: VecDeque<(Arc<Plan>, bool)>,
     current: Option<Current>,
     any: bool,
     /// Whether its transaction is open, which keeps others from changing the tables' columns.
@@ -68,6 +69,14 @@ pub(crate) enum From<'a> {
     Place(u64, Option<SnapshotProgress>),
 }
 
+/// What an attempt at a snapshot comes to.
+pub(crate) enum Begun {
+    Reads(Box<Snapshot>),
+    /// What ran while the slot was made, or at the first attempt, is not over yet, of which this is the oldest. The next attempt is to be given the
+    /// progress: compared with its own beginning, none would ever find everything over on a busy server.
+    Waits(SnapshotProgress, u64),
+}
+
 /// What a poll of a snapshot gives.
 pub(crate) enum Read {
     Rows(Vec<Batch>),
@@ -78,8 +87,8 @@ pub(crate) enum Read {
 const WHAT: &str = "reading the tables for the snapshot";
 
 impl Snapshot {
-    /// Begins, or goes on after a crash. `None`: what ran while the slot was made is not over yet.
-    pub fn begin(context: &Context, config: &SourceConfig, session: Session, from: From<'_>) -> Result<Option<Self>> {
+    /// Begins, or goes on after a crash.
+    pub fn begin(context: &Context, config: &SourceConfig, session: Session, from: From<'_>) -> Result<Begun> {
         let Session { mut connection, types, tables } = session;
         let (start, slot, mut progress) = match from {
             From::NewSlot(slot) => (slot.consistent, Some(slot), SnapshotProgress::default()),
@@ -101,18 +110,20 @@ impl Snapshot {
         if slot.is_none() && visibility.xmin < parse(&progress.begun)?.xmax {
             // Some of what ran then still does. Nothing was read: the next attempt sees more.
             connection.query("ROLLBACK").map_err(refused)?;
-            context.info(format!(
-                "the snapshot waits for transactions that began before it ({} is the oldest that runs)",
-                visibility.xmin
-            ));
-            return Ok(None);
+            connection.close();
+            return Ok(Begun::Waits(progress, visibility.xmin));
         }
         let mut left = VecDeque::new();
         for table in tables.iter().filter(|table| config.filters.in_snapshot(&table.schema, &table.name)) {
             let plan = Plan::of_catalog(config, &types, table)?;
             if !progress.tables.contains_key(&plan.full_name()) {
-                left.push_back(Arc::new(plan));
+                left.push_back((Arc::new(plan), table.partitioned));
             }
+        }
+        if !left.is_empty() {
+            // Now, not when each one's turn comes: a TRUNCATE or a rewrite meanwhile would leave it empty for this snapshot.
+            let all: Vec<String> = left.iter().map(|(plan, partitioned)| only(plan, *partitioned)).collect();
+            connection.query(&format!("LOCK TABLE {} IN ACCESS SHARE MODE", all.join(", "))).map_err(refused)?;
         }
         context.info(format!(
             "taking a snapshot of {} tables; streaming will begin at {}",
@@ -120,7 +131,7 @@ impl Snapshot {
             lsn::show(start)
         ));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(Some(Self {
+        Ok(Begun::Reads(Box::new(Self {
             connection,
             start,
             seen: if slot.is_some() { String::new() } else { visibility.show() },
@@ -131,7 +142,7 @@ impl Snapshot {
             current: None,
             any: false,
             holds: true,
-        }))
+        })))
     }
 
     /// Rows of the next table that has some, at most a batch.
@@ -139,7 +150,7 @@ impl Snapshot {
         let refused = |error: crate::client::PgError| error.into_error(WHAT);
         loop {
             if self.current.is_none() {
-                let Some(plan) = self.left.pop_front() else {
+                let Some((plan, partitioned)) = self.left.pop_front() else {
                     self.release()?;
                     context.info("the snapshot is complete");
                     return Ok(Read::Done(Box::new(self.done())));
@@ -149,7 +160,7 @@ impl Snapshot {
                     context
                         .warn(format!("columns of {table} are left out, since their types are not known: {columns}"));
                 }
-                self.connection.copy_out(&select(&plan)).map_err(refused)?;
+                self.connection.copy_out(&select(&plan, partitioned)).map_err(refused)?;
                 let next = self.connection.copied().map_err(refused)?;
                 if next.is_none() {
                     self.progress.tables.insert(plan.full_name(), self.seen.clone());
@@ -211,7 +222,8 @@ impl Snapshot {
         Ok(current.events.finish())
     }
 
-    fn under_way(&self) -> Offset {
+    /// Where a task resumes that has what was read so far.
+    pub fn under_way(&self) -> Offset {
         Offset {
             lsn_commit: Some(self.start),
             lsn: Some(self.start),
@@ -239,10 +251,15 @@ fn one<const N: usize>(rows: Vec<Vec<Option<String>>>) -> Result<[String; N]> {
 }
 
 /// All columns in the order of the plan: also those that are not given, so that places agree.
-fn select(plan: &Plan) -> String {
+fn select(plan: &Plan, partitioned: bool) -> String {
     let columns: Vec<String> = plan.row.iter().map(|column| identifier(column)).collect();
-    let table = format!("{}.{}", identifier(&plan.schema), identifier(&plan.name));
-    format!("COPY (SELECT {} FROM {table}) TO STDOUT", columns.join(", "))
+    format!("COPY (SELECT {} FROM {}) TO STDOUT", columns.join(", "), only(plan, partitioned))
+}
+
+/// The table without those that inherit from it, which are tables of their own.
+fn only(plan: &Plan, partitioned: bool) -> String {
+    let only = if partitioned { "" } else { "ONLY " };
+    format!("{only}{}.{}", identifier(&plan.schema), identifier(&plan.name))
 }
 
 /// A line of COPY's text format. What has no backslash is not copied.
@@ -286,6 +303,8 @@ fn unescape(field: &[u8]) -> Bytes {
 
 /// Runs what every connection that reads begins with.
 pub(crate) fn prepare(connection: &mut Connection, config: &SourceConfig) -> PgResult<()> {
+    // With policies for rows a snapshot would be one of some rows: rather a refusal.
+    connection.query("SET row_security = off")?;
     config.initial_statements.iter().try_for_each(|statement| connection.query(statement).map(drop))
 }
 

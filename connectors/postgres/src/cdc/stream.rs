@@ -39,6 +39,8 @@ struct Open {
     events: u64,
     /// So many of them are out already.
     skip: u64,
+    /// Those up to this place are out already: Debezium's count.
+    out: u64,
 }
 
 /// See the module.
@@ -71,13 +73,14 @@ pub(crate) struct Stream {
 const BYTES: usize = 4 << 20;
 
 impl Stream {
-    /// Streams on `replication`, from where `offset` says.
+    /// Streams on `replication`, from where `offset` says; what lies before `safe` is stored.
     pub fn start(
         config: &SourceConfig,
         mut replication: Connection,
         session: Session,
         interrupts: Interrupts,
         offset: Offset,
+        safe: u64,
     ) -> Result<Self> {
         let Session { connection, types, .. } = session;
         let from = offset.resume_at();
@@ -86,7 +89,7 @@ impl Stream {
         let pace = Pace { queue_bytes: config.queue_bytes, status_interval: config.status_interval };
         let filters = offset.filters.iter().map(|(table, seen)| Some((table.clone(), Visibility::parse(seen)?)));
         Ok(Self {
-            reader: Reader::start(replication, from, pace).map_err(|error| error.into_error(what))?,
+            reader: Reader::start(replication, from, safe, pace).map_err(|error| error.into_error(what))?,
             connection: Some(connection),
             interrupts,
             types,
@@ -119,16 +122,29 @@ impl Stream {
 
     /// Where a task resumes that has everything up to here.
     pub fn offset(&self) -> Offset {
-        let open = self.open.filter(|open| open.events > 0);
+        let filters = self.filters.iter().map(|(table, seen)| (table.clone(), seen.show())).collect();
+        let filters_until = (!self.filters.is_empty()).then_some(self.filters_until);
+        // As long as nothing came behind what was out, that is what is out: the offset of a heartbeat forgets none of it.
+        let resume = self.resume.as_ref();
+        if let Some(resume) = resume.filter(|resume| resume.is_within_of_debezium()) {
+            return Offset { filters, filters_until, snapshot: None, ..resume.clone() };
+        }
+        let resume = resume.filter(|resume| resume.transaction.is_some());
+        let open = self.open.filter(|open| open.events.max(open.skip) > 0);
+        let (xid, time) = match (self.last, open) {
+            (Some((_, xid, time)), _) => (Some(xid), Some(time)),
+            (None, Some(open)) => (Some(open.xid.into()), Some(open.time_us)),
+            (None, None) => (resume.and_then(|resume| resume.tx_id), resume.and_then(|resume| resume.ts_usec)),
+        };
         Offset {
             lsn_commit: Some(self.last_commit),
             lsn: Some(self.last.map_or(self.last_commit, |(lsn, _, _)| lsn)),
-            tx_id: self.last.map(|(_, xid, _)| xid),
-            ts_usec: self.last.map(|(_, _, time)| time),
-            transaction: open.map(|open| open.commit),
-            events: open.map(|open| open.events.max(open.skip)),
-            filters: self.filters.iter().map(|(table, seen)| (table.clone(), seen.show())).collect(),
-            filters_until: (!self.filters.is_empty()).then_some(self.filters_until),
+            tx_id: xid,
+            ts_usec: time,
+            transaction: open.map(|open| open.commit).or(resume.and_then(|resume| resume.transaction)),
+            events: open.map(|open| open.events.max(open.skip)).or(resume.and_then(|resume| resume.events)),
+            filters,
+            filters_until,
             ..Offset::default()
         }
     }
@@ -196,20 +212,28 @@ impl Stream {
         match message {
             Message::Begin { commit, time, xid } => self.begin(commit, time, xid),
             Message::Commit { end } => {
-                self.open = None;
+                // What Debezium had partly out is out now as a whole.
+                if self.open.take().is_some_and(|open| open.out > 0 && open.events > 0) {
+                    self.resume = None;
+                }
                 self.last_commit = end;
                 self.moved = true;
             }
             Message::Relation(relation) => self.relation(context, config, &relation)?,
             Message::Insert { relation, new } => {
+                self.loosen(config, relation, &new);
                 if let Some((events, place)) = self.change(config, relation, lsn, 'c') {
                     events.push(Op::Create, place, None, Some(&new))?;
                 }
             }
             Message::Update { relation, old, new } => self.update(config, relation, lsn, old, &new)?,
-            Message::Delete { relation, old: (_, old) } => {
+            Message::Delete { relation, old: (kind, old) } => {
                 let tombstones = config.tombstones;
+                if kind == Old::Full {
+                    self.loosen(config, relation, &old);
+                }
                 if let Some((events, place)) = self.change(config, relation, lsn, 'd') {
+                    check_key(&events.plan, kind, place)?;
                     events.push(Op::Delete, place, Some(&old), None)?;
                     if tombstones && !events.plan.key.is_empty() {
                         events.push_tombstone(place, &old)?;
@@ -235,15 +259,17 @@ impl Stream {
     }
 
     fn begin(&mut self, commit: u64, time: i64, xid: u32) {
-        let mut open = Open { commit, time_us: time + EPOCH_2000_US, xid, events: 0, skip: 0 };
+        let mut open = Open { commit, time_us: time + EPOCH_2000_US, xid, events: 0, skip: 0, out: 0 };
         if let Some(resume) = &self.resume {
             match (resume.transaction, resume.events) {
                 (Some(transaction), Some(events)) if transaction == commit => open.skip = events,
                 _ => {}
             }
-            // Debezium counts by places, which lie in order inside of a transaction.
-            if !(resume.transaction.is_none() && resume.lsn_proc > resume.lsn_commit) {
+            // Debezium counts by places, which lie in order inside of a transaction, and in no other one.
+            if !resume.is_within_of_debezium() {
                 self.resume = None;
+            } else if resume.tx_id.is_none_or(|id| id as u32 == xid) {
+                open.out = resume.lsn_proc.unwrap_or_default();
             }
         }
         if commit > self.filters_until {
@@ -259,12 +285,10 @@ impl Stream {
         if open.events <= open.skip {
             return None;
         }
-        if let Some(resume) = &self.resume {
-            if resume.lsn_proc.is_some_and(|out| lsn <= out) {
-                return None;
-            }
-            self.resume = None;
+        if lsn <= open.out {
+            return None;
         }
+        self.resume = None;
         let open = *open;
         self.moved = true;
         let Some(Table::Captured(events)) = self.tables.get_mut(&relation) else { return None };
@@ -298,9 +322,21 @@ impl Stream {
             (Some((_, old)), Some(Table::Captured(events))) => key_differs(&events.plan.key, old, new),
             _ => false,
         };
+        // What was not sent may be in the old row, of which the key alone is no row before.
+        let full: Vec<Value>;
+        let new = match &old {
+            Some((_, old)) => {
+                full = new.iter().enumerate().map(|(at, value)| known(value, old.get(at))).collect();
+                &full
+            }
+            None => new,
+        };
+        if let Some((Old::Full, old)) = &old {
+            self.loosen(config, relation, old);
+        }
+        self.loosen(config, relation, new);
         if !moved {
             if let Some((events, place)) = self.change(config, relation, lsn, 'u') {
-                // The key alone is no row before.
                 let before = old.as_ref().filter(|(kind, _)| *kind == Old::Full).map(|(_, old)| &**old);
                 events.push(Op::Update, place, before, Some(new))?;
             }
@@ -308,13 +344,26 @@ impl Stream {
         }
         // Another key is another record: the old one goes, the new one comes.
         let Some((events, place)) = self.change(config, relation, lsn, 'u') else { return Ok(()) };
-        let old = old.map(|(_, old)| old).unwrap_or_default();
+        let (kind, old) = old.unwrap_or((Old::Key, Vec::new()));
+        check_key(&events.plan, kind, place)?;
         events.push(Op::Delete, place, Some(&old), None)?;
         if config.tombstones {
             events.push_tombstone(place, &old)?;
         }
-        let full: Vec<Value> = new.iter().enumerate().map(|(at, value)| known(value, old.get(at))).collect();
-        events.push(Op::Create, place, None, Some(&full))
+        events.push(Op::Create, place, None, Some(new))
+    }
+
+    /// Makes columns optional that have no value in this row: a value that is not there must not become one that is.
+    fn loosen(&mut self, config: &SourceConfig, relation: u32, row: &[Value]) {
+        if let Some(Table::Captured(events)) = self.tables.get_mut(&relation)
+            && let Some(plan) = events.plan.loosened(row)
+        {
+            if !events.is_empty() {
+                self.ready.push(events.finish());
+                self.dirty.retain(|dirty| *dirty != relation);
+            }
+            **events = Events::new(config, Arc::new(plan));
+        }
     }
 
     /// A table's columns, as they are from here on.
@@ -376,11 +425,27 @@ fn with_connection<T>(
 
 /// Whether a key changed, as far as the old row tells.
 fn key_differs(key: &[PlannedColumn], old: &[Value], new: &[Value]) -> bool {
-    key.iter().any(|column| match (old.get(column.at), new.get(column.at)) {
+    // Columns that the old row does not have tell nothing.
+    key.iter().filter(|column| column.identity).any(|column| match (old.get(column.at), new.get(column.at)) {
         (Some(Value::Text(old)), Some(Value::Text(new))) => old != new,
         (Some(Value::Null), Some(Value::Text(_))) | (Some(Value::Text(_)), Some(Value::Null)) => true,
         _ => false,
     })
+}
+
+/// Whether an old row has the whole key. What Kafka has under a key goes only by that key.
+fn check_key(plan: &Plan, kind: Old, place: Place) -> Result<()> {
+    match plan.key_gap().filter(|_| kind == Old::Key) {
+        None => Ok(()),
+        Some(column) => {
+            let (table, column) = (plan.full_name(), &column.name);
+            Err(Error::failed(format!(
+                "a deletion or a change of the key of {table} at {} does not tell the key column {column}, which is not in the table's replica \
+                 identity: ALTER TABLE {table} REPLICA IDENTITY FULL, or choose columns of the replica identity by message.key.columns",
+                lsn::show(place.lsn)
+            )))
+        }
+    }
 }
 
 /// A value, taken from the old row where the server did not send it.

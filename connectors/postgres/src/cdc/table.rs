@@ -9,7 +9,7 @@ use tributary_sdk::batch::{SCHEMA_DEFAULT, SCHEMA_NAME, SCHEMA_PARAMETERS, SCHEM
 use tributary_sdk::{Error, Result};
 
 use super::catalog::{CatalogTable, Types};
-use super::pgoutput::Relation;
+use super::pgoutput::{Relation, Value};
 use super::values::{ColumnType, column_type};
 use crate::config::SourceConfig;
 
@@ -21,6 +21,8 @@ pub(crate) struct PlannedColumn {
     pub at: usize,
     pub column: ColumnType,
     pub required: bool,
+    /// Whether it is in the replica identity: what deletions have.
+    pub identity: bool,
 }
 
 /// A table's plan.
@@ -52,6 +54,7 @@ impl Plan {
             type_oid: column.type_oid,
             modifier: column.modifier,
             required: column.not_null,
+            identity: true,
         });
         Self::new(config, types, (&table.schema, &table.name), columns.collect(), &table.key)
     }
@@ -73,10 +76,13 @@ impl Plan {
             type_oid: column.type_oid,
             modifier: column.modifier,
             required: known.get(&*column.name).copied().unwrap_or(false),
+            identity: column.key,
         });
+        let has = |name: &String| relation.columns.iter().any(|column| column.name == *name);
         let key = match catalog {
-            Some(table) => table.key.clone(),
-            None => relation.columns.iter().filter(|column| column.key).map(|column| column.name.clone()).collect(),
+            Some(table) if table.key.iter().all(has) => table.key.clone(),
+            // Its key is a newer one.
+            _ => relation.columns.iter().filter(|column| column.key).map(|column| column.name.clone()).collect(),
         };
         Self::new(config, types, (&relation.schema, &relation.name), columns.collect(), &key)
     }
@@ -89,6 +95,11 @@ impl Plan {
         key: &[String],
     ) -> Result<Self> {
         let key = config.filters.key(schema, name).unwrap_or(key);
+        if let Some(missing) = key.iter().find(|key| columns.iter().all(|column| column.name != **key)) {
+            return Err(Error::failed(format!(
+                "message.key.columns: {schema}.{name} has no column {missing} that is replicated"
+            )));
+        }
         let (mut values, mut keys, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         for (at, given) in columns.iter().enumerate() {
             let in_key = key.iter().any(|column| column == given.name);
@@ -99,10 +110,18 @@ impl Plan {
             let column = column_type(types, given.type_oid, given.modifier, &config.modes)
                 .map_err(|why| Error::failed(format!("column {} of {schema}.{name} {why}", given.name)))?;
             let Some(column) = column else {
+                if in_key {
+                    return Err(Error::failed(format!(
+                        "key column {} of {schema}.{name} is of a type that is not known: choose other columns by message.key.columns, or set \
+                         include.unknown.datatypes=true",
+                        given.name
+                    )));
+                }
                 unknown.push(given.name.to_owned());
                 continue;
             };
-            let planned = PlannedColumn { name: given.name.to_owned(), at, column, required: given.required };
+            let (required, identity) = (given.required, given.identity);
+            let planned = PlannedColumn { name: given.name.to_owned(), at, column, required, identity };
             if in_key {
                 keys.push(planned.clone());
             }
@@ -113,11 +132,7 @@ impl Plan {
         // In the key's own order.
         keys.sort_by_key(|column| key.iter().position(|name| *name == column.name));
         let topic = config.topic(schema, name);
-        let fields = |columns: &[PlannedColumn]| -> Fields {
-            columns.iter().map(|column| column.column.field(&column.name, !column.required)).collect()
-        };
-        let key_field = named("", DataType::Struct(fields(&keys)), true, &format!("{topic}.Key"), None);
-        let value_field = envelope(&topic, fields(&values));
+        let (key_field, value_field) = schemas(&topic, &keys, &values);
         Ok(Self {
             schema: schema.to_owned(),
             name: name.to_owned(),
@@ -131,10 +146,46 @@ impl Plan {
         })
     }
 
+    /// The plan for a row with null, or with a value that was not sent, where the catalogue has no nulls: the catalogue is newer than the log, or
+    /// the type has nothing that could stand for the value. `None` where the row fits.
+    pub fn loosened(&self, row: &[Value]) -> Option<Self> {
+        let misfits = |column: &PlannedColumn| {
+            column.required
+                && match row.get(column.at) {
+                    Some(Value::Null) | None => true,
+                    Some(Value::Unchanged) => !column.column.has_placeholder(),
+                    Some(Value::Text(_)) => false,
+                }
+        };
+        if !self.values.iter().chain(&self.key).any(misfits) {
+            return None;
+        }
+        let mut plan = self.clone();
+        for column in plan.values.iter_mut().chain(&mut plan.key) {
+            column.required &= !misfits(column);
+        }
+        (plan.key_field, plan.value_field) = schemas(&plan.topic, &plan.key, &plan.values);
+        Some(plan)
+    }
+
+    /// A key column that an old row does not have, if there is one.
+    pub fn key_gap(&self) -> Option<&PlannedColumn> {
+        self.key.iter().find(|column| !column.identity)
+    }
+
     /// `schema.table`, as filters and messages have it.
     pub fn full_name(&self) -> String {
         format!("{}.{}", self.schema, self.name)
     }
+}
+
+/// Of keys and of values.
+fn schemas(topic: &str, key: &[PlannedColumn], values: &[PlannedColumn]) -> (FieldRef, FieldRef) {
+    let fields = |columns: &[PlannedColumn]| -> Fields {
+        columns.iter().map(|column| column.column.field(&column.name, !column.required)).collect()
+    };
+    let key = named("", DataType::Struct(fields(key)), true, &format!("{topic}.Key"), None);
+    (key, envelope(topic, fields(values)))
 }
 
 struct Given<'a> {
@@ -142,6 +193,7 @@ struct Given<'a> {
     type_oid: u32,
     modifier: i32,
     required: bool,
+    identity: bool,
 }
 
 pub(super) fn named(name: &str, data_type: DataType, nullable: bool, schema: &str, version: Option<&str>) -> FieldRef {

@@ -1,7 +1,7 @@
 //! A connection: messages, queries, COPY TO, replication.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -46,6 +46,11 @@ impl Connection {
     /// The socket, to be shut down by others.
     pub fn socket(&self) -> &TcpStream {
         self.stream.socket()
+    }
+
+    /// Whether TLS is under it.
+    pub fn secured(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
     }
 
     /// How long [`Self::read`] and [`Self::try_read`] wait; without it, for ever.
@@ -190,6 +195,14 @@ impl Connection {
             frontend::terminate(buffer);
             Ok(())
         });
+    }
+}
+
+/// Others have the socket, too, to shut it down ([`super::Interrupts`]): letting go of it would not close it.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // One that broke already needs no more.
+        let _ = self.socket().shutdown(Shutdown::Both);
     }
 }
 

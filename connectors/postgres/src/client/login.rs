@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use postgres_protocol::authentication::{md5_hash, sasl};
 use postgres_protocol::message::frontend;
+use socket2::{SockRef, TcpKeepalive};
 
 use super::connection::{Connection, Message, cstr};
 use super::tls::{Stream, Tls};
@@ -34,14 +35,17 @@ impl std::fmt::Debug for Settings {
     }
 }
 
-/// Output that does not depend on the settings of server, database or role.
-const OUTPUT: [(&str, &str); 6] = [
+/// Output and time-outs that do not depend on the settings of server, database or role.
+const OUTPUT: [(&str, &str); 8] = [
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO, YMD"),
     ("IntervalStyle", "postgres"),
     ("TimeZone", "UTC"),
     ("extra_float_digits", "3"),
     ("bytea_output", "hex"),
+    // Snapshots take their time, and wait for Kafka inside of a transaction.
+    ("statement_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
 ];
 
 impl Settings {
@@ -58,6 +62,9 @@ impl Settings {
     fn open(&self, interrupts: &Interrupts, replication: bool) -> PgResult<Connection> {
         let socket = self.reach()?;
         interrupts.add(&socket)?;
+        // A server that vanishes in the middle of an answer says nothing more: somebody has to ask.
+        let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+        SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let mut connection = Connection::new(self.secured(socket)?);
@@ -120,6 +127,11 @@ impl Settings {
             }
             match body.get_i32() {
                 0 => {}
+                3 if !connection.secured() => {
+                    return Err(PgError::Refused(
+                        "the server asks for the password in the clear, and there is no TLS: set database.sslmode=require, or let the server use scram-sha-256".into(),
+                    ));
+                }
                 3 => connection.send(|buffer| frontend::password_message(self.password.as_bytes(), buffer))?,
                 5 if body.len() >= 4 => {
                     let salt = [body[0], body[1], body[2], body[3]];
@@ -162,4 +174,41 @@ fn refused(error: std::io::Error) -> PgError {
 
 fn unexpected(tag: u8) -> PgError {
     PgError::Refused(format!("logging in: an unexpected message '{}'", char::from(tag)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_password_is_not_sent_in_the_clear() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let settings = Settings {
+            host: "127.0.0.1".into(),
+            port: listener.local_addr().unwrap().port(),
+            user: "u".into(),
+            password: "secret".into(),
+            database: "d".into(),
+            tls: Tls { mode: SslMode::Disable, root_cert: None, cert: None, key: None },
+            application_name: "a".into(),
+        };
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut length = [0; 4];
+            socket.read_exact(&mut length).unwrap();
+            let mut startup = vec![0; u32::from_be_bytes(length) as usize - 4];
+            socket.read_exact(&mut startup).unwrap();
+            // Asks for the password as it is.
+            socket.write_all(b"R\0\0\0\x08\0\0\0\x03").unwrap();
+            let mut rest = Vec::new();
+            socket.read_to_end(&mut rest).unwrap();
+            rest
+        });
+        let error = settings.connect(&Interrupts::default()).unwrap_err();
+        assert!(matches!(&error, PgError::Refused(message) if message.contains("in the clear")), "{error}");
+        assert!(server.join().unwrap().is_empty());
+    }
 }

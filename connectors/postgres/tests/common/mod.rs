@@ -64,13 +64,19 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // Slots are few, and a database with a slot cannot be dropped. A slot may be in use until its reader's end is noticed.
-        let drop_slots = format!(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = '{0}' AND active; \
-             SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '{0}' AND NOT active",
-            self.name
-        );
-        let _ = self.server.sql("postgres", &drop_slots);
+        // Slots are few. One may be in use until its reader's end is noticed.
+        let slots = format!("FROM pg_replication_slots WHERE database = '{}'", self.name);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline {
+            let _ = self.server.sql("postgres", &format!("SELECT pg_terminate_backend(active_pid) {slots} AND active"));
+            let _ = self
+                .server
+                .sql("postgres", &format!("SELECT pg_drop_replication_slot(slot_name) {slots} AND NOT active"));
+            match self.server.sql("postgres", &format!("SELECT count(*) {slots}")) {
+                Ok(left) if left.trim() != "0" => std::thread::sleep(Duration::from_millis(50)),
+                _ => break,
+            }
+        }
     }
 }
 

@@ -79,6 +79,16 @@ impl ColumnType {
         self
     }
 
+    /// Whether there is something that can stand for a value that was not sent.
+    pub fn has_placeholder(&self) -> bool {
+        match (&self.kind, &self.data_type) {
+            (Kind::HstoreMap, _) | (_, DataType::Utf8) => true,
+            (Kind::Decimal(_) | Kind::Bits, _) => false,
+            (Kind::List(item, _), _) => item.data_type == DataType::Utf8,
+            (_, other) => *other == DataType::Binary,
+        }
+    }
+
     /// As a field of a row.
     pub fn field(&self, name: &str, optional: bool) -> FieldRef {
         Field::new(name, self.data_type.clone(), optional).with_metadata(self.metadata.clone()).into()
