@@ -221,7 +221,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let shared = shared.clone();
         thread::spawn(move || {
             let _ = stream.set_nodelay(true);
-            let _ = match shared.tls.clone().map(ServerConnection::new) {
+            let served = match shared.tls.clone().map(ServerConnection::new) {
                 None => serve(&stream, &stream, number, &shared),
                 Some(Ok(tls)) => match stream.try_clone() {
                     Ok(inner) => serve(&stream, StreamOwned::new(tls, inner), number, &shared),
@@ -230,7 +230,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
                 Some(Err(_)) => Ok(()),
             };
             lock(&shared.open).remove(&number);
-            let _ = stream.shutdown(Shutdown::Both);
+            // Who is to see a reset must not see an orderly end before it.
+            if served.is_ok() {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
         });
     }
 }
@@ -270,7 +273,10 @@ fn serve(tcp: &TcpStream, stream: impl Read + Write, number: u64, shared: &Share
                 out.write_all(&bytes)?;
                 return out.flush();
             }
-            Reply::Reset => return reset(tcp),
+            Reply::Reset => {
+                reset(tcp)?;
+                return Err(std::io::ErrorKind::ConnectionReset.into());
+            }
             Reply::Close | Reply::Slow(..) => return Ok(()),
         }
     }
