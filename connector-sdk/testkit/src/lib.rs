@@ -30,6 +30,7 @@
 //! run.stop().unwrap();
 //! ```
 
+pub mod readme;
 pub mod rows;
 mod services;
 mod sink_run;

@@ -6,7 +6,7 @@ use std::fs;
 
 use tributary_connector_file::{FileStreamSinkConnector, FileStreamSourceConnector};
 use tributary_sdk::{Config, SinkConnector, SourceConnector};
-use tributary_testkit::{SinkRun, SourceRun};
+use tributary_testkit::{SinkRun, SourceRun, readme};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
@@ -41,21 +41,9 @@ fn the_example_copies_a_file() {
 
 #[test]
 fn the_keys_are_those_of_the_definitions() {
-    let readme = fs::read_to_string(README).unwrap();
-    let mut expected = readme.clone();
-    for (name, definition) in
-        [("source", FileStreamSourceConnector::config_def()), ("sink", FileStreamSinkConnector::config_def())]
-    {
-        let marker = format!("<!-- keys: {name} -->\n");
-        let (before, rest) = expected.split_once(&marker).unwrap();
-        let after = rest.find("\n## ").map_or("", |at| &rest[at..]);
-        expected = format!("{before}{marker}\n{}{after}", definition.to_markdown());
-    }
-    if std::env::var_os("UPDATE_README").is_some() {
-        fs::write(README, expected).unwrap();
-    } else {
-        assert!(readme == expected, "README.md has other keys than the config definitions: see the top of this test");
-    }
+    let definitions =
+        [("source", FileStreamSourceConnector::config_def()), ("sink", FileStreamSinkConnector::config_def())];
+    readme::check_keys(README, definitions);
 }
 
 #[test]

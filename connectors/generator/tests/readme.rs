@@ -6,7 +6,7 @@ use std::fs;
 
 use tributary_connector_generator::GeneratorSource;
 use tributary_sdk::{Batch, Config, SourceConnector};
-use tributary_testkit::{SourceRun, rows};
+use tributary_testkit::{SourceRun, readme, rows};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
@@ -31,16 +31,7 @@ fn the_example_makes_its_records() {
 
 #[test]
 fn the_keys_are_those_of_the_definition() {
-    let readme = fs::read_to_string(README).unwrap();
-    let marker = "<!-- keys: source -->\n";
-    let (before, rest) = readme.split_once(marker).unwrap();
-    let after = rest.find("\n## ").map_or("", |at| &rest[at..]);
-    let expected = format!("{before}{marker}\n{}{after}", GeneratorSource::config_def().to_markdown());
-    if std::env::var_os("UPDATE_README").is_some() {
-        fs::write(README, expected).unwrap();
-    } else {
-        assert!(readme == expected, "README.md has other keys than the config definition: see the top of this test");
-    }
+    readme::check_keys(README, [("source", GeneratorSource::config_def())]);
 }
 
 #[test]

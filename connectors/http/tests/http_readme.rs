@@ -8,7 +8,7 @@ use tributary_connector_http::{HttpSink, HttpSource, WebhookSource};
 use tributary_harness::{HttpServer, Reply};
 use tributary_sdk::arrow::array::StringArray;
 use tributary_sdk::{Batch, Column, Config, ConfigDef, SinkConnector, SourceConnector};
-use tributary_testkit::{SinkRun, SourceRun, rows};
+use tributary_testkit::{SinkRun, SourceRun, readme, rows};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
@@ -93,24 +93,12 @@ fn the_webhooks_example_listens() {
 
 #[test]
 fn the_keys_are_those_of_the_definitions() {
-    let readme = fs::read_to_string(README).unwrap();
-    let mut expected = readme.clone();
     let definitions = [
         ("sink", HttpSink::config_def()),
         ("webhook", WebhookSource::config_def()),
         ("source", HttpSource::config_def()),
     ];
-    for (name, definition) in definitions {
-        let marker = format!("<!-- keys: {name} -->\n");
-        let (before, rest) = expected.split_once(&marker).unwrap();
-        let after = rest.find("\n## ").map_or("", |at| &rest[at..]);
-        expected = format!("{before}{marker}\n{}{after}", definition.to_markdown());
-    }
-    if std::env::var_os("UPDATE_README").is_some() {
-        fs::write(README, expected).unwrap();
-    } else {
-        assert!(readme == expected, "README.md has other keys than the config definitions: see the top of this test");
-    }
+    readme::check_keys(README, definitions);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tributary_connector_postgres::PostgresSource;
 use tributary_harness::postgres;
 use tributary_sdk::{Config, SourceConnector};
-use tributary_testkit::SourceRun;
+use tributary_testkit::{SourceRun, readme};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
@@ -43,14 +43,5 @@ fn the_example_reads_its_table() {
 
 #[test]
 fn the_keys_are_those_of_the_definition() {
-    let readme = fs::read_to_string(README).unwrap();
-    let marker = "<!-- keys: source -->\n";
-    let (before, rest) = readme.split_once(marker).unwrap();
-    let after = rest.find("\n## ").map_or("", |at| &rest[at..]);
-    let expected = format!("{before}{marker}\n{}{after}", PostgresSource::config_def().to_markdown());
-    if std::env::var_os("UPDATE_README").is_some() {
-        fs::write(README, expected).unwrap();
-    } else {
-        assert!(readme == expected, "README.md has other keys than the config definition: see the top of this test");
-    }
+    readme::check_keys(README, [("source", PostgresSource::config_def())]);
 }
