@@ -46,6 +46,7 @@ pub trait Services: Send + Sync {
     /// Resumes delivery.
     fn resume(&self, partitions: &[TopicPartition]) -> Result<()>;
     /// Asks for a commit soon: in a source, as soon as something that it has emitted is acknowledged, without waiting for the interval.
+    /// A source that is told of acknowledgements ([`crate::SourceTask::acknowledger`]) hurries transactions with it, and nothing else.
     fn request_commit(&self);
     /// Asks for new task configs.
     fn request_reconfiguration(&self);

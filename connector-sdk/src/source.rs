@@ -103,4 +103,12 @@ pub trait SourceTask: Default + Send + 'static {
     fn canceller(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
         None
     }
+
+    /// Told, from any thread and also while `poll` runs, that the records up to these positions are acknowledged by the log, were
+    /// filtered, or disposed of as failed. Asked for once, after `start`. For tasks whose senders wait for an answer: with
+    /// at-least-once delivery it comes before offsets are stored, so it must not be used to give up what the stored ones still need.
+    /// With it, [`crate::Services::request_commit`] hurries transactions only. It must not block.
+    fn acknowledger(&self) -> Option<Box<dyn Fn(&[SourcePosition]) + Send + Sync>> {
+        None
+    }
 }

@@ -10,7 +10,7 @@
 //! - No memory is freed by the side that did not allocate it: results go out through the callbacks of [`Call`], which copy;
 //!   batches are *moved* under the release rule of the Arrow C Data Interface.
 //! - No unwinding crosses: an exported function that panics catches it and answers [`PANICKED`].
-//! - The calls on one instance come one at a time and from one thread, except `cancel`, which comes from any.
+//! - The calls on one instance come one at a time and from one thread, except `cancel` and `acknowledged`, which come from any.
 //! - Imported arrays are checked in everything that the structures themselves tell: counts, nulls, offsets, UTF-8. That a
 //!   buffer is as long as its length says is the maker's promise; nothing can check it.
 #![no_std]
@@ -20,7 +20,7 @@ use core::ffi::c_void;
 /// Major version: part of the entry symbol's name, changed when an existing layout or meaning changes.
 pub const ABI_MAJOR: u32 = 1;
 /// Minor version: grows when fields are appended.
-pub const ABI_MINOR: u32 = 0;
+pub const ABI_MINOR: u32 = 1;
 /// The one symbol that a plugin library exports.
 pub const ENTRY_SYMBOL: &str = "tributary_plugin_v1";
 
@@ -341,6 +341,10 @@ pub type JsonFn = unsafe extern "C" fn(call: *const Call, instance: *mut c_void,
 pub type BatchFn = unsafe extern "C" fn(call: *const Call, instance: *mut c_void, batch: *mut Batch) -> i32;
 /// From any thread, also while another call runs on the instance: make that call return soon. Not after `destroy` began.
 pub type CancelFn = unsafe extern "C" fn(instance: *mut c_void);
+/// From any thread, one at a time, also while another call runs on the instance and beside [`CancelFn`]: positions whose records,
+/// with all before them, are acknowledged by the log, or need not be: JSON array of `{"partition":{…},"offset":{…}}`. Must not block.
+/// Answers [`OK`], or [`UNSUPPORTED`]: it is of no use to this task, and is not called again. Not after `destroy` began.
+pub type AcknowledgedFn = unsafe extern "C" fn(instance: *mut c_void, positions: Str) -> i32;
 /// Frees the instance. Not called after a panic, nor while a call hangs.
 pub type DestroyFn = unsafe extern "C" fn(instance: *mut c_void);
 
@@ -398,6 +402,9 @@ pub struct SourceTaskVtable {
     pub cancel: Option<CancelFn>,
     /// Frees.
     pub destroy: DestroyFn,
+    /// See [`AcknowledgedFn`]; may be null. Since minor version 1. With at-least-once delivery it comes before offsets are stored,
+    /// and [`Host::request_commit`] hurries nothing then.
+    pub acknowledged: Option<AcknowledgedFn>,
 }
 
 /// The functions of a sink task. Offsets are JSON arrays of `{"topic","partition","offset"}`, next-to-read.

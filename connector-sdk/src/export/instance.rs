@@ -11,16 +11,19 @@ use super::host_services::HostServices;
 use super::panics;
 use crate::context::Context;
 use crate::errors::{Error, Result};
-use crate::ffi::Reporter;
+use crate::ffi::{Reporter, text};
+use crate::source::SourcePosition;
 
 pub(super) type Cancel = Box<dyn Fn() + Send + Sync>;
+pub(super) type Acknowledge = Box<dyn Fn(&[SourcePosition]) + Send + Sync>;
 
-/// What `instance` points to. Shared between the calling thread and `cancel`: the latter touches `canceller` only.
+/// What `instance` points to. Shared between the calling thread, `cancel` and `acknowledged`: the latter touch their own handle only.
 pub(super) struct Instance<T> {
     inner: UnsafeCell<T>,
     context: Context,
     poisoned: AtomicBool,
     canceller: OnceLock<Option<Cancel>>,
+    acknowledger: OnceLock<Option<Acknowledge>>,
 }
 
 /// What a call works with.
@@ -29,12 +32,18 @@ pub(super) struct Frame<'a, T> {
     pub context: &'a Context,
     pub reporter: Reporter<'a>,
     canceller: &'a OnceLock<Option<Cancel>>,
+    acknowledger: &'a OnceLock<Option<Acknowledge>>,
 }
 
 impl<T> Frame<'_, T> {
     /// Keeps the handle that `cancel` uses from now on.
     pub fn set_canceller(&self, canceller: Option<Cancel>) {
         let _ = self.canceller.set(canceller);
+    }
+
+    /// Keeps the handle that `acknowledged` uses from now on.
+    pub fn set_acknowledger(&self, acknowledger: Option<Acknowledge>) {
+        let _ = self.acknowledger.set(acknowledger);
     }
 }
 
@@ -56,6 +65,7 @@ pub(super) unsafe extern "C" fn create<T: Default + 'static>(
                 context: Context::new(std::sync::Arc::new(services)),
                 poisoned: AtomicBool::new(false),
                 canceller: OnceLock::new(),
+                acknowledger: OnceLock::new(),
             });
             // SAFETY: `out` is the caller's variable.
             unsafe { *out = Box::into_raw(instance).cast() };
@@ -96,16 +106,38 @@ pub(super) unsafe extern "C" fn cancel<T>(instance: *mut c_void) {
     }
 }
 
+/// [`abi::AcknowledgedFn`].
+pub(super) unsafe extern "C" fn acknowledged<T>(instance: *mut c_void, positions: abi::Str) -> i32 {
+    // SAFETY: as in `cancel`; the text is borrowed for the call.
+    let (acknowledger, context, positions) = unsafe {
+        let instance = instance.cast::<Instance<T>>();
+        (&(*instance).acknowledger, &(*instance).context, text(positions, "positions"))
+    };
+    let Some(Some(acknowledger)) = acknowledger.get() else { return abi::UNSUPPORTED };
+    let told = panics::contained(|| {
+        let positions: Vec<SourcePosition> = serde_json::from_str(positions?)?;
+        acknowledger(&positions);
+        Ok(())
+    });
+    match told {
+        Ok(Ok(())) => abi::OK,
+        Ok(Err(error)) | Err(error) => {
+            context.error(format!("while it was told of acknowledgements, the instance failed: {error}"));
+            abi::FAILED
+        }
+    }
+}
+
 /// The frame around a call: errors and panics become the answer, a panic poisons the instance.
 ///
 /// # Safety
-/// `call` and `instance` (of `create::<T>`) are valid, and no other call but `cancel` runs on the instance.
+/// `call` and `instance` (of `create::<T>`) are valid, and no other call but `cancel` and `acknowledged` runs on the instance.
 pub(super) unsafe fn call<T>(
     call: *const abi::Call,
     instance: *mut c_void,
     body: impl FnOnce(Frame<'_, T>) -> Result<()>,
 ) -> i32 {
-    // SAFETY: the caller's promise. The reference to `inner` is the only one: `cancel` does not touch it.
+    // SAFETY: the caller's promise. The reference to `inner` is the only one: `cancel` and `acknowledged` do not touch it.
     let (reporter, instance) = unsafe { (Reporter::new(call), &*instance.cast::<Instance<T>>()) };
     if instance.poisoned.load(Ordering::Acquire) {
         let message = "called again after a panic".to_owned();
@@ -118,6 +150,7 @@ pub(super) unsafe fn call<T>(
             context: &instance.context,
             reporter,
             canceller: &instance.canceller,
+            acknowledger: &instance.acknowledger,
         })
     });
     match result {

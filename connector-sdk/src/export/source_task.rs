@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use tributary_abi as abi;
 
-use super::instance::{call, cancel, create, destroy};
+use super::instance::{acknowledged, call, cancel, create, destroy};
 use crate::config::Config;
 use crate::ffi::text;
 use crate::source::{Output, SourcePosition, SourceTask};
@@ -23,6 +23,7 @@ impl<T: SourceTask> Table<T> {
         stop: stop::<T>,
         cancel: Some(cancel::<T>),
         destroy: destroy::<T>,
+        acknowledged: Some(acknowledged::<T>),
     };
 }
 
@@ -35,6 +36,7 @@ unsafe extern "C" fn start<T: SourceTask>(c: *const abi::Call, instance: *mut c_
             let config = Config::from_json(text(json, "a config")?)?;
             frame.inner.start(frame.context, &config)?;
             frame.set_canceller(frame.inner.canceller());
+            frame.set_acknowledger(frame.inner.acknowledger());
             Ok(())
         })
     }

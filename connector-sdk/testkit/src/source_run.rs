@@ -15,6 +15,7 @@ const IDLE_POLLS: usize = 2_000;
 pub struct SourceRun<C: SourceConnector> {
     services: Arc<TestServices>,
     task: C::Task,
+    acknowledger: Option<Box<dyn Fn(&[SourcePosition]) + Send + Sync>>,
 }
 
 impl<C: SourceConnector> SourceRun<C> {
@@ -28,7 +29,8 @@ impl<C: SourceConnector> SourceRun<C> {
         let config = task_config::<C>(&services, config)?;
         let mut task = C::Task::default();
         task.start(&services.context(), &config)?;
-        Ok(Self { services, task })
+        let acknowledger = task.acknowledger();
+        Ok(Self { services, task, acknowledger })
     }
 
     /// The worker.
@@ -96,8 +98,13 @@ impl<C: SourceConnector> SourceRun<C> {
         };
         let Some(row) = (0..rows).rev().find(|&row| offsets.is_valid(row)) else { return Ok(()) };
         let (partition, offset) = (serde_json::from_str(partition)?, serde_json::from_str(offsets.value(row))?);
-        self.services.set_offset(&partition, Some(serde_json::Value::clone(&offset)));
-        self.task.commit(&[SourcePosition { partition, offset: Some(offset) }])
+        let positions = [SourcePosition { partition, offset: Some(offset) }];
+        if let Some(acknowledge) = &self.acknowledger {
+            acknowledge(&positions);
+        }
+        let [SourcePosition { partition, offset }] = &positions;
+        self.services.set_offset(partition, offset.clone());
+        self.task.commit(&positions)
     }
 
     /// Stops the task.

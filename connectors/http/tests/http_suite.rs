@@ -7,6 +7,16 @@ use tributary_sdk::arrow::array::StringArray;
 use tributary_sdk::{Batch, Column, Config};
 use tributary_testkit::{SinkSubject, sink_suite};
 
+/// A server that is away is what broken means to a sink.
+fn set_away(server: &mut HttpServer, away: bool) -> bool {
+    if away {
+        server.go_away();
+    } else {
+        server.come_back().unwrap();
+    }
+    true
+}
+
 /// Text bodies, one a request.
 struct Single(HttpServer);
 
@@ -34,12 +44,7 @@ impl SinkSubject for Single {
     }
 
     fn set_broken(&mut self, broken: bool) -> bool {
-        if broken {
-            self.0.go_away()
-        } else {
-            self.0.come_back().unwrap()
-        }
-        true
+        set_away(&mut self.0, broken)
     }
 }
 
@@ -108,12 +113,7 @@ impl SinkSubject for Batched {
     }
 
     fn set_broken(&mut self, broken: bool) -> bool {
-        if broken {
-            self.0.go_away()
-        } else {
-            self.0.come_back().unwrap()
-        }
-        true
+        set_away(&mut self.0, broken)
     }
 }
 

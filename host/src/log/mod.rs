@@ -233,6 +233,8 @@ pub trait LogProducer: Send {
     ) -> Result<usize, LogError>;
     /// Says that no further row of `token` follows, so that it can complete.
     fn finish(&mut self, token: u64);
+    /// Calls `waker` from now on, from any thread, when there may be completions to poll; a log that cannot tell calls nobody.
+    fn set_waker(&mut self, _waker: Waker) {}
     /// Collects completions, waiting up to `timeout` for the first.
     fn poll(&mut self, timeout: Duration) -> Result<Vec<Completion>, LogError>;
     /// Rows handed over and not yet acknowledged.

@@ -3,7 +3,7 @@
 //! Promises: what comes out has every function that the ABI requires. Fails with a reason when a size is too small, a
 //! pointer null, a kind unknown or a config definition malformed.
 
-use std::mem::offset_of;
+use std::mem::{MaybeUninit, offset_of};
 
 use tributary_abi as abi;
 use tributary_sdk::ConfigDef;
@@ -140,13 +140,22 @@ unsafe fn read_class(class: *const abi::Class) -> Result<DescribedClass, String>
 /// A table of type `T` whose pointers at `required` are not null. A null function pointer must not even be read as a
 /// `fn`, so that they are looked at as plain addresses first.
 unsafe fn table<T>(table: *const T, what: &str, required: &[(usize, &str)]) -> Result<&'static T, String> {
+    // SAFETY: the caller's promise; the size covers every field, and none is invalid as a null.
+    unsafe {
+        check(table, what, size_of::<T>(), required)?;
+        Ok(&*table)
+    }
+}
+
+/// Whether a table has so many bytes at least, and what is required.
+unsafe fn check<T>(table: *const T, what: &str, least: usize, required: &[(usize, &str)]) -> Result<(), String> {
     if table.is_null() {
         return Err(format!("has no {what} table (null pointer)"));
     }
     // SAFETY: not null, and every table begins with its size.
     let size = unsafe { *table.cast::<usize>() };
-    if size < size_of::<T>() {
-        return Err(format!("has a {what} table that says it is {size} bytes large, {} are needed", size_of::<T>()));
+    if size < least {
+        return Err(format!("has a {what} table that says it is {size} bytes large, {least} are needed"));
     }
     for &(offset, name) in required {
         // SAFETY: within the size; an address is a plain number.
@@ -154,8 +163,7 @@ unsafe fn table<T>(table: *const T, what: &str, required: &[(usize, &str)]) -> R
             return Err(format!("has a {what} table without {name}"));
         }
     }
-    // SAFETY: the size covers every field, and none is invalid as a null.
-    Ok(unsafe { &*table })
+    Ok(())
 }
 
 macro_rules! required {
@@ -169,8 +177,20 @@ unsafe fn connector_table(at: *const abi::ConnectorVtable) -> Result<&'static ab
 }
 
 unsafe fn source_task_table(at: *const abi::SourceTaskVtable) -> Result<&'static abi::SourceTaskVtable, String> {
-    // SAFETY: the caller's promise.
-    unsafe { table(at, "source task", required!(abi::SourceTaskVtable: create, start, poll, stop, destroy)) }
+    let required = required!(abi::SourceTaskVtable: create, start, poll, stop, destroy);
+    // SAFETY: the caller's promise; `size` comes first and is read only where there is a table.
+    unsafe {
+        if at.is_null() || abi::covers!(at, abi::SourceTaskVtable, acknowledged) {
+            return table(at, "source task", required);
+        }
+        // Of minor version 0. It is given what it lacks, as null.
+        let least = offset_of!(abi::SourceTaskVtable, acknowledged);
+        check(at, "source task", least, required)?;
+        let mut whole = MaybeUninit::<abi::SourceTaskVtable>::zeroed();
+        std::ptr::copy_nonoverlapping(at.cast::<u8>(), whole.as_mut_ptr().cast(), least);
+        // Libraries are never closed: as static as the table itself.
+        Ok(Box::leak(Box::new(whole.assume_init())))
+    }
 }
 
 unsafe fn sink_task_table(at: *const abi::SinkTaskVtable) -> Result<&'static abi::SinkTaskVtable, String> {

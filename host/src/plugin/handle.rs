@@ -13,6 +13,10 @@ use tributary_sdk::{Batch, Config, Result};
 /// Makes the call that is under way on an instance return soon.
 pub type Canceller = Arc<dyn Fn() + Send + Sync>;
 
+/// Tells an instance of acknowledged positions. Answers whether it wants to know. From any thread and at any time, also after the
+/// handle is dropped.
+pub type Acknowledger = Arc<dyn Fn(&[SourcePosition]) -> bool + Send + Sync>;
+
 /// A connector instance.
 #[allow(missing_docs)]
 pub trait ConnectorHandle: Send {
@@ -39,6 +43,10 @@ pub trait SourceTaskHandle: Send {
     fn commit(&mut self, positions: &[SourcePosition]) -> Result<()>;
     fn stop(&mut self) -> Result<()>;
     fn canceller(&self) -> Canceller;
+    /// `None`: the instance does not want to know in any case.
+    fn acknowledger(&self) -> Option<Acknowledger> {
+        None
+    }
 }
 
 /// A sink task instance.

@@ -27,6 +27,7 @@ use super::topic_creator::TopicCreator;
 use super::transaction::Ending;
 use super::used_topics::UsedTopics;
 use crate::log::{Completion, LogError, LogProducer, LogRecords};
+use crate::plugin::handle::Acknowledger;
 
 /// A polled batch after transforms and converters: what is to be produced before its position may be stored.
 pub struct Outbound {
@@ -131,6 +132,8 @@ pub(super) struct Delivery {
     pub settings: DeliverySettings,
     /// Stored positions that the plugin has not been told of.
     pub committed: Arc<Mutex<Vec<SourcePosition>>>,
+    /// Tells the plugin at once of what is acknowledged.
+    pub acknowledger: Option<Acknowledger>,
 }
 
 /// How long to look for completions or for the next batch before looking at the other.
@@ -146,7 +149,13 @@ impl Delivery {
     /// Runs until the queue is closed and empty. Closes the queue itself when it fails.
     pub fn run(self) -> Result<(), TaskError> {
         let queue = self.queue.clone();
-        let Self { producer, control, services, errors, dead_letters, settings, committed, .. } = self;
+        let Self { mut producer, control, services, errors, dead_letters, settings, committed, acknowledger, .. } =
+            self;
+        if acknowledger.is_some() {
+            // Somebody may wait for an answer: this thread looks at once.
+            let nudged = queue.clone();
+            producer.set_waker(Arc::new(move || nudged.nudge()));
+        }
         let mut state = Delivering {
             producer,
             control: &control,
@@ -155,7 +164,9 @@ impl Delivery {
             dead_letters,
             settings: &settings,
             committed: &committed,
-            tracker: OffsetTracker::default(),
+            tracker: if acknowledger.is_some() { OffsetTracker::telling() } else { OffsetTracker::default() },
+            acknowledger,
+            acknowledges: false,
             in_flight: HashMap::new(),
             sends: HashMap::new(),
             last_send: 0,
@@ -207,6 +218,9 @@ struct Delivering<'a> {
     settings: &'a DeliverySettings,
     committed: &'a Mutex<Vec<SourcePosition>>,
     tracker: OffsetTracker,
+    acknowledger: Option<Acknowledger>,
+    /// The plugin has shown that it wants to be told of acknowledgements.
+    acknowledges: bool,
     /// The batches that are being delivered, by token.
     in_flight: HashMap<u64, Open>,
     /// What the producer has, by the number of the send.
@@ -235,7 +249,9 @@ impl Delivering<'_> {
             }
             self.collect(Duration::ZERO)?;
             self.settle()?;
-            if self.control.take_commit_request() {
+            self.acknowledge();
+            // What is told without a commit needs none.
+            if self.control.take_commit_request() && !self.acknowledges {
                 self.asked.ask(queue.items());
             }
             if self.until_commit().is_zero() || self.may_answer() {
@@ -246,6 +262,7 @@ impl Delivering<'_> {
             }
         }
         self.drain()?;
+        self.acknowledge();
         if self.in_flight.is_empty() {
             // Nothing more will come of the last poll.
             self.newest_epoch += 1;
@@ -255,7 +272,7 @@ impl Delivering<'_> {
 
     /// How long to wait for the next batch.
     fn patience(&self) -> Duration {
-        match (self.in_flight.is_empty(), self.asked.is_eager(Instant::now())) {
+        match (self.in_flight.is_empty(), self.acknowledges || self.asked.is_eager(Instant::now())) {
             (true, _) => self.until_commit().min(IDLE),
             (false, false) => TICK,
             (false, true) => EAGER,
@@ -266,6 +283,21 @@ impl Delivering<'_> {
     fn may_answer(&self) -> bool {
         let now = Instant::now();
         self.asked.is_eager(now) && self.asked.is_due(self.tracker.has_committable(), self.oldest(), now)
+    }
+
+    /// Tells the plugin what is acknowledged, dead letters included.
+    fn acknowledge(&mut self) {
+        let Some(acknowledger) = self.acknowledger.as_ref().filter(|_| self.tracker.has_acknowledged()) else { return };
+        match self.dead_letters.as_mut().map(|dead_letters| dead_letters.flush(DEAD_LETTERS_WAIT)) {
+            None | Some(Ok(true)) => {}
+            // Told later, or not at all: the task ends with the error.
+            Some(Ok(false) | Err(_)) => return,
+        }
+        self.acknowledges = acknowledger(&self.tracker.take_acknowledged());
+        if !self.acknowledges {
+            self.acknowledger = None;
+            self.tracker.tell_no_more();
+        }
     }
 
     /// The oldest batch that is being delivered.

@@ -24,9 +24,16 @@ pub struct OffsetTracker {
     partitions: HashMap<Arc<str>, VecDeque<Submitted>>,
     partition_of: HashMap<u64, Arc<str>>,
     committable: HashMap<Arc<str>, Box<str>>,
+    /// The same, for telling the plugin; kept only where it wants to know.
+    acknowledged: Option<HashMap<Arc<str>, Box<str>>>,
 }
 
 impl OffsetTracker {
+    /// A tracker whose [`Self::take_acknowledged`] answers.
+    pub fn telling() -> Self {
+        Self { acknowledged: Some(HashMap::new()), ..Self::default() }
+    }
+
     /// A batch was polled; `offset` is its last resume point, if it has one. Tokens grow.
     pub fn submit(&mut self, token: u64, partition: &Arc<str>, offset: Option<&str>) {
         self.partition_of.insert(token, partition.clone());
@@ -43,6 +50,9 @@ impl OffsetTracker {
         queue[place].complete = true;
         while queue.front().is_some_and(|front| front.complete) {
             if let Some(offset) = queue.pop_front().and_then(|front| front.offset) {
+                if let Some(acknowledged) = &mut self.acknowledged {
+                    acknowledged.insert(partition.clone(), offset.clone());
+                }
                 self.committable.insert(partition.clone(), offset);
             }
         }
@@ -63,11 +73,22 @@ impl OffsetTracker {
 
     /// The positions that became committable since the last call.
     pub fn take_committable(&mut self) -> Vec<SourcePosition> {
-        let parse = |json: &str| serde_json::from_str(json).expect("offsets were checked when they were polled");
-        self.committable
-            .drain()
-            .map(|(partition, offset)| SourcePosition { partition: parse(&partition), offset: Some(parse(&offset)) })
-            .collect()
+        take(&mut self.committable)
+    }
+
+    /// Whether there is something to tell.
+    pub fn has_acknowledged(&self) -> bool {
+        self.acknowledged.as_ref().is_some_and(|acknowledged| !acknowledged.is_empty())
+    }
+
+    /// The positions that became committable since the last call of this function, whether or not they were taken to be stored.
+    pub fn take_acknowledged(&mut self) -> Vec<SourcePosition> {
+        self.acknowledged.as_mut().map(take).unwrap_or_default()
+    }
+
+    /// Nobody wants to know any more.
+    pub fn tell_no_more(&mut self) {
+        self.acknowledged = None;
     }
 
     /// Puts back positions whose commit failed, where nothing newer has become committable since.
@@ -80,6 +101,15 @@ impl OffsetTracker {
             }
         }
     }
+}
+
+fn take(positions: &mut HashMap<Arc<str>, Box<str>>) -> Vec<SourcePosition> {
+    let parse = |json: &str| serde_json::from_str(json).expect("offsets were checked when they were polled");
+    let position = |(partition, offset): (Arc<str>, Box<str>)| SourcePosition {
+        partition: parse(&partition),
+        offset: Some(parse(&offset)),
+    };
+    positions.drain().map(position).collect()
 }
 
 #[cfg(test)]

@@ -85,6 +85,7 @@ impl SourceTask {
         let nudged = queue.clone();
         self.control.add_waker(Arc::new(move || nudged.nudge()));
         let committed = Arc::new(Mutex::new(Vec::new()));
+        let acknowledger = self.handle.acknowledger();
         // Before anything is fenced for it.
         if stay_paused(&self.control, &self.report) {
             return Ok(());
@@ -101,14 +102,21 @@ impl SourceTask {
                     dead_letters: self.dead_letters,
                     settings: self.delivery.clone(),
                     committed: committed.clone(),
+                    acknowledger,
                 };
                 Box::new(move || delivery.run())
             }
             SourceProducer::ExactlyOnce(settings) => {
                 boundary = Some(settings.boundary);
                 let (services, letters) = (self.services.clone(), self.dead_letters);
-                let mut transactions =
-                    SourceTransactions::new(*settings, services, errors.clone(), letters, committed.clone());
+                let mut transactions = SourceTransactions::new(
+                    *settings,
+                    services,
+                    errors.clone(),
+                    letters,
+                    committed.clone(),
+                    acknowledger,
+                );
                 if !transactions.prepare()? {
                     return Ok(());
                 }

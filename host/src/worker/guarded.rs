@@ -9,7 +9,7 @@ use tributary_sdk::sink::{Failures, TopicPartition, TopicPartitionOffset};
 use tributary_sdk::source::{ExactlyOnceSupport, SourcePosition};
 use tributary_sdk::{Batch, Config, Result};
 
-use crate::plugin::handle::Canceller;
+use crate::plugin::handle::{Acknowledger, Canceller};
 use crate::plugin::{ConnectorHandle, SinkTaskHandle, SourceTaskHandle, TransformHandle};
 use crate::task::control::TaskControl;
 
@@ -89,6 +89,10 @@ impl ConnectorHandle for Guarded<dyn ConnectorHandle> {
 }
 
 impl SourceTaskHandle for Guarded<dyn SourceTaskHandle> {
+    fn acknowledger(&self) -> Option<Acknowledger> {
+        self.inner.acknowledger()
+    }
+
     fn start(&mut self, config: &Config) -> Result<()> {
         guarded!(self.start(config))
     }

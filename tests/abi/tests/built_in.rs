@@ -77,6 +77,14 @@ impl SourceTask for TicksTask {
         self.context.as_ref().unwrap().count("commits", positions.len() as f64);
         Ok(())
     }
+
+    fn acknowledger(&self) -> Option<Box<dyn Fn(&[SourcePosition]) + Send + Sync>> {
+        let context = self.context.clone()?;
+        Some(Box::new(move |positions| match &positions[0].offset {
+            Some(offset) => context.count("acknowledged", offset["next"].as_f64().unwrap()),
+            None => panic!("there is no offset"),
+        }))
+    }
 }
 
 #[derive(Default)]
@@ -225,6 +233,11 @@ fn a_source_runs() {
     assert_eq!(batches[1].value.as_text().unwrap().value(2), "10");
     assert_eq!(batches[1].resume_point(), Some("{\"next\":11}"));
     assert_eq!(batches[1].source_partition.as_deref(), Some("{\"clock\":1}"));
+    // From another thread, while the task is in its own.
+    let acknowledge = task.acknowledger().unwrap();
+    let told = SourcePosition { offset: Some(serde_json::json!({"next": 8})), ..reset.clone() };
+    std::thread::scope(|scope| assert!(scope.spawn(|| acknowledge(&[told.clone()])).join().unwrap()));
+    assert!(acknowledge(&[reset.clone()]), "its panic is nobody else's");
     task.commit(&[reset]).unwrap();
     services.cancelled.store(true, Ordering::Relaxed);
     assert!(task.poll(&mut batches).unwrap_err().is_retriable());
@@ -232,9 +245,11 @@ fn a_source_runs() {
     task.stop().unwrap();
     drop(task);
     cancel();
+    assert!(!acknowledge(&[told]), "it is gone");
     let lines = services.lines.lock().unwrap();
-    assert_eq!(lines[..], ["Info connector started", "Info resuming {\"of\":{\"clock\":1}}"]);
-    assert_eq!(services.calls.lock().unwrap()[..], ["count commits 1"]);
+    assert_eq!(lines[..2], ["Info connector started", "Info resuming {\"of\":{\"clock\":1}}"]);
+    assert!(lines[2].contains("while it was told of acknowledgements") && lines[2].contains("there is no offset"));
+    assert_eq!(services.calls.lock().unwrap()[..], ["count acknowledged 8", "count commits 1"]);
 }
 
 #[test]

@@ -67,6 +67,17 @@ fn a_source_in_c_runs() {
 }
 
 #[test]
+fn a_table_of_an_earlier_minor_version_is_taken() {
+    let (registry, _root) = plugins("lines", &["-DOF_MINOR_0"]);
+    let mut task = source(&registry, &Arc::new(Recorder::default()), &[]);
+    let mut batches = Vec::new();
+    task.poll(&mut batches).unwrap();
+    assert_eq!(batches[0].resume_point(), Some("{\"next\":3}"));
+    assert!(task.acknowledger().is_none(), "what the table does not cover is not there");
+    task.stop().unwrap();
+}
+
+#[test]
 fn malformed_batches_from_c_are_refused() {
     let (registry, _root) = plugins("lines", &[]);
     let services = Arc::new(Recorder::default());

@@ -11,10 +11,12 @@
 
 mod answers;
 mod boundary;
+mod clients;
 mod contender;
 mod edit;
 mod figures;
 mod group;
+mod http;
 mod job;
 mod librdkafka;
 mod loops;
@@ -63,6 +65,11 @@ enum Command {
     Group(group::Settings),
     /// Measures keyed state only, beside Kafka Streams and Flink.
     Stateful(stateful::Settings),
+    /// Measures the connectors for HTTP only: the webhook source, and the sink beside a plain loop.
+    Http(http::Settings),
+    /// A plain loop of HTTP requests, in this process.
+    #[command(hide = true)]
+    Post(http::Post),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +84,17 @@ fn main() -> ExitCode {
             println!("{}\nload {}", found.report(), machine::load());
             true
         }),
+        Some(Command::Http(settings)) => http::run(settings).map(|found| {
+            println!(
+                "{}\n{}\n{}, load {}",
+                found.table,
+                figures::targets(&found.targets),
+                machine::describe(),
+                machine::load()
+            );
+            true
+        }),
+        Some(Command::Post(work)) => http::post(work).map(|()| true),
         None => benchmark(&args),
     };
     match outcome {

@@ -192,7 +192,12 @@ static int flush(const tributary_call *call, void *it, tributary_str json) {
 /* ---- what the library is ---- */
 
 static const tributary_source_task_vtable source_task = {
-    .size = sizeof source_task, .create = create, .start = source_start, .poll = poll, .stop = stop, .destroy = destroy};
+#ifdef OF_MINOR_0
+    .size = offsetof(tributary_source_task_vtable, acknowledged),
+#else
+    .size = sizeof source_task,
+#endif
+    .create = create, .start = source_start, .poll = poll, .stop = stop, .destroy = destroy};
 static const tributary_sink_task_vtable sink_task = {
     .size = sizeof sink_task, .create = create, .start = start, .open = open_partitions, .put = put, .flush = flush,
     .close = open_partitions, .stop = stop, .destroy = destroy};

@@ -31,7 +31,7 @@ fn in_rust() -> String {
         Class: size kind reserved name config_def vtable aliases documentation;
         ConnectorVtable: size create validate start task_configs stop cancel destroy alter_offsets exactly_once_support
             transaction_boundaries task;
-        SourceTaskVtable: size create start poll commit stop cancel destroy;
+        SourceTaskVtable: size create start poll commit stop cancel destroy acknowledged;
         SinkTaskVtable: size create start open put flush pre_commit close stop cancel destroy;
         TransformVtable: size create configure apply on_watermark destroy;
     }

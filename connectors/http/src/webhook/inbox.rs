@@ -1,4 +1,8 @@
-//! What was received and waits for the task: bounded by bytes.
+//! What was received, until it is safe: first waiting for the task, then taken by one of its polls. Bounded by bytes.
+//!
+//! Promises: a sender is told that its records are durable only when the poll that took them is safe. Polls take what has come
+//! together while the ones before them were being written, as a log commits together what waits for its disk; a request waits for
+//! that at most [`PATIENCE`], so that a log far away is kept busy, too.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,6 +10,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tributary_sdk::Record;
+
+/// Polls that may be on their way to the log while others wait to come together: one that is written, one that is ready.
+const AHEAD: usize = 2;
+/// How long a request may wait for others.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// A request with its records.
 pub(super) struct Received {
@@ -15,9 +24,20 @@ pub(super) struct Received {
     pub durable: oneshot::Sender<()>,
 }
 
+/// The requests of one poll.
+struct Poll {
+    number: u64,
+    since: Instant,
+    bytes: usize,
+    answers: Vec<oneshot::Sender<()>>,
+}
+
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Received>,
+    waiting: VecDeque<(Instant, Received)>,
+    taken: VecDeque<Poll>,
+    /// The number of the last poll that took something.
+    polls: u64,
     /// Of requests that wait for their answers, taken ones included.
     bytes: usize,
     closed: bool,
@@ -27,11 +47,18 @@ impl State {
     /// Drops the requests whose senders wait no longer: they were answered that nothing is known of their records, or went away.
     fn drop_dead(&mut self) {
         let Self { waiting, bytes, .. } = self;
-        waiting.retain(|received| {
+        waiting.retain(|(_, received)| {
             let waits = !received.durable.is_closed();
             *bytes -= if waits { 0 } else { received.bytes };
             waits
         });
+    }
+
+    /// How long what waits is to wait for more; `None`: nothing waits.
+    fn patience(&self) -> Option<Duration> {
+        let (since, _) = self.waiting.front()?;
+        let over = self.closed || self.taken.len() < AHEAD;
+        Some(if over { Duration::ZERO } else { PATIENCE.saturating_sub(since.elapsed()) })
     }
 }
 
@@ -62,54 +89,87 @@ impl Inbox {
             return Err(received);
         }
         state.bytes += received.bytes;
-        state.waiting.push_back(received);
+        state.waiting.push_back((Instant::now(), received));
+        // Further ones find the task awake, or waiting for time to pass.
+        let wakes = state.waiting.len() == 1;
         drop(state);
-        self.changed.notify_one();
+        if wakes {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
-    /// What is there, up to so many records and bytes, waiting for the first at most `timeout`.
-    pub fn take(&self, records: usize, bytes: usize, timeout: Duration) -> Vec<Received> {
+    /// A poll: its number and what is there, up to so many records and bytes, waiting at most `timeout`.
+    pub fn take(&self, records: usize, bytes: usize, timeout: Duration) -> Option<(u64, Vec<Vec<Record>>)> {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
         loop {
             // What has got its answer by now will be sent again: taken as well, it would come twice.
             state.drop_dead();
-            if !state.waiting.is_empty() || state.closed {
+            let patience = state.patience();
+            if patience == Some(Duration::ZERO) || state.closed {
                 break;
             }
-            let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
-                break;
-            };
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            let wait = patience.map_or(left, |patience| patience.min(left));
+            state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
         let mut taken = Vec::new();
-        let (mut some_records, mut some_bytes) = (0, 0);
-        while let Some(first) = state.waiting.front() {
+        let mut poll = Poll { number: state.polls + 1, since: Instant::now(), bytes: 0, answers: Vec::new() };
+        let mut some_records = 0;
+        while let Some((_, first)) = state.waiting.front() {
             some_records += first.records.len();
-            some_bytes += first.bytes;
-            if !taken.is_empty() && (some_records > records || some_bytes > bytes) {
+            if !taken.is_empty() && (some_records > records || poll.bytes + first.bytes > bytes) {
                 break;
             }
-            taken.extend(state.waiting.pop_front());
+            let (_, first) = state.waiting.pop_front()?;
+            poll.bytes += first.bytes;
+            poll.answers.push(first.durable);
+            taken.push(first.records);
         }
-        taken
+        if taken.is_empty() {
+            return None;
+        }
+        state.polls = poll.number;
+        state.taken.push_back(poll);
+        Some((state.polls, taken))
     }
 
-    /// Requests of so many bytes have their answers.
-    pub fn settled(&self, bytes: usize) {
+    /// The polls up to this one are safe: their senders are told.
+    pub fn safe(&self, until: u64) {
+        let mut answers = Vec::new();
         let mut state = self.lock();
-        state.bytes = state.bytes.saturating_sub(bytes);
+        while let Some(done) = state.taken.pop_front_if(|poll| poll.number <= until) {
+            state.bytes = state.bytes.saturating_sub(done.bytes);
+            answers.extend(done.answers);
+        }
+        drop(state);
+        self.changed.notify_one();
+        for answer in answers {
+            // The sender may have gone.
+            let _ = answer.send(());
+        }
     }
 
-    /// Takes nothing more, and ends waiting.
-    pub fn close(&self) -> Vec<Received> {
+    /// Since when the oldest poll that is not known to be safe was taken.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.lock().taken.front().map(|poll| poll.since)
+    }
+
+    /// Takes nothing more, ends waiting, and tells those that wait to be taken that they have to send again.
+    pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        let rest = state.waiting.drain(..).collect();
+        let rest = std::mem::take(&mut state.waiting);
         drop(state);
         self.changed.notify_all();
-        rest
+        drop(rest);
+    }
+
+    /// What is not known to be safe by now may or may not be: its senders have to send again.
+    pub fn give_up(&self) {
+        let rest = std::mem::take(&mut self.lock().taken);
+        drop(rest);
     }
 }
 
@@ -133,10 +193,51 @@ mod tests {
         drop(gone);
         assert!(inbox.push(third).is_ok(), "there is room again");
         drop(waits);
-        let taken = inbox.take(10, 1000, Duration::from_secs(60));
-        assert_eq!(taken.iter().map(|received| received.bytes).collect::<Vec<_>>(), [40]);
-        inbox.settled(40);
+        let (poll, taken) = inbox.take(10, 1000, Duration::from_secs(60)).unwrap();
+        assert_eq!((poll, taken.len(), inbox.lock().bytes), (1, 1, 40));
+        inbox.safe(1);
         assert_eq!(inbox.lock().bytes, 0);
-        assert!(inbox.take(10, 1000, Duration::ZERO).is_empty());
+        assert!(inbox.take(10, 1000, Duration::ZERO).is_none());
+    }
+
+    #[test]
+    fn senders_are_told_when_their_poll_is_safe_and_not_before() {
+        let inbox = Inbox::new(1000);
+        let mut told: Vec<_> = (0..3)
+            .map(|number| {
+                let (received, told) = received(10);
+                assert!(inbox.push(received).is_ok());
+                assert_eq!(inbox.take(1, 1000, Duration::from_secs(60)).unwrap().0, number + 1);
+                told
+            })
+            .collect();
+        inbox.safe(2);
+        assert!(told[0].try_recv().is_ok() && told[1].try_recv().is_ok());
+        assert_eq!(told[2].try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        inbox.give_up();
+        assert_eq!(told[2].try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    }
+
+    #[test]
+    fn requests_come_together_while_polls_are_on_their_way() {
+        let inbox = Inbox::new(1000);
+        let mut told = Vec::new();
+        let mut push = || {
+            let (received, waits) = received(10);
+            assert!(inbox.push(received).is_ok());
+            told.push(waits);
+        };
+        for number in 1..=AHEAD as u64 {
+            push();
+            assert_eq!(inbox.take(10, 1000, Duration::ZERO).unwrap().0, number, "taken at once");
+        }
+        push();
+        assert!(inbox.take(10, 1000, Duration::ZERO).is_none(), "others may come");
+        push();
+        inbox.safe(1);
+        assert_eq!(inbox.take(10, 1000, Duration::ZERO).unwrap().1.len(), 2, "together");
+        push();
+        // Nothing is safe any more: the log takes its time.
+        assert_eq!(inbox.take(10, 1000, Duration::from_secs(60)).unwrap().1.len(), 1, "but not for ever");
     }
 }

@@ -8,8 +8,9 @@
 //! Fails: an address that is taken is waited for. A request is refused alone: see [`listener`]. While the log is away, requests wait
 //! for `answer.timeout.ms`, within `buffer.bytes`, and get 503.
 //!
-//! How the task learns of acknowledgements: each poll's last record has an offset, the number of the poll; the worker tells which
-//! offsets are stored, and is asked for a commit as long as requests wait.
+//! How the task learns of acknowledgements: each poll's last record has an offset, the number of the poll, and the worker tells up to
+//! which one the log has them. That these offsets are stored as well nobody waits for, as a webhook cannot be read again. Where
+//! records are written in transactions, a commit is asked for as long as requests wait.
 
 pub(crate) mod body;
 mod inbox;
@@ -18,13 +19,12 @@ mod listener;
 mod patient;
 pub(crate) mod signature;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tributary_sdk::{
     Config, ConfigDef, Context, Error, ExactlyOnceSupport, Output, Records, Result, SourceConnector, SourcePosition,
     SourceTask,
@@ -40,13 +40,15 @@ use listener::{Claim, Shared};
 const TASK: &str = "webhook.task";
 /// Key of a task config: how many tasks there are.
 const TASKS: &str = "webhook.tasks";
+/// In offsets: the number of the poll.
+const POLL: &str = "poll";
 /// What one poll hands over.
 const POLL_RECORDS: usize = 5_000;
 const POLL_BYTES: usize = 4 << 20;
 /// How long a poll waits when no request does.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long it waits while requests wait to be answered, at first and later.
-const BUSY: Duration = Duration::from_millis(1);
+const BUSY: Duration = Duration::from_millis(5);
 const STUCK: Duration = Duration::from_millis(20);
 /// How long the last answers may take at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -117,18 +119,8 @@ struct Running {
     /// Ends when all connections have.
     ended: mpsc::Receiver<()>,
     partition: Value,
-    polls: u64,
-    unanswered: VecDeque<Unanswered>,
     /// Given up when the listener is gone.
     _claim: Option<Claim>,
-}
-
-/// The requests of one poll.
-struct Unanswered {
-    poll: u64,
-    since: Instant,
-    bytes: usize,
-    answers: Vec<oneshot::Sender<()>>,
 }
 
 impl SourceTask for WebhookSourceTask {
@@ -160,8 +152,7 @@ impl SourceTask for WebhookSourceTask {
         runtime.spawn(listener::run(shared.clone(), listener, alive));
         context.info(format!("webhooks are taken at {listen}{path}"));
         let partition = json!({"webhook": format!("{listen}{path}"), "task": task});
-        let unanswered = VecDeque::new();
-        self.0 = Some(Running { shared, runtime, ended, partition, polls: 0, unanswered, _claim: claim });
+        self.0 = Some(Running { shared, runtime, ended, partition, _claim: claim });
         Ok(())
     }
 
@@ -170,8 +161,9 @@ impl SourceTask for WebhookSourceTask {
     }
 
     fn commit(&mut self, positions: &[SourcePosition]) -> Result<()> {
-        if let Some(running) = &mut self.0 {
-            running.commit(positions);
+        // It has been told already, unless the worker is one that tells nothing before.
+        if let Some(running) = &self.0 {
+            safe(&running.shared.inbox, &running.partition, positions);
         }
         Ok(())
     }
@@ -188,61 +180,54 @@ impl SourceTask for WebhookSourceTask {
         Some(Box::new(move || {
             shared.closing.send_replace(true);
             // Their senders learn that they have to send again.
-            drop(shared.inbox.close());
+            shared.inbox.close();
         }))
+    }
+
+    fn acknowledger(&self) -> Option<Box<dyn Fn(&[SourcePosition]) + Send + Sync>> {
+        let Running { shared, partition, .. } = self.0.as_ref()?;
+        let (shared, partition) = (shared.clone(), partition.clone());
+        Some(Box::new(move |positions| safe(&shared.inbox, &partition, positions)))
+    }
+}
+
+/// What lies before these positions is safe.
+fn safe(inbox: &Inbox, partition: &Value, positions: &[SourcePosition]) {
+    let own = positions.iter().filter(|position| position.partition == *partition);
+    let poll = |position: &SourcePosition| position.offset.as_ref()?.get(POLL)?.as_u64();
+    if let Some(until) = own.filter_map(poll).max() {
+        inbox.safe(until);
     }
 }
 
 impl Running {
     fn poll(&mut self, output: &mut Output<'_>) -> Result<()> {
-        let wait = match self.unanswered.front() {
+        let inbox = &self.shared.inbox;
+        let wait = match inbox.oldest().map(|since| since.elapsed()) {
             None => IDLE,
-            Some(first) => {
+            Some(waits) if waits < BUSY => BUSY,
+            Some(waits) => {
                 self.shared.context.request_commit();
-                if first.since.elapsed() < 10 * STUCK { BUSY } else { STUCK }
+                if waits < 10 * STUCK { BUSY } else { STUCK }
             }
         };
-        let taken = self.shared.inbox.take(POLL_RECORDS, POLL_BYTES, wait);
-        if taken.is_empty() {
-            return Ok(());
-        }
-        self.polls += 1;
-        let mut unanswered =
-            Unanswered { poll: self.polls, since: Instant::now(), bytes: 0, answers: Vec::with_capacity(taken.len()) };
+        let Some((poll, taken)) = inbox.take(POLL_RECORDS, POLL_BYTES, wait) else { return Ok(()) };
         let mut records = Records::to(self.shared.config.topic.clone()).from(&self.partition);
-        let mut left: usize = taken.iter().map(|received| received.records.len()).sum();
-        for received in taken {
-            unanswered.bytes += received.bytes;
-            unanswered.answers.push(received.durable);
-            for record in received.records {
-                left -= 1;
-                let last = left == 0;
-                records.push(if last { record.offset(&json!({"poll": self.polls})) } else { record })?;
-            }
+        let mut left: usize = taken.iter().map(Vec::len).sum();
+        for record in taken.into_iter().flatten() {
+            left -= 1;
+            let last = left == 0;
+            records.push(if last { record.offset(&json!({POLL: poll})) } else { record })?;
         }
         // If the worker does not take them, the task ends, and with it the requests: unanswered.
-        self.unanswered.push_back(unanswered);
         records.emit(output)
-    }
-
-    fn commit(&mut self, positions: &[SourcePosition]) {
-        let own = positions.iter().filter(|position| position.partition == self.partition);
-        let poll = |position: &SourcePosition| position.offset.as_ref()?.get("poll")?.as_u64();
-        let Some(until) = own.filter_map(poll).max() else { return };
-        while let Some(done) = self.unanswered.pop_front_if(|first| first.poll <= until) {
-            self.shared.inbox.settled(done.bytes);
-            for answer in done.answers {
-                // The sender may have gone.
-                let _ = answer.send(());
-            }
-        }
     }
 
     fn stop(mut self) {
         self.shared.closing.send_replace(true);
-        drop(self.shared.inbox.close());
-        // What the worker has not stored until now, it may or may not store.
-        self.unanswered.clear();
+        self.shared.inbox.close();
+        // What the log has not acknowledged until now, it may or may not have.
+        self.shared.inbox.give_up();
         let _ = self.runtime.block_on(async { tokio::time::timeout(LAST_ANSWERS, self.ended.recv()).await });
         self.runtime.shutdown_background();
     }

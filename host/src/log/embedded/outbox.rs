@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 
-use super::super::LogError;
 use super::super::deliveries::Deliveries;
+use super::super::{LogError, Waker};
 use super::catalog::Partition;
 use super::record_batch::{BatchEncoder, EncodedBatch, HEADER};
 
@@ -58,16 +58,27 @@ pub(super) struct State {
     spare: usize,
 }
 
-#[derive(Debug)]
 pub(super) struct Outbox {
     state: Mutex<State>,
     changed: Condvar,
     limit: usize,
+    /// Called after a report.
+    waker: OnceLock<Waker>,
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbox").field("state", &self.state).field("limit", &self.limit).finish_non_exhaustive()
+    }
 }
 
 impl Outbox {
     pub(super) fn new(limit: usize) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), limit }
+        Self { state: Mutex::default(), changed: Condvar::new(), limit, waker: OnceLock::new() }
+    }
+
+    pub(super) fn set_waker(&self, waker: Waker) {
+        let _ = self.waker.set(waker);
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -123,6 +134,9 @@ impl Outbox {
         }
         drop(state);
         self.changed.notify_all();
+        if let Some(wake) = self.waker.get() {
+            wake();
+        }
     }
 }
 

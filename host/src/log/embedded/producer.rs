@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow_array::{Array, BinaryArray, ListArray, StringArray, StructArray};
 
-use super::super::{ClientSettings, Completion, LogError, LogProducer, LogRecords};
+use super::super::{ClientSettings, Completion, LogError, LogProducer, LogRecords, Waker};
 use super::Inner;
 use super::catalog::Topic;
 use super::outbox::{Outbox, Parcel, State};
@@ -162,6 +162,10 @@ impl LogProducer for EmbeddedProducer {
             state.failed = None;
         }
         Ok(completed)
+    }
+
+    fn set_waker(&mut self, waker: Waker) {
+        self.outbox.set_waker(waker);
     }
 
     fn in_flight(&self) -> usize {

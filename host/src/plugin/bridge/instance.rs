@@ -4,20 +4,20 @@ use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tributary_abi as abi;
-use tributary_sdk::ffi::Collector;
+use tributary_sdk::ffi::{Collector, str};
 use tributary_sdk::{Error, Result, Services};
 
 use super::host_table::host_table;
 use super::tickets::Ticket;
-use crate::plugin::handle::Canceller;
+use crate::plugin::handle::{Acknowledger, Canceller};
 
-/// The pointer as `cancel` may use it: `None` once it must not be touched any more.
+/// The pointer as `cancel` and `acknowledged` may use it: `None` once it must not be touched any more.
 type Alive = Arc<RwLock<Option<Pointer>>>;
 
 #[derive(Clone, Copy)]
 struct Pointer(*mut c_void);
 
-// SAFETY: the ABI lets `cancel` come from any thread, and calls from whichever one thread has the handle.
+// SAFETY: the ABI lets `cancel` and `acknowledged` come from any thread, and calls from whichever one thread has the handle.
 unsafe impl Send for Pointer {}
 // SAFETY: as above; the pointer itself is never written through here.
 unsafe impl Sync for Pointer {}
@@ -115,11 +115,26 @@ impl Instance {
             }
         })
     }
+
+    /// See [`Acknowledger`].
+    pub fn acknowledger(&self, acknowledged: abi::AcknowledgedFn) -> Acknowledger {
+        let alive = self.alive.clone();
+        let one = Mutex::new(());
+        Arc::new(move |positions| {
+            let _one = one.lock().unwrap_or_else(PoisonError::into_inner);
+            let alive = alive.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(pointer) = *alive else { return false };
+            let json = serde_json::to_string(positions).expect("positions are JSON");
+            // SAFETY: the instance is alive while the lock is held, `acknowledged` may come from any thread, and the text is
+            // borrowed for the call.
+            unsafe { acknowledged(pointer.0, str(&json)) != abi::UNSUPPORTED }
+        })
+    }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // After this no canceller touches the instance; one that runs now is waited for.
+        // After this no canceller or acknowledger touches the instance; one that runs now is waited for.
         *self.alive.write().unwrap_or_else(PoisonError::into_inner) = None;
         if self.panicked {
             std::mem::forget(self.ticket.take());

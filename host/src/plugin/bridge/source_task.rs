@@ -8,7 +8,7 @@ use tributary_sdk::source::SourcePosition;
 use tributary_sdk::{Batch, Config, Result, Services};
 
 use super::instance::Instance;
-use crate::plugin::handle::{Canceller, SourceTaskHandle};
+use crate::plugin::handle::{Acknowledger, Canceller, SourceTaskHandle};
 
 /// A source task of a plugin.
 pub struct SourceTask {
@@ -53,5 +53,9 @@ impl SourceTaskHandle for SourceTask {
 
     fn canceller(&self) -> Canceller {
         self.instance.canceller()
+    }
+
+    fn acknowledger(&self) -> Option<Acknowledger> {
+        self.table.acknowledged.map(|acknowledged| self.instance.acknowledger(acknowledged))
     }
 }

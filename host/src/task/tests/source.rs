@@ -10,7 +10,7 @@ use tributary_sdk::{Batch, Column, Config, Error, Result, Services};
 
 use super::fakes::{Journal, ScriptedProducer, converters, dead_letters, services};
 use crate::plugin::SourceTaskHandle;
-use crate::plugin::handle::Canceller;
+use crate::plugin::handle::{Acknowledger, Canceller};
 use crate::task::control::TaskControl;
 use crate::task::delivery::DeliverySettings;
 use crate::task::error_policy::ErrorPolicy;
@@ -28,6 +28,8 @@ struct Scripted {
     services: Arc<InstanceServices>,
     polls: u64,
     poll: Poll,
+    /// It wants to be told of acknowledgements.
+    waits: bool,
 }
 
 impl SourceTaskHandle for Scripted {
@@ -53,6 +55,13 @@ impl SourceTaskHandle for Scripted {
     }
     fn canceller(&self) -> Canceller {
         Arc::new(|| {})
+    }
+    fn acknowledger(&self) -> Option<Acknowledger> {
+        let (journal, waits) = (self.journal.clone(), self.waits);
+        Some(Arc::new(move |positions| {
+            positions.iter().for_each(|p| journal.note(format!("safe {}", p.offset.as_ref().unwrap())));
+            waits
+        }))
     }
 }
 
@@ -87,6 +96,17 @@ impl Running {
 
     fn start_every(
         commit_interval: Duration,
+        handling: (ErrorPolicy, bool),
+        producer: ScriptedProducer,
+        letters: Option<ScriptedProducer>,
+        poll: Poll,
+    ) -> Self {
+        Self::start_waiting(false, commit_interval, handling, producer, letters, poll)
+    }
+
+    fn start_waiting(
+        waits: bool,
+        commit_interval: Duration,
         (errors, hold): (ErrorPolicy, bool),
         producer: ScriptedProducer,
         letters: Option<ScriptedProducer>,
@@ -99,7 +119,7 @@ impl Running {
         let hold = producer.hold.clone();
         let task = SourceTask {
             name: "c-0".into(),
-            handle: Box::new(Scripted { journal: journal.clone(), services: services.clone(), polls: 0, poll }),
+            handle: Box::new(Scripted { journal: journal.clone(), services: services.clone(), polls: 0, poll, waits }),
             config: Config::default(),
             converter: OutboundConverter {
                 converters: converters("StringConverter"),
@@ -171,6 +191,48 @@ fn a_commit_that_is_asked_for_waits_for_the_acknowledgement_and_for_no_interval(
     assert!(!running.journal.lines().iter().any(|line| line.starts_with("stored")));
     *running.hold.lock().unwrap() = false;
     running.journal.wait_for(r#"told {"n":1}"#);
+    running.stop().0.unwrap();
+}
+
+#[test]
+fn who_waits_is_told_of_acknowledgements_and_needs_no_commit() {
+    let poll: Poll = Box::new(|n, services| {
+        if n > 3 {
+            services.request_commit();
+            return Ok(Vec::new());
+        }
+        Ok(vec![batch(n, &["a"])])
+    });
+    let held = (ErrorPolicy::default(), true);
+    let producer = ScriptedProducer::default();
+    let running = Running::start_waiting(true, Duration::from_secs(3600), held, producer, None, poll);
+    running.journal.wait_for("t: a");
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!running.journal.lines().iter().any(|line| line.starts_with("safe")), "nothing is acknowledged");
+    *running.hold.lock().unwrap() = false;
+    running.journal.wait_for(r#"safe {"n":3}"#);
+    std::thread::sleep(Duration::from_millis(50));
+    let before = running.journal.lines();
+    assert!(!before.iter().any(|line| line.starts_with("stored")), "nobody waits for that: {before:#?}");
+    let (result, lines) = running.stop();
+    result.unwrap();
+    assert!(lines.contains(&r#"stored {"n":3}"#.into()), "at the end as ever: {lines:#?}");
+}
+
+#[test]
+fn who_waits_is_told_only_when_dead_letters_are_safe() {
+    let poll: Poll = Box::new(|n, _| Ok(if n == 1 { vec![batch(1, &["a", "big"])] } else { Vec::new() }));
+    let producer = ScriptedProducer { refuse: Some("big"), ..ScriptedProducer::default() };
+    let letters = ScriptedProducer::default();
+    let hold = letters.hold.clone();
+    *hold.lock().unwrap() = true;
+    let free = (tolerant(), false);
+    let running = Running::start_waiting(true, Duration::from_secs(3600), free, producer, Some(letters), poll);
+    running.journal.wait_for("dlq: big");
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!running.journal.lines().iter().any(|line| line.starts_with("safe")));
+    *hold.lock().unwrap() = false;
+    running.journal.wait_for(r#"safe {"n":1}"#);
     running.stop().0.unwrap();
 }
 

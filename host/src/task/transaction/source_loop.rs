@@ -27,6 +27,7 @@ use super::boundary::{Boundary, Ending};
 use super::source_offsets::SourceOffsets;
 use super::transactor::{Advance, Current, Make, Piece, Refusal, Slice, Transactor};
 use crate::log::{LogError, TopicPartition};
+use crate::plugin::handle::Acknowledger;
 use crate::state::{Layer, Positions, Shard};
 use crate::storage::TransactionalOffsets;
 
@@ -73,6 +74,8 @@ pub struct SourceTransactions {
     errors: ErrorHandler,
     dead_letters: Option<DeadLetters>,
     committed: Arc<Mutex<Vec<SourcePosition>>>,
+    /// Tells the plugin at once of what is committed.
+    acknowledger: Option<Acknowledger>,
     /// Source partitions whose last records have no place to resume after them yet.
     tails: HashSet<Arc<str>>,
     /// The transaction is to end as soon as it can.
@@ -98,6 +101,7 @@ impl SourceTransactions {
         errors: ErrorHandler,
         dead_letters: Option<DeadLetters>,
         committed: Arc<Mutex<Vec<SourcePosition>>>,
+        acknowledger: Option<Acknowledger>,
     ) -> Self {
         let TransactionSettings { id, boundary, make, offsets, current, flush_timeout, topic_used, topics, state } =
             settings;
@@ -116,6 +120,7 @@ impl SourceTransactions {
             errors,
             dead_letters,
             committed,
+            acknowledger,
             tails: HashSet::new(),
             wanted: None,
             newest_epoch: 0,
@@ -220,6 +225,9 @@ impl SourceTransactions {
         tracing::debug!("committed a transaction of {records} records in {:?}", self.began.elapsed());
         self.bytes = 0;
         let positions = self.transactor.positions.take_news();
+        if !positions.is_empty() {
+            self.acknowledger = self.acknowledger.take().filter(|acknowledge| acknowledge(&positions));
+        }
         self.committed.lock().unwrap_or_else(PoisonError::into_inner).extend(positions);
         // Further batches of the newest poll may still come, so its state is not complete yet.
         let complete =
