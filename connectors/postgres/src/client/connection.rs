@@ -12,6 +12,8 @@ use super::{PgError, PgResult};
 
 /// What one read takes from the socket at most.
 const READ: usize = 256 * 1024;
+/// What one message of COPY FROM has at most.
+const COPY: usize = 1 << 20;
 
 /// A message of the server, without its length.
 #[derive(Debug)]
@@ -121,6 +123,39 @@ impl Connection {
         }
     }
 
+    /// Runs statements; those that copy in (COPY … FROM STDIN) take `data` in turn. Answers how many rows each statement touched, 0 where it does
+    /// not say. After a refusal, which is of all statements unless there is a transaction around them, the connection can be used.
+    ///
+    /// Nothing is read while data is sent: the session must not get notices (`client_min_messages`).
+    pub fn run(&mut self, sql: &str, data: &[&[u8]]) -> PgResult<Vec<u64>> {
+        self.send(|buffer| frontend::query(sql, buffer))?;
+        let (mut counts, mut refusal, mut data) = (Vec::new(), None, data.iter());
+        loop {
+            match self.read() {
+                Ok(Message { tag: b'C', body }) => counts.push(touched(&body)),
+                Ok(Message { tag: b'G', .. }) => self.copy_in(data.next().copied().unwrap_or_default())?,
+                Ok(Message { tag: b'Z', .. }) => return refusal.map_or(Ok(counts), Err),
+                Ok(_) => {}
+                Err(error @ PgError::Server { .. }) => refusal = Some(error),
+                Err(error) => return Err(refusal.unwrap_or(error)),
+            }
+        }
+    }
+
+    fn copy_in(&mut self, data: &[u8]) -> PgResult<()> {
+        for part in data.chunks(COPY) {
+            self.output.put_u8(b'd');
+            self.output.put_u32(4 + part.len() as u32);
+            self.stream.write_all(&self.output)?;
+            self.output.clear();
+            self.stream.write_all(part)?;
+        }
+        self.send(|buffer| {
+            frontend::copy_done(buffer);
+            Ok(())
+        })
+    }
+
     /// Begins to copy out: [`Self::copied`] gives the lines.
     pub fn copy_out(&mut self, sql: &str) -> PgResult<()> {
         self.begin_copy(sql, b'H')
@@ -212,6 +247,12 @@ pub(super) fn cstr(body: &mut Bytes) -> String {
     let text = String::from_utf8_lossy(&body[..end]).into_owned();
     body.advance((end + 1).min(body.len()));
     text
+}
+
+/// The number at the end of a command's tag, such as `INSERT 0 5`.
+fn touched(tag: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(tag);
+    text.trim_end_matches('\0').rsplit(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
 fn row(mut body: Bytes) -> Row {

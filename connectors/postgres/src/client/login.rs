@@ -129,7 +129,7 @@ impl Settings {
                 0 => {}
                 3 if !connection.secured() => {
                     return Err(PgError::Refused(
-                        "the server asks for the password in the clear, and there is no TLS: set database.sslmode=require, or let the server use scram-sha-256".into(),
+                        "the server asks for the password in the clear, and there is no TLS: set sslmode=require, or let the server use scram-sha-256".into(),
                     ));
                 }
                 3 => connection.send(|buffer| frontend::password_message(self.password.as_bytes(), buffer))?,

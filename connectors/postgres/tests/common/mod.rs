@@ -126,3 +126,23 @@ pub fn take(run: &mut SourceRun<PostgresSource>, count: usize) -> Vec<Event> {
 pub fn stored(services: &TestServices) -> Value {
     services.stored_offsets().into_values().next().unwrap_or_default()
 }
+
+impl Database {
+    /// A sink's config, with the server behind `port`.
+    pub fn sink_config_at(&self, port: u16, more: &[(&str, &str)]) -> Config {
+        let url = format!("jdbc:postgresql://127.0.0.1:{port}/{}?sslmode=disable", self.name);
+        let mut config = Config::from_iter([
+            ("name", "sink"),
+            ("connection.url", &url),
+            ("connection.username", postgres::USER),
+            ("connection.password", postgres::PASSWORD),
+        ]);
+        more.iter().for_each(|(key, value)| config.set(*key, *value));
+        config
+    }
+
+    /// A sink's config.
+    pub fn sink_config(&self, more: &[(&str, &str)]) -> Config {
+        self.sink_config_at(self.server.port(), more)
+    }
+}
