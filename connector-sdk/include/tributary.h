@@ -16,7 +16,7 @@
  * - No memory is freed by the side that did not allocate it: results go out through the callbacks of tributary_call, which copy;
  * batches are *moved* under the release rule of the Arrow C Data Interface.
  * - No unwinding crosses: an exported function that panics catches it and answers TRIBUTARY_PANICKED.
- * - The calls on one instance come one at a time and from one thread, except cancel, which comes from any.
+ * - The calls on one instance come one at a time and from one thread, except cancel and acknowledged, which come from any.
  * - Imported arrays are checked in everything that the structures themselves tell: counts, nulls, offsets, UTF-8. That a
  * buffer is as long as its length says is the maker's promise; nothing can check it.
  */
@@ -102,7 +102,7 @@ typedef struct tributary_transform_vtable tributary_transform_vtable;
 #define TRIBUTARY_ABI_MAJOR 1
 
 /* Minor version: grows when fields are appended. */
-#define TRIBUTARY_ABI_MINOR 0
+#define TRIBUTARY_ABI_MINOR 1
 
 /* The one symbol that a plugin library exports. */
 #define TRIBUTARY_ENTRY_SYMBOL "tributary_plugin_v1"
@@ -340,6 +340,13 @@ typedef int32_t (*tributary_batch_fn)(const tributary_call *call, void *instance
 /* From any thread, also while another call runs on the instance: make that call return soon. Not after destroy began. */
 typedef void (*tributary_cancel_fn)(void *instance);
 
+/*
+ * From any thread, one at a time, also while another call runs on the instance and beside tributary_cancel_fn: positions whose records,
+ * with all before them, are acknowledged by the log, or need not be: JSON array of {"partition":{…},"offset":{…}}. Must not block.
+ * Answers TRIBUTARY_OK, or TRIBUTARY_UNSUPPORTED: it is of no use to this task, and is not called again. Not after destroy began.
+ */
+typedef int32_t (*tributary_acknowledged_fn)(void *instance, tributary_str positions);
+
 /* Frees the instance. Not called after a panic, nor while a call hangs. */
 typedef void (*tributary_destroy_fn)(void *instance);
 
@@ -396,6 +403,11 @@ struct tributary_source_task_vtable {
     tributary_cancel_fn cancel;
     /* Frees. */
     tributary_destroy_fn destroy;
+    /*
+     * See tributary_acknowledged_fn; may be null. Since minor version 1. With at-least-once delivery it comes before offsets are stored,
+     * and tributary_host.request_commit hurries nothing then.
+     */
+    tributary_acknowledged_fn acknowledged;
 };
 
 /* The functions of a sink task. Offsets are JSON arrays of {"topic","partition","offset"}, next-to-read. */

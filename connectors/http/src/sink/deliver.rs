@@ -11,7 +11,6 @@
 //! The answer's body is not waited for to accept records: the status says it.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -20,6 +19,7 @@ use tokio::sync::watch;
 use tributary_sdk::{Batch, Error, Result};
 
 use super::progress::{Mark, Progress};
+use super::ready::Ready;
 use super::requests::{Prepared, Requests};
 use crate::client::{Answer, CallError, Outgoing, retry_after, url};
 use crate::config::sink::SinkConfig;
@@ -39,6 +39,8 @@ pub(super) struct Counts {
 /// What the lanes share.
 struct Shared {
     progress: Progress,
+    /// What no lane has.
+    ready: Ready,
     counts: Counts,
     /// Why the batch has to come again, or the task to end.
     ended: Option<Error>,
@@ -64,10 +66,12 @@ enum Next {
 
 impl<'a> Delivery<'a> {
     pub fn new(config: &'a SinkConfig, batch: &'a Batch, progress: Progress, stop: &'a watch::Sender<bool>) -> Self {
+        let requests = Requests::new(config, batch);
+        let ready = requests.ready(config.concurrency, |row| progress.marks[row] == Mark::Open);
         Self {
             config,
-            requests: Requests::new(config, batch),
-            shared: RefCell::new(Shared { progress, counts: Counts::default(), ended: None }),
+            requests,
+            shared: RefCell::new(Shared { progress, ready, counts: Counts::default(), ended: None }),
             stop,
             begun: Instant::now(),
         }
@@ -75,16 +79,13 @@ impl<'a> Delivery<'a> {
 
     /// Sends what is open, a lane beside the other.
     pub async fn run(&self) {
-        let lanes = {
-            let shared = self.shared.borrow();
-            self.requests.lanes(self.config.concurrency, |row| shared.progress.marks[row] == Mark::Open)
-        };
-        join_all(lanes.into_iter().map(|rows| self.lane(rows.into()))).await;
+        let lanes = self.shared.borrow().ready.len().min(self.config.concurrency);
+        join_all((0..lanes).map(|_| self.lane())).await;
     }
 
     /// What came of it.
     pub fn finish(self) -> (Progress, Counts, Result<()>) {
-        let Shared { progress, counts, ended } = self.shared.into_inner();
+        let Shared { progress, counts, ended, .. } = self.shared.into_inner();
         let open = progress.marks.iter().filter(|mark| **mark == Mark::Open).count();
         let outcome = match ended {
             Some(error) => Err(error),
@@ -94,18 +95,30 @@ impl<'a> Delivery<'a> {
         (progress, counts, outcome)
     }
 
-    /// Sends rows one request after the other.
-    async fn lane(&self, mut rows: VecDeque<usize>) {
+    /// Sends one request after the other, of whatever group is free.
+    async fn lane(&self) {
+        loop {
+            let group = self.shared.borrow_mut().ready.take();
+            let Some(group) = group else { return };
+            if !self.send_some(group).await {
+                return;
+            }
+            self.shared.borrow_mut().ready.give_back(group);
+        }
+    }
+
+    /// Sends the next request of a group, and those that it entails. Answers `false` when this lane sends nothing more.
+    async fn send_some(&self, group: usize) -> bool {
         // Halves of a request that was refused, the first one last.
         let mut halves: Vec<Vec<Prepared>> = Vec::new();
         let mut next = None;
         loop {
             let mut records = match halves.pop() {
                 Some(half) => half,
-                None => self.gather(&mut rows, &mut next),
+                None => self.gather(group, &mut next),
             };
             if records.is_empty() {
-                return;
+                return true;
             }
             let outgoing = match self.requests.request(&records) {
                 Ok(outgoing) => outgoing,
@@ -120,16 +133,21 @@ impl<'a> Delivery<'a> {
                     let second = records.split_off(records.len().div_ceil(2));
                     halves.extend([second, records]);
                 }
-                Next::Again(_) | Next::End => return,
+                Next::Again(_) | Next::End => return false,
+            }
+            if halves.is_empty() && next.is_none() {
+                return true;
             }
         }
     }
 
     /// The records of the next request, and the one behind them.
-    fn gather(&self, rows: &mut VecDeque<usize>, next: &mut Option<Prepared>) -> Vec<Prepared> {
+    fn gather(&self, group: usize, next: &mut Option<Prepared>) -> Vec<Prepared> {
         let mut records: Vec<Prepared> = next.take().into_iter().collect();
         let mut bytes = records.iter().map(Prepared::bytes).sum();
-        while let Some(row) = rows.pop_front() {
+        while records.len() < self.config.batch_records {
+            let row = self.shared.borrow_mut().ready.row_of(group);
+            let Some(row) = row else { break };
             match self.requests.prepare(row) {
                 Ok(None) => self.shared.borrow_mut().progress.marks[row] = Mark::Done,
                 Err(why) => self.shared.borrow_mut().progress.marks[row] = Mark::Failed(why),

@@ -10,6 +10,7 @@
 
 mod deliver;
 mod progress;
+mod ready;
 mod requests;
 
 use std::time::Duration;

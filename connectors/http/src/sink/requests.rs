@@ -6,6 +6,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, Uri};
 use tributary_sdk::{Batch, Cell, Form, Row};
 
+use super::ready::Ready;
 use crate::client::{Outgoing, url};
 use crate::config::header_value;
 use crate::config::sink::{BatchFormat, SinkConfig, Tombstones, method};
@@ -47,15 +48,15 @@ impl<'a> Requests<'a> {
         Self { config, batch, rows: batch.rows().collect() }
     }
 
-    /// The rows for each of so many lanes. Rows with the same key are in one lane, in their order.
-    pub fn lanes(&self, count: usize, is_open: impl Fn(usize) -> bool) -> Vec<Vec<usize>> {
-        let mut lanes = vec![Vec::new(); count];
-        for (row, record) in self.rows.iter().enumerate().filter(|(row, _)| is_open(*row)) {
-            let lane = if count == 1 { 0 } else { lane(record.key(), row) % count };
-            lanes[lane].push(row);
-        }
-        lanes.retain(|rows| !rows.is_empty());
-        lanes
+    /// The rows that are open, for so many lanes. Rows with the same key are in one group, in their order; where requests have
+    /// several records, there are no more groups than lanes, so that records come together.
+    pub fn ready(&self, lanes: usize, is_open: impl Fn(usize) -> bool) -> Ready {
+        let mark = |row: usize| match lanes {
+            1 => 0,
+            _ if self.batched() => mark_of(self.rows[row].key(), row) % lanes as u64,
+            _ => mark_of(self.rows[row].key(), row),
+        };
+        Ready::of((0..self.rows.len()).filter(|row| is_open(*row)).map(|row| (row, mark(row))))
     }
 
     /// A record ready to be sent; `None`: it is left out. The error says what is wrong with the record.
@@ -178,13 +179,13 @@ impl<'a> Requests<'a> {
     }
 }
 
-/// Where records of a key belong; those without one are spread.
-fn lane(key: Cell<'_>, row: usize) -> usize {
+/// What records of a key have in common; those without one have nothing.
+fn mark_of(key: Cell<'_>, row: usize) -> u64 {
     let mut hasher = DefaultHasher::new();
     match key {
-        Cell::Null => return row,
+        Cell::Null => return row as u64,
         Cell::Structured(..) => key.to_json().map(|key| key.to_string()).unwrap_or_default().hash(&mut hasher),
         _ => key.as_bytes().hash(&mut hasher),
     }
-    hasher.finish() as usize
+    hasher.finish()
 }
