@@ -72,7 +72,6 @@ impl Job {
                 config["connection.username"] = USER.into();
             }
             self.worker.rest().put_connector(&name, config)?;
-            self.worker.wait_running(&name)?;
         }
         Ok(())
     }

@@ -120,7 +120,7 @@ impl OAuth2 {
             form.iter().map(|(name, value)| format!("{name}={}", url::encoded(value))).collect::<Vec<_>>().join("&");
         let outgoing = Outgoing { method: Method::POST, uri: self.token_url.clone(), headers, body: body.into() };
         let shown = url::shown(&self.token_url);
-        let answer = client.exchange(&outgoing, TOKEN_ANSWER).await?;
+        let answer = client.exchange(&outgoing, None, TOKEN_ANSWER).await?;
         let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let text = |name: &str| json.get(name).and_then(Value::as_str);
         if !answer.status.is_success() {

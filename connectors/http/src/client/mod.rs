@@ -24,12 +24,13 @@ mod status;
 mod tls;
 pub(crate) mod url;
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
+use hyper::header::{HOST, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 
@@ -87,16 +88,12 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!("tributary/", env!("
 impl HttpClient {
     /// Sends a request with credentials, follows redirects as far as that is right, and reads up to `limit` bytes of the answer.
     pub async fn send(&self, outgoing: &Outgoing, limit: usize) -> Result<Answer, CallError> {
-        let mut outgoing = outgoing.clone();
+        let mut outgoing = Cow::Borrowed(outgoing);
         let mut renewed = false;
         let mut redirects = 0;
         loop {
             let header = self.auth.header(self).await?;
-            let mut signed = outgoing.clone();
-            if let Some((name, value)) = &header {
-                signed.headers.insert(name.clone(), value.clone());
-            }
-            let answer = self.exchange(&signed, limit).await?;
+            let answer = self.exchange(&outgoing, header.as_ref(), limit).await?;
             let sent = header.as_ref().map(|(_, value)| value);
             if answer.status == StatusCode::UNAUTHORIZED && !renewed && self.auth.refused(sent) {
                 renewed = true;
@@ -105,6 +102,7 @@ impl HttpClient {
             match self.redirect(&outgoing, &answer)? {
                 Some(uri) if redirects < self.redirects => {
                     redirects += 1;
+                    let outgoing = outgoing.to_mut();
                     if answer.status == StatusCode::SEE_OTHER {
                         outgoing.method = Method::GET;
                     }
@@ -148,18 +146,27 @@ impl HttpClient {
         Ok(Some(to))
     }
 
-    /// One request and its answer, within the time limits.
-    async fn exchange(&self, outgoing: &Outgoing, limit: usize) -> Result<Answer, CallError> {
-        let shown = format!("{} {}", outgoing.method, url::shown(&outgoing.uri));
-        let origin = Origin::of(&outgoing.uri).map_err(|why| CallError::refused(format!("{shown}: {why}")))?;
-        let request = self.request(outgoing, &origin).map_err(|why| CallError::refused(format!("{shown}: {why}")))?;
+    /// One request, with a header more where there is one, and its answer, within the time limits.
+    async fn exchange(
+        &self,
+        outgoing: &Outgoing,
+        header: Option<&(HeaderName, HeaderValue)>,
+        limit: usize,
+    ) -> Result<Answer, CallError> {
+        // Only for errors.
+        let shown = || format!("{} {}", outgoing.method, url::shown(&outgoing.uri));
+        let refused = |why: String| CallError::refused(format!("{}: {why}", shown()));
+        let origin = Origin::of(&outgoing.uri).map_err(refused)?;
+        let mut request = self.request(outgoing, &origin).map_err(refused)?;
+        if let Some((name, value)) = header {
+            request.headers_mut().insert(name, value.clone());
+        }
         let mut lease = match self.pool.take(&origin).await {
             Some(kept) => kept,
-            None => self.connect(&origin, &shown).await?,
+            None => self.connect(&origin, shown).await?,
         };
         let deadline = Instant::now() + self.request_timeout;
-        let slow = || CallError::passing(format!("{shown}: no answer within {:?}", self.request_timeout));
-        let mut request = request;
+        let slow = || CallError::passing(format!("{}: no answer within {:?}", shown(), self.request_timeout));
         loop {
             let sent = tokio::time::timeout_at(deadline.into(), lease.sender.try_send_request(request)).await;
             match sent.map_err(|_| slow())? {
@@ -168,15 +175,15 @@ impl HttpClient {
                     // The kept connection was closed before the request was on its way.
                     Some(unsent) if lease.kept => {
                         request = unsent;
-                        lease = self.connect(&origin, &shown).await?;
+                        lease = self.connect(&origin, shown).await?;
                     }
-                    _ => return Err(CallError::passing(format!("{shown}: {}", causes(failed.error())))),
+                    _ => return Err(CallError::passing(format!("{}: {}", shown(), causes(failed.error())))),
                 },
             }
         }
     }
 
-    async fn connect(&self, origin: &Origin, shown: &str) -> Result<Lease, CallError> {
+    async fn connect(&self, origin: &Origin, shown: impl Fn() -> String) -> Result<Lease, CallError> {
         let connecting = async {
             let stream = self.dialer.connect(origin).await?;
             let (sender, connection) = hyper::client::conn::http1::handshake(stream)
@@ -190,8 +197,8 @@ impl HttpClient {
         };
         match tokio::time::timeout(self.connect_timeout, connecting).await {
             Ok(connected) => connected
-                .map_err(|error: CallError| CallError { message: format!("{shown}: {}", error.message), ..error }),
-            Err(_) => Err(CallError::passing(format!("{shown}: no connection within {:?}", self.connect_timeout))),
+                .map_err(|error: CallError| CallError { message: format!("{}: {}", shown(), error.message), ..error }),
+            Err(_) => Err(CallError::passing(format!("{}: no connection within {:?}", shown(), self.connect_timeout))),
         }
     }
 

@@ -13,7 +13,8 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use hyper::StatusCode;
 use tokio::sync::watch;
 use tributary_sdk::{Batch, Error, Result};
@@ -80,7 +81,8 @@ impl<'a> Delivery<'a> {
     /// Sends what is open, a lane beside the other.
     pub async fn run(&self) {
         let lanes = self.shared.borrow().ready.len().min(self.config.concurrency);
-        join_all((0..lanes).map(|_| self.lane())).await;
+        // Looks only at those for which something has come.
+        (0..lanes).map(|_| self.lane()).collect::<FuturesUnordered<_>>().collect::<()>().await;
     }
 
     /// What came of it.
@@ -120,7 +122,7 @@ impl<'a> Delivery<'a> {
             if records.is_empty() {
                 return true;
             }
-            let outgoing = match self.requests.request(&records) {
+            let outgoing = match self.requests.request(&mut records) {
                 Ok(outgoing) => outgoing,
                 Err(why) => {
                     self.mark(&records, &Mark::Failed(why));

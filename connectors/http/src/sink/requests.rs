@@ -41,11 +41,16 @@ pub(super) struct Requests<'a> {
     config: &'a SinkConfig,
     batch: &'a Batch,
     rows: Vec<Row<'a>>,
+    /// What no record changes is made once.
+    method: Option<Result<Method, String>>,
+    uri: Option<Result<Uri, String>>,
 }
 
 impl<'a> Requests<'a> {
     pub fn new(config: &'a SinkConfig, batch: &'a Batch) -> Self {
-        Self { config, batch, rows: batch.rows().collect() }
+        let method = config.method.constant().map(method);
+        let uri = config.url.constant().map(uri);
+        Self { config, batch, rows: batch.rows().collect(), method, uri }
     }
 
     /// The rows that are open, for so many lanes. Rows with the same key are in one group, in their order; where requests have
@@ -74,13 +79,15 @@ impl<'a> Requests<'a> {
         };
         let method = match own_method {
             Some(method) => method,
-            None => method(&self.config.method.fill_text(&record)?)?,
+            None => match &self.method {
+                Some(constant) => constant.clone()?,
+                None => method(&self.config.method.fill_text(&record)?)?,
+            },
         };
-        let uri = self.config.url.fill_text(&record)?;
-        let uri = url::parse(&uri).map_err(|why| format!("the record makes a URL that is none: {why}"))?;
-        if uri.path().split('/').any(|segment| matches!(segment, "." | "..")) {
-            return Err("the record makes a URL that leads out of its path: a part of it is only dots".to_owned());
-        }
+        let uri = match &self.uri {
+            Some(constant) => constant.clone()?,
+            None => uri(&self.config.url.fill_text(&record)?)?,
+        };
         let mut headers = HeaderMap::new();
         for (name, template) in &self.config.headers {
             let value = template.fill_text(&record).map_err(|why| format!("header {name}: {why}"))?;
@@ -103,8 +110,8 @@ impl<'a> Requests<'a> {
             && bytes + next.bytes() + 1 <= self.config.batch_bytes
     }
 
-    /// One request of records that fit together.
-    pub fn request(&self, records: &[Prepared]) -> Result<Outgoing, String> {
+    /// One request of records that fit together. A single one gives its part of the body away.
+    pub fn request(&self, records: &mut [Prepared]) -> Result<Outgoing, String> {
         let first = records.first().ok_or("a request needs a record")?;
         let mut headers = first.target.headers.clone();
         if let Some((name, template)) = &self.config.idempotency {
@@ -115,8 +122,13 @@ impl<'a> Requests<'a> {
             }
             headers.insert(name, header_value(&key).map_err(|why| format!("header {name}: {why}"))?);
         }
-        let body = if first.target.has_body { self.body(records) } else { Vec::new() };
-        Ok(Outgoing { method: first.target.method.clone(), uri: first.target.uri.clone(), headers, body: body.into() })
+        let (method, uri) = (first.target.method.clone(), first.target.uri.clone());
+        let body = match records {
+            records if !records[0].target.has_body => Vec::new(),
+            [one] if !self.batched() => std::mem::take(&mut one.item),
+            records => self.body(records),
+        };
+        Ok(Outgoing { method, uri, headers, body: body.into() })
     }
 
     fn batched(&self) -> bool {
@@ -177,6 +189,14 @@ impl<'a> Requests<'a> {
             },
         }))
     }
+}
+
+fn uri(text: &str) -> Result<Uri, String> {
+    let uri = url::parse(text).map_err(|why| format!("the record makes a URL that is none: {why}"))?;
+    if uri.path().split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err("the record makes a URL that leads out of its path: a part of it is only dots".to_owned());
+    }
+    Ok(uri)
 }
 
 /// What records of a key have in common; those without one have nothing.

@@ -112,6 +112,14 @@ impl Template {
         }
     }
 
+    /// The text, where no record changes it.
+    pub fn constant(&self) -> Option<&str> {
+        match self.beginning() {
+            (text, false) => Some(text),
+            _ => None,
+        }
+    }
+
     /// With `value` in the place of every placeholder, to see what it makes.
     pub fn filled_with(&self, value: &str) -> String {
         let text = |part: &Part| match part {
