@@ -1,5 +1,6 @@
 //! The HTTP connectors in a whole worker: nothing is lost, whatever breaks on the way.
 
+mod senders;
 mod sink;
 mod source;
 mod webhook;

@@ -2,44 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
 
 use rand::Rng;
 use serde_json::json;
 use tributary_harness::{Checker, Lines, Result, Seed, TributaryWorker, WorkerOptions, ports, wait};
-use tributary_tests::Log;
+use tributary_tests::{Log, Workers};
+
+use crate::senders::Senders;
 
 const KILLS: u64 = 5;
-const SENDERS: u64 = 6;
-
-/// Sends a body and answers with the status; 0 where there is no answer.
-fn send(stream: &mut Option<TcpStream>, port: u16, body: &[u8]) -> u16 {
-    let mut exchange = || -> std::io::Result<u16> {
-        let connection = match stream {
-            Some(open) => open,
-            None => stream.insert(TcpStream::connect((Ipv4Addr::LOCALHOST, port))?),
-        };
-        connection.set_read_timeout(Some(Duration::from_secs(60)))?;
-        let head = format!("POST /hook HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len());
-        connection.write_all(&[head.as_bytes(), body].concat())?;
-        let mut answer = Vec::new();
-        let mut byte = [0];
-        while !answer.ends_with(b"}") {
-            connection.read_exact(&mut byte)?;
-            answer.push(byte[0]);
-        }
-        let status = String::from_utf8_lossy(&answer).split_whitespace().nth(1).map(str::parse);
-        Ok(status.and_then(std::result::Result::ok).unwrap_or(0))
-    };
-    let status = exchange().unwrap_or(0);
-    if status != 200 {
-        *stream = None;
-    }
-    status
-}
 
 #[test]
 fn kills_on_kafka() -> Result<()> {
@@ -51,7 +22,7 @@ fn kills_on_the_embedded_log() -> Result<()> {
     kills(&Log::Embedded, Seed::announce("kills of a webhook on the embedded log"))
 }
 
-/// Each sender has lines of its own and sends each until it is answered with 200.
+/// While the worker is killed again and again.
 fn kills(log: &Log, mut seed: Seed) -> Result<()> {
     let topic = format!("hooks-{}-{}", std::process::id(), matches!(log, Log::Embedded));
     if let Log::Kafka(broker) = log {
@@ -70,44 +41,14 @@ fn kills(log: &Log, mut seed: Seed) -> Result<()> {
     });
     worker.rest().post("/connectors", &json!({"name": topic, "config": config}))?.ok()?;
     worker.wait_running(&topic)?;
-    let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let sent: Arc<Mutex<Vec<Lines>>> = Arc::default();
-    let senders: Vec<_> = (0..SENDERS)
-        .map(|source| {
-            let (stop, answered, sent) = (stop.clone(), answered.clone(), sent.clone());
-            thread::spawn(move || {
-                let mut stream = None;
-                let mut number = 0;
-                while !stop.load(Ordering::SeqCst) {
-                    let line = Lines::new(0).of_source(source as u32).with_numbers(number..number + 1);
-                    let body = line.iter().next().unwrap_or_default();
-                    // Also after the end has come: a line that was begun is seen through.
-                    while send(&mut stream, port, &body) != 200 {
-                        thread::sleep(Duration::from_millis(5));
-                    }
-                    answered.fetch_add(1, Ordering::SeqCst);
-                    number += 1;
-                }
-                let lines = Lines::new(number).of_source(source as u32);
-                sent.lock().unwrap_or_else(PoisonError::into_inner).push(lines);
-            })
-        })
-        .collect();
+    let senders = Senders::start(port);
     for _ in 0..KILLS {
-        let goal = answered.load(Ordering::SeqCst) + seed.random_range(20..200);
-        wait::until("answers", wait::PATIENCE, || Ok((answered.load(Ordering::SeqCst) >= goal).then_some(())))
-            .map_err(|error| worker.with_log(error.to_string()))?;
+        senders.wait_for(seed.random_range(20..200)).map_err(|error| worker.with_log(error.to_string()))?;
         worker.kill9()?;
         worker.spawn()?;
     }
-    let goal = answered.load(Ordering::SeqCst) + 100;
-    wait::until("the last answers", wait::PATIENCE, || Ok((answered.load(Ordering::SeqCst) >= goal).then_some(())))
-        .map_err(|error| worker.with_log(error.to_string()))?;
-    stop.store(true, Ordering::SeqCst);
-    for sender in senders {
-        sender.join().map_err(|_| "a sender panicked")?;
-    }
-    let sent = sent.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    senders.wait_for(100).map_err(|error| worker.with_log(error.to_string()))?;
+    let sent = senders.finish()?;
     let report = match log {
         Log::Kafka(broker) => Checker::new(&sent).topic(broker, &topic)?,
         Log::Embedded => {
@@ -131,6 +72,42 @@ fn kills(log: &Log, mut seed: Seed) -> Result<()> {
     println!("topic: {report}");
     report.at_least_once()?;
     worker.stop()
+}
+
+/// Two workers, each with a task, and one port: who is killed leaves it to the other.
+#[test]
+fn workers_share_a_port() -> Result<()> {
+    let mut seed = Seed::announce("kills of one of two workers behind a port");
+    let log = Log::kafka()?;
+    let Log::Kafka(broker) = &log else { unreachable!("it was asked for") };
+    let topic = format!("shared-hooks-{}", std::process::id());
+    broker.create_topic(&topic, 1, &[])?;
+    let mut workers = Workers::start(&log.bootstrap(), 2)?;
+    let port = ports::free()?;
+    let config = json!({
+        "connector.class": "WebhookSource",
+        "tasks.max": "2",
+        "topic": topic,
+        "listen": format!("127.0.0.1:{port}"),
+        "path": "/hook",
+        "value.format": "text",
+        "records": "body",
+    });
+    workers.rest(0).put_connector(&topic, &config)?;
+    workers.wait_balanced(0, 2, &[0, 1])?;
+    let senders = Senders::start(port);
+    for killed in [1, 0] {
+        senders.wait_for(seed.random_range(100..300))?;
+        workers.get_mut(killed).kill9()?;
+        // The other goes on, whatever becomes of the task of the one that is gone.
+        senders.wait_for(200).map_err(|error| workers.with_logs(error.to_string()))?;
+        workers.get_mut(killed).restart()?;
+        workers.wait_balanced(1 - killed, 2, &[0, 1])?;
+    }
+    senders.wait_for(100)?;
+    let report = Checker::new(&senders.finish()?).topic(broker, &topic)?;
+    println!("topic: {report}");
+    report.at_least_once()
 }
 
 /// The example as it is, but for the address.
