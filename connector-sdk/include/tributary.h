@@ -275,6 +275,12 @@ struct tributary_host {
     int32_t (*state_put_many)(const void *context, const tributary_call *call, tributary_str shard, const tributary_state_write *writes, size_t count);
     /* Calls entry for keys from from (inclusive) that begin with prefix, in byte order. */
     int32_t (*state_scan)(const void *context, const tributary_call *call, tributary_str shard, tributary_str prefix, tributary_str from, tributary_state_entry_fn entry, void *out);
+    /*
+     * Sink tasks: writes records of their own to the log, beside what they put elsewhere. batch, moved: its topic is where they go,
+     * keys and values are binary or utf8 and are written as they are, as are the values of headers. They are acknowledged before
+     * offsets of what was put until then are committed. A batch without rows asks whether this worker and this task can. Since minor 1.
+     */
+    int32_t (*produce)(const void *context, const tributary_call *call, tributary_batch *batch);
 };
 
 /*

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::batch::Batch;
 use crate::errors::Result;
 use crate::sink::TopicPartition;
 use crate::state::State;
@@ -64,6 +65,11 @@ pub trait Services: Send + Sync {
         from: &[u8],
         entry: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<()>;
+    /// In sink tasks: writes records of their own to the topic that the batch names, such as the answers of the external system. Keys and
+    /// values are text or bytes and are written as they are, as are headers. Returns before they are written; they are acknowledged
+    /// before offsets of what was put until then are committed, so after a crash they may come twice and are not lost. Where that
+    /// cannot be had, also for a batch without rows: [`crate::Error::Unsupported`].
+    fn produce(&self, batch: Batch) -> Result<()>;
 }
 
 /// The worker as one connector or task sees it. Cheap to clone; usable from the connector's own threads until it is dropped by the worker.

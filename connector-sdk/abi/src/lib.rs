@@ -274,6 +274,10 @@ pub struct Host {
         entry: StateEntryFn,
         out: *mut c_void,
     ) -> i32,
+    /// Sink tasks: writes records of their own to the log, beside what they put elsewhere. `batch`, moved: its topic is where they go,
+    /// keys and values are binary or utf8 and are written as they are, as are the values of headers. They are acknowledged before
+    /// offsets of what was put until then are committed. A batch without rows asks whether this worker and this task can. Since minor 1.
+    pub produce: unsafe extern "C" fn(context: *const c_void, call: *const Call, batch: *mut Batch) -> i32,
 }
 
 /// The type of the entry symbol. `host` stays valid for the life of the process. The result is static, or null when the

@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tributary_abi as abi;
 
+use crate::batch::Batch;
 use crate::context::{Level, Services};
 use crate::errors::{Error, Result};
-use crate::ffi::{Collector, bytes, str};
+use crate::ffi::{Collector, Exported, bytes, str};
 use crate::sink::TopicPartition;
 
 /// [`Services`] over the worker's table.
@@ -178,6 +179,17 @@ impl Services for HostServices {
         if let Some(panic) = scan.1 {
             std::panic::resume_unwind(panic);
         }
+        result
+    }
+
+    fn produce(&self, batch: Batch) -> Result<()> {
+        if !abi::covers!(self.host, abi::Host, produce) {
+            return Err(Error::Unsupported("this worker is too old to write records of a sink: update it".into()));
+        }
+        let mut exported = Exported::new(batch)?;
+        let (result, _) = Collector::run("writing records", |call| unsafe {
+            (self.host.produce)(self.context, call, exported.as_mut_ptr())
+        });
         result
     }
 }

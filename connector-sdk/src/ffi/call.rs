@@ -106,7 +106,11 @@ impl Collector {
 
     fn outcome(&mut self, what: &str, status: i32) -> Result<()> {
         let (message, trace) = self.error.take().unwrap_or_default();
-        let message = if message.is_empty() { format!("{what} failed and gave no reason") } else { message };
+        let message = match (message.is_empty(), status) {
+            (false, _) => message,
+            (true, abi::UNSUPPORTED) => format!("{what} is not implemented"),
+            (true, _) => format!("{what} failed and gave no reason"),
+        };
         // A panic goes first: the instance is gone. A refused batch comes next: it explains whatever the plugin made of it.
         match (status, self.refused.take()) {
             (abi::PANICKED, _) => Err(Error::Panicked { message, trace }),
@@ -114,7 +118,7 @@ impl Collector {
             (abi::OK, None) => Ok(()),
             (abi::RETRIABLE, None) => Err(Error::Retriable(message)),
             (abi::FAILED, None) => Err(Error::Failed(message)),
-            (abi::UNSUPPORTED, None) => Err(Error::Unsupported(format!("{what} is not implemented"))),
+            (abi::UNSUPPORTED, None) => Err(Error::Unsupported(message)),
             (other, None) => Err(Error::Failed(format!("{what} answered with the unknown status {other}"))),
         }
     }

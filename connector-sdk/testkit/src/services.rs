@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tributary_sdk::sink::TopicPartition;
-use tributary_sdk::{Context, Level, Result, Services};
+use tributary_sdk::{Batch, Context, Level, Result, Services};
 
 /// How time passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,7 @@ struct Inner {
     commit_requests: usize,
     reconfigurations: usize,
     transactions: Vec<bool>,
+    produced: Vec<Batch>,
 }
 
 /// The worker's services for tests. All tasks that use one share offsets and state, as the tasks of one connector do.
@@ -82,6 +83,7 @@ impl TestServices {
                 commit_requests: 0,
                 reconfigurations: 0,
                 transactions: Vec::new(),
+                produced: Vec::new(),
             }),
             changed: Condvar::new(),
         })
@@ -165,6 +167,11 @@ impl TestServices {
     /// The ends of transactions: `true` for a commit.
     pub fn transactions(&self) -> Vec<bool> {
         self.inner().transactions.clone()
+    }
+
+    /// What a sink has written to the log itself, since the last call.
+    pub fn take_produced(&self) -> Vec<Batch> {
+        std::mem::take(&mut self.inner().produced)
     }
 
     /// An entry of the state.
@@ -282,6 +289,13 @@ impl Services for TestServices {
             if !entry(&key, &value) {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    fn produce(&self, batch: Batch) -> Result<()> {
+        if !batch.is_empty() {
+            self.inner().produced.push(batch);
         }
         Ok(())
     }

@@ -5,12 +5,13 @@
 //! good ends the task, and from then on nothing is committed any more.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::control::TaskControl;
 use super::errors::{FailedRecord, TaskError};
 use super::letter_headers::{self, Context};
-use crate::log::{Log, LogError, LogProducer, LogRecords, NewTopic};
+use super::side_producer::SideProducer;
+use crate::log::{LogError, LogProducer, LogRecords};
 
 /// How letters of one task look.
 #[derive(Clone)]
@@ -61,149 +62,40 @@ impl Letterhead {
 
 /// The dead-letter queue of one task.
 pub struct DeadLetters {
-    /// How they look.
-    pub head: Letterhead,
-    /// The task's own producer for them.
-    pub producer: Box<dyn LogProducer>,
-    /// Number of the last send.
-    pub sent: u64,
-    /// Why a letter was refused.
-    pub refused: Option<TaskError>,
-    /// Whether status says that letters are waited for.
-    pub waited: bool,
+    head: Letterhead,
+    producer: SideProducer,
 }
 
-/// How long one attempt to hand letters over waits for room.
-const PATIENCE: Duration = Duration::from_millis(100);
-
 impl DeadLetters {
-    /// Hands failed records over: a row of `records` for each of `failed`, and where it comes from. Waits for room.
-    /// Answers `false` when the task has to stop and not all were taken: then their offsets must not move.
+    /// With the task's own producer for them.
+    pub fn new(head: Letterhead, producer: Box<dyn LogProducer>) -> Self {
+        let (control, what) = (head.control.clone(), format!("dead letters to topic {}", head.topic));
+        let letterhead = head.clone();
+        let refused = move |letters, error: &LogError| {
+            letterhead.control.counters.errors.dead_letters_refused(letters);
+            letterhead.refused(error)
+        };
+        Self { head, producer: SideProducer::new(producer, control, what, Box::new(refused)) }
+    }
+
+    /// Hands failed records over: a row of `records` for each of `failed`, and where it comes from. See [`SideProducer::send`].
     pub fn send(
         &mut self,
         records: LogRecords,
         failed: &[&FailedRecord],
         origin: impl Fn(usize) -> Context,
     ) -> Result<bool, TaskError> {
-        self.check()?;
         let records = self.head.letters(records, failed, origin);
-        self.sent += 1;
-        let mut from = 0;
-        while from < records.len() {
-            if !self.head.control.wait_for_lease() {
-                return Ok(false);
-            }
-            let taken = self.producer.send(&self.head.topic, &records, from, self.sent, PATIENCE);
-            let taken = taken.map_err(|error| self.failed(&error))?;
-            from += taken;
-            self.collect(Duration::ZERO)?;
-            if taken == 0 {
-                self.waiting();
-                if self.head.control.stopping() {
-                    return Ok(false);
-                }
-            }
-        }
-        self.producer.finish(self.sent);
-        Ok(true)
+        self.producer.send(&self.head.topic, &records)
     }
 
-    /// Waits until every dead letter is acknowledged. Answers `false` when that takes longer: nothing may be committed yet.
+    /// Waits until every dead letter is acknowledged. See [`SideProducer::flush`].
     pub fn flush(&mut self, timeout: Duration) -> Result<bool, TaskError> {
-        self.check()?;
-        let deadline = Instant::now() + timeout;
-        while self.producer.in_flight() > 0 {
-            if self.head.control.fenced() {
-                return Ok(false);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                self.waiting();
-                return Ok(false);
-            }
-            // A flush only hurries the client; what became of the letters comes with the completions.
-            match self.producer.flush(left.min(PATIENCE)) {
-                Err(error) if !error.retriable => return Err(self.failed(&error)),
-                _ => self.collect(Duration::ZERO)?,
-            }
-        }
-        self.collect(Duration::ZERO)?;
-        if std::mem::take(&mut self.waited) {
-            self.head.control.counters.set_retrying(None);
-        }
-        Ok(true)
+        self.producer.flush(timeout)
     }
 
     /// Frees the producer.
     pub fn close(self) {
-        self.producer.close(Duration::from_secs(1)).unwrap_or_else(|error| tracing::warn!("{error}"));
-    }
-
-    /// Once a letter was refused, nothing may be committed.
-    fn check(&self) -> Result<(), TaskError> {
-        self.refused.clone().map_or(Ok(()), Err)
-    }
-
-    fn collect(&mut self, timeout: Duration) -> Result<(), TaskError> {
-        let completions = self.producer.poll(timeout).map_err(|error| self.failed(&error))?;
-        let refused = completions.into_iter().flat_map(|completion| completion.failed).collect::<Vec<_>>();
-        let Some((_, error)) = refused.first() else { return Ok(()) };
-        self.head.control.counters.errors.dead_letters_refused(refused.len());
-        Err(self.failed(error))
-    }
-
-    fn failed(&mut self, error: &LogError) -> TaskError {
-        let error = self.head.refused(error);
-        self.refused.get_or_insert_with(|| error.clone());
-        error
-    }
-
-    fn waiting(&mut self) {
-        self.waited = true;
-        let reason =
-            format!("dead letters are not acknowledged by topic {} yet; nothing is committed before", self.head.topic);
-        tracing::warn!("{reason}");
-        self.head.control.counters.set_retrying(Some(&reason));
-    }
-}
-
-/// How long one question to the cluster may take.
-const ASK: Duration = Duration::from_secs(15);
-
-/// Makes the topic where there is none, as Connect does: at the task's start, with one partition. Waits for a cluster that is away.
-pub fn ensure_topic(log: &dyn Log, topic: &NewTopic, control: &TaskControl) -> Result<(), TaskError> {
-    let mut pause = Duration::from_millis(300);
-    loop {
-        let outcome = match log.admin().topic(&topic.name, ASK) {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => log.admin().create_topic(topic, ASK).map(|created| {
-                if created {
-                    tracing::info!("created topic {}", topic.name);
-                }
-            }),
-            Err(error) => Err(error),
-        };
-        match outcome {
-            Ok(()) => {
-                control.counters.set_retrying(None);
-                return Ok(());
-            }
-            Err(error) if error.retriable => {
-                let reason = format!("dead-letter topic {} cannot be looked up: {error}", topic.name);
-                tracing::warn!("{reason}");
-                control.counters.set_retrying(Some(&reason));
-                if control.wait(pause) {
-                    return Ok(());
-                }
-                pause = (pause * 2).min(Duration::from_secs(10));
-            }
-            Err(error) => {
-                return Err(TaskError::new(format!(
-                    "Could not initialize dead letter queue with topic={}: {error}; create the topic, or set \
-                     errors.deadletterqueue.topic.replication.factor to at most the number of brokers",
-                    topic.name
-                )));
-            }
-        }
+        self.producer.close();
     }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tributary_sdk::context::{Level, Services};
 use tributary_sdk::sink::TopicPartition;
-use tributary_sdk::{Error, Result};
+use tributary_sdk::{Batch, Error, Result};
 
 use super::control::{TaskControl, now_ms};
+use super::own_records::Requested;
 use super::staged_state::StagedState;
 use super::transaction::Ending;
 use crate::log;
@@ -90,6 +91,8 @@ pub struct InstanceServices {
     pub reconfigure: Option<Reconfigure>,
     /// For sources that say where transactions end.
     pub boundaries: Boundaries,
+    /// For sinks that write records of their own.
+    pub own_records: Requested,
     metrics: Mutex<BTreeMap<String, f64>>,
 }
 
@@ -111,6 +114,7 @@ impl InstanceServices {
             pauses: PauseRequests::default(),
             reconfigure: None,
             boundaries: Boundaries::default(),
+            own_records: Requested::default(),
             metrics: Mutex::default(),
         }
     }
@@ -228,5 +232,9 @@ impl Services for InstanceServices {
         entry: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<()> {
         self.state.scan(shard, prefix, from, entry)
+    }
+
+    fn produce(&self, batch: Batch) -> Result<()> {
+        self.own_records.add(batch)
     }
 }

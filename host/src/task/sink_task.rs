@@ -19,6 +19,7 @@ use super::error_policy::{ErrorHandler, ErrorPolicy};
 use super::errors::{FailedRecord, TaskError};
 use super::inbound::{CommitPort, Inbound, SinkItem};
 use super::inbound_converter::InboundConverter;
+use super::own_records::OwnRecords;
 use super::put::{self, NotPut};
 use super::queue::{Bounds, Popped, Queue};
 use super::services::InstanceServices;
@@ -43,6 +44,8 @@ pub struct SinkTask {
     pub errors: ErrorPolicy,
     /// Where failed records are kept, if anywhere.
     pub dead_letters: Option<DeadLetters>,
+    /// Writes what the plugin wants to have in the log.
+    pub own_records: OwnRecords,
     /// Orders and progress.
     pub control: Arc<TaskControl>,
     /// The plugin's services.
@@ -61,6 +64,7 @@ impl SinkTask {
     /// Runs until stopped or failed. Blocks; called on the task's own thread.
     pub fn run(mut self) -> Result<(), TaskError> {
         self.control.set_canceller(self.handle.canceller());
+        self.services.own_records.open();
         if let Err(error) = self.handle.start(&self.config) {
             let closed = self.consumer.close(Duration::from_secs(1));
             closed.unwrap_or_else(|error| tracing::warn!("{error}"));
@@ -95,6 +99,7 @@ impl SinkTask {
             handle: &mut *self.handle,
             errors: &errors,
             dead_letters: self.dead_letters.as_mut(),
+            own_records: &mut self.own_records,
             control: &self.control,
             services: &self.services,
             queue: &queue,
@@ -125,12 +130,13 @@ impl SinkTask {
         if let Some(dead_letters) = self.dead_letters {
             dead_letters.close();
         }
+        self.own_records.close();
         result.and(consumed)
     }
 }
 
-/// How long a commit waits for dead letters to be acknowledged; without them there is none.
-const DEAD_LETTERS_WAIT: Duration = Duration::from_secs(3);
+/// How long a commit waits for dead letters and the sink's own records to be acknowledged; without that there is none.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(3);
 
 /// How often a task that may not write now looks whether it may again.
 const LEASE_CHECK: Duration = Duration::from_millis(500);
@@ -140,6 +146,7 @@ struct PutLoop<'a> {
     handle: &'a mut dyn SinkTaskHandle,
     errors: &'a ErrorHandler,
     dead_letters: Option<&'a mut DeadLetters>,
+    own_records: &'a mut OwnRecords,
     control: &'a TaskControl,
     services: &'a InstanceServices,
     queue: &'a Queue<SinkItem>,
@@ -243,16 +250,24 @@ impl PutLoop<'_> {
             dispose(errors, dead_letters.as_deref_mut(), inbound, &failed)
         };
         match put::put(self.handle, self.control, errors, batch.clone(), &mut dispose) {
-            Ok(put) => Ok(put),
+            Ok(put) => Ok(put && self.write_own_records()?),
             Err(NotPut::Call(error)) => self.checked("put", Err(error)),
             Err(NotPut::Record(error)) => Err(error),
+        }
+    }
+
+    /// Hands over what the connector wants to have in the log. Answers `false` when the task has to stop before all was taken.
+    fn write_own_records(&mut self) -> Result<bool, TaskError> {
+        match self.services.own_records.take() {
+            none if none.is_empty() => Ok(true),
+            requested => self.own_records.send(requested),
         }
     }
 
     /// Asks the connector what may be committed, of these partitions or all. Dead letters are safe before it is asked.
     fn pre_commit(&mut self, only: Option<&[TopicPartition]>) -> Result<Vec<(TopicPartition, i64)>, TaskError> {
         if let Some(dead_letters) = &mut self.dead_letters
-            && !dead_letters.flush(DEAD_LETTERS_WAIT)?
+            && !dead_letters.flush(ACKNOWLEDGED_WITHIN)?
         {
             return Ok(Vec::new());
         }
@@ -275,6 +290,10 @@ impl PutLoop<'_> {
             }
             answer => self.checked("pre_commit", answer)?,
         };
+        // What it wants to have written is as safe as its records are.
+        if !self.write_own_records()? || !self.own_records.flush(ACKNOWLEDGED_WITHIN)? {
+            return Ok(Vec::new());
+        }
         let safe = answer.into_iter().filter_map(|TopicPartitionOffset { topic, partition, offset }| {
             let (partition, offset) = (TopicPartition { topic, partition }, offset?);
             let known = delivered.get(&partition).copied();

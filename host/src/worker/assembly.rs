@@ -16,12 +16,14 @@ use crate::state::{StateDirectory, TaskState, changelog};
 use crate::storage::OffsetStore;
 use crate::task::control::TaskControl;
 use crate::task::converters::{Converters, Named};
-use crate::task::dead_letters::{DeadLetters, Letterhead, ensure_topic};
+use crate::task::dead_letters::{DeadLetters, Letterhead};
 use crate::task::delivery::{DeliverySettings, TopicUsed};
+use crate::task::ensure_topic::ensure_topic;
 use crate::task::error_policy::{ErrorHandler, ErrorPolicy};
 use crate::task::errors::TaskError;
 use crate::task::inbound_converter::InboundConverter;
 use crate::task::outbound_converter::OutboundConverter;
+use crate::task::own_records::OwnRecords;
 use crate::task::queue::Bounds;
 use crate::task::services::InstanceServices;
 use crate::task::source_state::{Scope, SharedState, SourceState};
@@ -152,6 +154,7 @@ impl Assembly<'_> {
             converter: InboundConverter { converters: self.converters(config)?, chain: self.chain(config, &services)? },
             errors: checked(ErrorPolicy::from_config(config))?,
             dead_letters: self.dead_letters(config, Kind::Sink)?,
+            own_records: self.own_records(config)?,
             consumer: self.sink_consumer(&consumer, &subscription(config)?)?,
             control: self.control.clone(),
             services,
@@ -481,7 +484,22 @@ impl Assembly<'_> {
     fn dead_letters(&self, config: &Config, kind: Kind) -> Result<Option<DeadLetters>, TaskError> {
         let Some((head, client)) = self.letterhead(config, kind)? else { return Ok(None) };
         let producer = self.environment.log.producer(&client)?;
-        Ok(Some(DeadLetters { head, producer, sent: 0, refused: None, waited: false }))
+        Ok(Some(DeadLetters::new(head, producer)))
+    }
+
+    /// What a sink writes to the log itself.
+    fn own_records(&self, config: &Config) -> Result<OwnRecords, TaskError> {
+        let mut client = self.client(ClientKind::Producer, config)?;
+        client.insert("client.id".into(), format!("connector-producer-{}", self.spec.id));
+        let (log, control) = (self.environment.log.clone(), self.control.clone());
+        let prepare = {
+            let (log, control) = (log.clone(), control.clone());
+            move |topic: &str| {
+                let new = NewTopic { name: topic.to_owned(), ..NewTopic::default() };
+                ensure_topic(&*log, &new, &control)
+            }
+        };
+        Ok(OwnRecords::new(Box::new(prepare), Box::new(move || log.producer(&client)), control))
     }
 
     /// The same, with settings for a producer.
@@ -505,7 +523,13 @@ impl Assembly<'_> {
             client.insert("max.request.size".into(), MAX_SOURCE_LETTER.to_string());
             new.settings.insert("max.message.bytes".into(), MAX_SOURCE_LETTER.to_string());
         }
-        ensure_topic(&*self.environment.log, &new, self.control)?;
+        ensure_topic(&*self.environment.log, &new, self.control).map_err(|error| {
+            TaskError::new(format!(
+                "Could not initialize dead letter queue with topic={topic}: {}, or set \
+                 errors.deadletterqueue.topic.replication.factor to at most the number of brokers",
+                error.message
+            ))
+        })?;
         let head = Letterhead {
             topic: topic.into(),
             context_headers: checked(config.parsed("errors.deadletterqueue.context.headers.enable", false))?,

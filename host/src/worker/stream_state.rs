@@ -9,7 +9,7 @@ use tributary_sdk::Config;
 use super::assembly::{ASK, Assembly};
 use crate::log::{NewTopic, Subscription, TopicPartition};
 use crate::state::changelog;
-use crate::task::dead_letters::ensure_topic;
+use crate::task::ensure_topic::ensure_topic;
 use crate::task::errors::TaskError;
 use crate::task::stream::{CutTopic, StageFacts, Stages, StreamState};
 use crate::transform::stateful::passed::upstream;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tributary_sdk::sink::TopicPartition;
-use tributary_sdk::{Error, Level, Result, Services};
+use tributary_sdk::{Batch, Error, Level, Result, Services};
 
 /// Services that remember what they were asked.
 #[derive(Default)]
@@ -105,6 +105,15 @@ impl Services for Recorder {
                 break;
             }
         }
+        Ok(())
+    }
+
+    fn produce(&self, batch: Batch) -> Result<()> {
+        if &*batch.topic == "nowhere" {
+            return Err(Error::Unsupported("there is no such topic".into()));
+        }
+        let values = batch.value.as_text().map(|text| text.iter().flatten().collect::<Vec<_>>().join(" "));
+        self.called(format!("produce {} [{}]", batch.topic, values.unwrap_or_default()));
         Ok(())
     }
 }

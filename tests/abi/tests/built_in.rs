@@ -135,6 +135,10 @@ impl SinkTask for SumTask {
     }
 
     fn pre_commit(&mut self, offsets: &[TopicPartitionOffset]) -> Result<Vec<TopicPartitionOffset>> {
+        let context = self.context.as_ref().unwrap();
+        context.produce(Batch::new("sums", Column::text(StringArray::from(vec![self.sum.to_string()]))))?;
+        let refused = context.produce(Batch::new("nowhere", Column::text(StringArray::from(vec!["x"]))));
+        assert_eq!(refused, Err(Error::Unsupported("there is no such topic".into())));
         Ok(offsets[..1].to_vec())
     }
 }
@@ -271,7 +275,7 @@ fn a_sink_runs() {
     task.flush(&[]).unwrap();
     task.close(&[]).unwrap();
     task.stop().unwrap();
-    assert_eq!(services.calls.lock().unwrap()[..], ["gauge sum 41"]);
+    assert_eq!(services.calls.lock().unwrap()[..], ["gauge sum 41", "produce sums [41]"]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn in_rust() -> String {
         Call: size ctx error text emit fail_record;
         StateWrite: key value remove reserved;
         Host: size abi_minor reserved log_enabled log metric cancelled wait now_ms offsets pause resume request_commit
-            request_reconfiguration end_transaction state_get_many state_put_many state_scan;
+            request_reconfiguration end_transaction state_get_many state_put_many state_scan produce;
         Plugin: size abi_major abi_minor contains_panics reserved name version classes class_count;
         Class: size kind reserved name config_def vtable aliases documentation;
         ConnectorVtable: size create validate start task_configs stop cancel destroy alter_offsets exactly_once_support

@@ -268,7 +268,6 @@ impl Actor {
             self.claim();
         }
         if self.writes.write_due.is_some_and(|due| due <= now) {
-            self.writes.write_due = None;
             self.write_all();
         }
         if self.next_sample <= now {

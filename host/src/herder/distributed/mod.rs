@@ -20,6 +20,7 @@ mod commands;
 mod entry;
 mod events;
 mod fencing;
+mod gathering;
 mod input;
 mod membership;
 mod ports;

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::actor::Actor;
+use super::gathering::Gathering;
 use super::input::Input;
 use crate::herder::HerderError;
 use crate::herder::message::Message;
@@ -14,8 +15,6 @@ use crate::storage::{ConfigWrite, StorageErrorKind};
 
 /// How long reading the config topic to its end may take after it was claimed.
 const REFRESH_WITHIN: Duration = Duration::from_secs(30);
-/// How long task configs wait for others to be written with: for the next request of a client that has just had its answer.
-const GATHER: Duration = Duration::from_millis(4);
 /// When claiming is tried again.
 const CLAIM_AGAIN: Duration = Duration::from_millis(500);
 
@@ -50,6 +49,11 @@ struct Write {
     done: Done,
 }
 
+/// Whether no user waits for the answer.
+fn is_patient(write: &Write) -> bool {
+    write.writes.iter().all(|write| matches!(write, ConfigWrite::Tasks(..)))
+}
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Writes {
@@ -57,6 +61,7 @@ pub(super) struct Writes {
     pub claim_due: Option<Instant>,
     /// When what waits for others is written without them.
     pub write_due: Option<Instant>,
+    gathering: Gathering,
     /// Connectors with a write under way, and what waits for it.
     turns: HashMap<String, Turns>,
     /// For the next batch.
@@ -84,7 +89,11 @@ impl Actor {
     /// Writes to the config topic; `done` is called when that can be read back, or has failed. Called in turn.
     pub fn write(&mut self, name: &str, writes: Vec<ConfigWrite>, done: Done) {
         self.hold_turn(name);
-        self.writes.next.push(Write { name: name.to_owned(), writes, done });
+        let write = Write { name: name.to_owned(), writes, done };
+        if !is_patient(&write) {
+            self.writes.gathering.requested(Instant::now());
+        }
+        self.writes.next.push(write);
         self.write_next();
     }
 
@@ -92,10 +101,9 @@ impl Actor {
         if self.writes.next.is_empty() {
             return;
         }
-        // No user waits for the answer.
-        let patient = |write: &Write| write.writes.iter().all(|write| matches!(write, ConfigWrite::Tasks(..)));
-        if self.writes.next.iter().all(patient) {
-            self.writes.write_due.get_or_insert_with(|| Instant::now() + GATHER);
+        if self.writes.next.iter().all(is_patient) {
+            let due = self.writes.gathering.due(Instant::now());
+            self.writes.write_due.get_or_insert(due);
         } else {
             self.write_all();
         }
@@ -103,6 +111,7 @@ impl Actor {
 
     /// Writes all that waits for it, unless something is being written.
     pub fn write_all(&mut self) {
+        self.writes.write_due = None;
         if self.writes.under_way.is_some() || self.writes.next.is_empty() {
             return;
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tributary_abi as abi;
-use tributary_sdk::ffi::{Reporter, bytes, lossy, text};
+use tributary_sdk::ffi::{Reporter, Taken, bytes, lossy, text};
 use tributary_sdk::sink::TopicPartition;
 use tributary_sdk::{Error, Level, Result, Services};
 
@@ -34,6 +34,7 @@ pub fn host_table() -> &'static abi::Host {
         state_get_many,
         state_put_many,
         state_scan,
+        produce,
     };
     &HOST
 }
@@ -240,6 +241,17 @@ unsafe extern "C" fn state_scan(
                 index += 1;
                 entry(out, index - 1, abi::Str::new(key), abi::Str::new(value)) == 0
             })
+        })
+    }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks)]
+unsafe extern "C" fn produce(context: *const c_void, call: *const abi::Call, batch: *mut abi::Batch) -> i32 {
+    unsafe {
+        reporting(context, call, |services, _| {
+            // Taken first: it is ours whatever comes of it.
+            let taken = Taken::take(batch)?;
+            services.produce(taken.into_batch()?)
         })
     }
 }

@@ -184,19 +184,14 @@ impl LogProducer for ScriptedProducer {
 
 /// Dead letters that go to the topic `dlq` of a scripted producer.
 pub fn dead_letters(producer: ScriptedProducer, control: &Arc<TaskControl>) -> DeadLetters {
-    DeadLetters {
-        head: Letterhead {
-            topic: "dlq".into(),
-            context_headers: true,
-            connector: "c".into(),
-            task: 0,
-            control: control.clone(),
-        },
-        producer: Box::new(producer),
-        sent: 0,
-        refused: None,
-        waited: false,
-    }
+    let head = Letterhead {
+        topic: "dlq".into(),
+        context_headers: true,
+        connector: "c".into(),
+        task: 0,
+        control: control.clone(),
+    };
+    DeadLetters::new(head, Box::new(producer))
 }
 
 /// Stores that note what is stored.

@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arrow_array::StringArray;
 use tributary_sdk::sink::{Failures, TopicPartition, TopicPartitionOffset};
-use tributary_sdk::{Batch, Config, Error, Result};
+use tributary_sdk::{Batch, Column, Config, Error, Result, Services};
 
 use super::fakes::{
     Journal, ScriptedConsumer, ScriptedProducer, converters, dead_letters, fetched, partition, services,
 };
-use crate::log::ConsumerEvent;
+use crate::log::{ConsumerEvent, LogError, LogProducer};
 use crate::plugin::SinkTaskHandle;
 use crate::plugin::handle::Canceller;
 use crate::task::control::TaskControl;
@@ -18,15 +19,18 @@ use crate::task::converters::Converters;
 use crate::task::error_policy::ErrorPolicy;
 use crate::task::errors::TaskError;
 use crate::task::inbound_converter::InboundConverter;
+use crate::task::own_records::OwnRecords;
+use crate::task::services::InstanceServices;
 use crate::task::{ConsumeSettings, SinkTask};
 use crate::transform::TransformChain;
 
 type Put = Box<dyn FnMut(&[String], &mut Failures) -> Result<()> + Send>;
 
-/// A sink whose `put` is scripted.
+/// A sink whose `put` is scripted. What it is asked (`ask …`) it answers with records of its own.
 struct Scripted {
     journal: Journal,
     put: Put,
+    services: Arc<InstanceServices>,
 }
 
 impl SinkTaskHandle for Scripted {
@@ -40,6 +44,9 @@ impl SinkTaskHandle for Scripted {
     fn put(&mut self, batch: Batch, failures: &mut Failures) -> Result<()> {
         let values = batch.value.as_text().unwrap().iter().map(|v| v.unwrap_or("null").to_owned()).collect::<Vec<_>>();
         self.journal.note(format!("put {}", values.join(" ")));
+        for asked in values.iter().filter_map(|value| value.strip_prefix("ask ")) {
+            self.services.produce(Batch::new("answers", Column::text(StringArray::from(vec![asked]))))?;
+        }
         (self.put)(&values, failures)
     }
     fn flush(&mut self, _: &[TopicPartitionOffset]) -> Result<()> {
@@ -65,6 +72,8 @@ struct Running {
     journal: Journal,
     control: Arc<TaskControl>,
     events: Arc<Mutex<std::collections::VecDeque<ConsumerEvent>>>,
+    /// While true, none of the sink's own records is acknowledged.
+    hold_answers: Arc<Mutex<bool>>,
     task: JoinHandle<std::result::Result<(), TaskError>>,
 }
 
@@ -83,9 +92,23 @@ impl Running {
         let (journal, control) = (Journal::default(), Arc::new(TaskControl::default()));
         let events = Arc::new(Mutex::new(events.into_iter().collect()));
         let reports = journal.clone();
+        let services = services(&journal, &control);
+        let hold_answers = Arc::new(Mutex::new(false));
+        let own_records = {
+            let (journal, hold, prepared) = (journal.clone(), hold_answers.clone(), journal.clone());
+            let prepare = move |topic: &str| {
+                prepared.note(format!("topic {topic}"));
+                Ok(())
+            };
+            let make = move || -> std::result::Result<Box<dyn LogProducer>, LogError> {
+                let (journal, hold) = (journal.clone(), hold.clone());
+                Ok(Box::new(ScriptedProducer { journal, hold, refuse: Some("refused"), ..ScriptedProducer::default() }))
+            };
+            OwnRecords::new(Box::new(prepare), Box::new(make), control.clone())
+        };
         let task = SinkTask {
             name: "c-0".into(),
-            handle: Box::new(Scripted { journal: journal.clone(), put }),
+            handle: Box::new(Scripted { journal: journal.clone(), put, services: services.clone() }),
             config: Config::default(),
             converter: InboundConverter {
                 converters,
@@ -95,8 +118,9 @@ impl Running {
             errors: ErrorPolicy { tolerate, retry_timeout_ms: -1, ..ErrorPolicy::default() },
             dead_letters: letters
                 .map(|producer| dead_letters(ScriptedProducer { journal: journal.clone(), ..producer }, &control)),
+            own_records,
             control: control.clone(),
-            services: services(&journal, &control),
+            services,
             bounds: Default::default(),
             commit_interval: Duration::from_millis(20),
             consume: ConsumeSettings {
@@ -107,7 +131,7 @@ impl Running {
             },
             report: Arc::new(move |state| reports.note(format!("{state:?}"))),
         };
-        Self { journal, control, events, task: std::thread::spawn(move || task.run()) }
+        Self { journal, control, events, hold_answers, task: std::thread::spawn(move || task.run()) }
     }
 
     fn stop(self) -> (std::result::Result<(), TaskError>, Vec<String>) {
@@ -332,5 +356,37 @@ fn a_refused_dead_letter_fails_the_task_and_nothing_is_committed_after_it() {
     assert_eq!(running.control.counters.progress().errors.dead_letter_failures, 1);
     let error = running.task.join().unwrap().unwrap_err();
     assert!(error.message.contains("dead-letter topic dlq"), "{}", error.message);
+    assert!(commits(&running.journal.lines()).is_empty(), "{:#?}", running.journal.lines());
+}
+
+#[test]
+fn nothing_is_committed_before_the_sinks_own_records_are_acknowledged() {
+    let at = partition("t", 0);
+    let events = vec![ConsumerEvent::Assigned(vec![at.clone()]), fetched(&at, 0, &["ask one", "tell", "ask two"])];
+    let running = Running::start("StringConverter", false, events, Box::new(|_, _| Ok(())));
+    *running.hold_answers.lock().unwrap() = true;
+    running.journal.wait_for("answers: two");
+    // Between the start and the hold something may have been acknowledged; what comes now is not.
+    running.events.lock().unwrap().push_back(fetched(&at, 3, &["ask three"]));
+    running.journal.wait_for("answers: three");
+    std::thread::sleep(Duration::from_millis(3300));
+    assert!(!commits(&running.journal.lines()).iter().any(|line| *line == "commit t-0 4"));
+    let retrying = running.control.counters.progress().retrying.unwrap();
+    assert!(retrying.contains("the connector writes itself"), "{retrying}");
+    *running.hold_answers.lock().unwrap() = false;
+    running.journal.wait_for("commit t-0 4");
+    let (result, lines) = running.stop();
+    result.unwrap();
+    assert_eq!(lines.iter().filter(|line| *line == "topic answers").count(), 1, "{lines:#?}");
+}
+
+#[test]
+fn a_refused_record_of_the_sinks_own_fails_the_task_and_nothing_is_committed_after_it() {
+    let at = partition("t", 0);
+    let events = vec![ConsumerEvent::Assigned(vec![at.clone()]), fetched(&at, 0, &["ask refused"])];
+    let running = Running::start("StringConverter", true, events, Box::new(|_, _| Ok(())));
+    running.journal.wait_for("consumer closed");
+    let error = running.task.join().unwrap().unwrap_err();
+    assert!(error.message.contains("writes itself was refused"), "{}", error.message);
     assert!(commits(&running.journal.lines()).is_empty(), "{:#?}", running.journal.lines());
 }

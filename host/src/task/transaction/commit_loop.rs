@@ -10,6 +10,8 @@
 
 use super::boundary::Ending;
 
+/// How often positions may not be told before it is presumed that something is left open among them.
+const UNTOLD: u32 = 2;
 /// How many producers in a row may come to nothing before the task fails.
 const FRUITLESS: u32 = 10;
 
@@ -22,6 +24,9 @@ pub enum Step {
     Renew,
     /// Read the committed positions, and compare them with those before and after the open transaction.
     Look,
+    /// Make the positions part of a transaction of this new producer, and abort it. The marker of its end also ends what the
+    /// cluster has left open among them of earlier producers of the id: positions are not told as long as there is such a thing.
+    Unblock,
     /// Open a transaction.
     Begin,
     /// Hand over the pieces that this transaction has not been given yet.
@@ -86,6 +91,8 @@ enum Phase {
     Stale,
     /// Initialised again, and the positions are not read yet.
     Unknown,
+    /// Initialised again, and something may be left open among the positions.
+    Blocked,
     /// Nothing is open.
     Idle,
     Open,
@@ -114,6 +121,8 @@ pub struct CommitLoop {
     known: bool,
     /// After settling, the producer has to go.
     late: bool,
+    /// How often the positions were not told.
+    untold: u32,
     fruitless: u32,
 }
 
@@ -130,6 +139,7 @@ impl Default for CommitLoop {
             uncertain: false,
             known: false,
             late: false,
+            untold: 0,
             fruitless: 0,
         }
     }
@@ -192,6 +202,7 @@ impl CommitLoop {
             Phase::New => Step::Init,
             Phase::Stale => Step::Renew,
             Phase::Unknown => Step::Look,
+            Phase::Blocked => Step::Unblock,
             Phase::Idle if self.held > self.sent || self.ending.is_some() => Step::Begin,
             Phase::Idle => Step::Wait,
             // What was sent goes; only the positions stay.
@@ -219,13 +230,32 @@ impl CommitLoop {
             (Step::Init, Outcome::Fenced) => self.renew(),
             (_, Outcome::Fenced) => self.phase = Phase::Ended(End::Fenced),
             (Step::Init, Outcome::Done) => {
-                self.phase = if self.known { Phase::Unknown } else { Phase::Idle };
+                self.phase = match self.known {
+                    _ if self.untold >= UNTOLD => Phase::Blocked,
+                    true => Phase::Unknown,
+                    false => Phase::Idle,
+                };
                 self.known = true;
                 self.begin_anew();
             }
             (Step::Renew, Outcome::Done) => self.phase = Phase::New,
+            (Step::Look, Outcome::Again) => {
+                self.untold += 1;
+                if self.untold >= UNTOLD {
+                    // Only a new producer: a request to commit of the one before could arrive late, and commit the transaction that
+                    // is to be aborted.
+                    self.phase = Phase::Stale;
+                }
+            }
+            (Step::Unblock, outcome) => {
+                self.untold = 0;
+                match outcome {
+                    Outcome::Done => self.phase = Phase::Unknown,
+                    _ => self.renew(),
+                }
+            }
             (Step::Look, Outcome::Before) => {
-                self.uncertain = false;
+                (self.uncertain, self.untold) = (false, 0);
                 self.phase = Phase::Idle;
             }
             // Only this transaction can have moved them there, if it was asked to.
@@ -381,6 +411,25 @@ mod tests {
             drive(&mut machine, &[(Step::Init, Outcome::Done), (Step::Look, found)]);
             assert_eq!(machine.next(), then);
         }
+    }
+
+    #[test]
+    fn what_is_left_open_among_the_positions_is_ended_by_a_new_producer() {
+        let mut machine = started();
+        machine.add();
+        machine.end(Ending::Commit);
+        let to_commit = [Step::Begin, Step::Send, Step::AddPositions, Step::Flush].map(|step| (step, Outcome::Done));
+        drive(&mut machine, &to_commit);
+        drive(&mut machine, &[(Step::Commit, Outcome::Again), (Step::Renew, Outcome::Done)]);
+        let again = [(Step::Init, Outcome::Done), (Step::Look, Outcome::Again), (Step::Look, Outcome::Again)];
+        drive(&mut machine, &again);
+        drive(
+            &mut machine,
+            &[(Step::Renew, Outcome::Done), (Step::Init, Outcome::Done), (Step::Unblock, Outcome::Done)],
+        );
+        assert!(machine.is_uncertain());
+        drive(&mut machine, &[(Step::Look, Outcome::After), (Step::Settle, Outcome::Done)]);
+        assert_eq!(machine.next(), Step::Wait);
     }
 
     #[test]

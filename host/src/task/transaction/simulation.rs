@@ -107,6 +107,8 @@ impl Worker {
                 }
             }
             Step::Renew => Outcome::Done,
+            // Offsets that are not told yet.
+            Step::Look if fault => Outcome::Again,
             Step::Look => {
                 let before = self.before.unwrap_or_default();
                 if cluster.position == before {
@@ -137,6 +139,13 @@ impl Worker {
                     cluster.open.extend(&self.held[sent..]);
                     Outcome::Done
                 }
+            }
+            Step::Unblock => {
+                // It is open for a while, in which late requests may arrive.
+                cluster.position_in_open = Some(self.next);
+                cluster.arrive();
+                cluster.abort();
+                if fault { Outcome::Close } else { Outcome::Done }
             }
             Step::AddPositions => {
                 cluster.position_in_open = Some(self.next);

@@ -323,31 +323,12 @@ impl<P: Positions> Transactor<P> {
                 Ok(found) => found,
                 Err(error) => self.troubled(error),
             },
-            Step::Begin => {
-                self.first_send = self.last_send + 1;
-                self.call(|producer| producer.begin())
-            }
-            Step::AddPositions => {
-                let number = self.last_send + 1;
-                let Some(producer) = &mut self.producer else { return Outcome::Close };
-                match self.positions.add(&mut **producer, number) {
-                    Ok(used) => {
-                        self.last_send += used;
-                        Outcome::Done
-                    }
-                    Err(error) => self.failed(error),
-                }
-            }
+            Step::Unblock => self.unblock(),
+            Step::Begin => self.begin(),
+            Step::AddPositions => self.add_positions(),
             Step::Abort => {
-                let outcome = self.call(|producer| producer.abort(CALL));
+                let outcome = self.abort();
                 if outcome == Outcome::Done {
-                    if let Some(producer) = &mut self.producer {
-                        // What became of it does not matter any more.
-                        let _ = producer.as_producer().poll(Duration::ZERO);
-                    }
-                    self.sends.clear();
-                    self.failed.clear();
-                    self.ends.clear();
                     self.aborts = 0;
                 } else {
                     self.aborts += 1;
@@ -362,6 +343,59 @@ impl<P: Positions> Transactor<P> {
             // The others are not taken here.
             Step::Send | Step::Flush | Step::Settle | Step::Wait | Step::End(_) => Outcome::Done,
         }
+    }
+
+    /// A transaction with nothing but the positions, aborted. See [`Step::Unblock`].
+    fn unblock(&mut self) -> Outcome {
+        tracing::warn!(
+            "the stored offsets of {} are not told: what an earlier transaction may have left open is ended",
+            self.id
+        );
+        let begun = self.begin();
+        if begun != Outcome::Done {
+            return begun;
+        }
+        let added = self.add_positions();
+        let acknowledged = match added {
+            // Offsets that are records.
+            Outcome::Done => self.acknowledged().unwrap_or_else(|error| self.failed(error)),
+            other => other,
+        };
+        match self.abort() {
+            Outcome::Done => acknowledged,
+            other => other,
+        }
+    }
+
+    fn begin(&mut self) -> Outcome {
+        self.first_send = self.last_send + 1;
+        self.call(|producer| producer.begin())
+    }
+
+    fn add_positions(&mut self) -> Outcome {
+        let number = self.last_send + 1;
+        let Some(producer) = &mut self.producer else { return Outcome::Close };
+        match self.positions.add(&mut **producer, number) {
+            Ok(used) => {
+                self.last_send += used;
+                Outcome::Done
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn abort(&mut self) -> Outcome {
+        let outcome = self.call(|producer| producer.abort(CALL));
+        if outcome == Outcome::Done {
+            if let Some(producer) = &mut self.producer {
+                // What became of it does not matter any more.
+                let _ = producer.as_producer().poll(Duration::ZERO);
+            }
+            self.sends.clear();
+            self.failed.clear();
+            self.ends.clear();
+        }
+        outcome
     }
 
     fn renew(&mut self) -> Outcome {
@@ -712,6 +746,7 @@ fn name(step: Step) -> &'static str {
         Step::Init => "init",
         Step::Renew => "renew",
         Step::Look => "look",
+        Step::Unblock => "unblock",
         Step::Begin => "begin",
         Step::Send => "send",
         Step::AddPositions => "positions",
