@@ -30,13 +30,14 @@ fn kills_on_the_embedded_log_with_batches() -> Result<()> {
     kills(&Log::Embedded, Seed::announce("kills of a batching HTTP sink on the embedded log"), &batches)
 }
 
-/// A server that answers one request in ten otherwise than it should; what it answers with 2xx, it has.
+/// A server that answers one request in ten otherwise than it should; what it answers with 2xx, it has, and sends back.
 fn bad_server(accepted: &Accepted) -> Result<HttpServer> {
     let (accepted, count) = (accepted.clone(), AtomicUsize::new(0));
     HttpServer::start(move |request| {
         let accept = || {
             let mut accepted = accepted.lock().unwrap_or_else(PoisonError::into_inner);
             accepted.extend(request.body.split(|byte| *byte == b'\n').filter(|l| !l.is_empty()).map(<[u8]>::to_vec));
+            Reply::status(200, request.body.strip_suffix(b"\n").unwrap_or(&request.body))
         };
         match count.fetch_add(1, Ordering::SeqCst) % 60 {
             0 => Reply::status(503, "busy"),
@@ -48,14 +49,8 @@ fn bad_server(accepted: &Accepted) -> Result<HttpServer> {
                 Reply::Reset
             }
             40 => Reply::HalfBody(500, b"internal error".to_vec()),
-            50 => {
-                accept();
-                Reply::Slow(Duration::from_millis(30), Box::new(Reply::status(200, "")))
-            }
-            _ => {
-                accept();
-                Reply::status(200, "")
-            }
+            50 => Reply::Slow(Duration::from_millis(30), Box::new(accept())),
+            _ => accept(),
         }
     })
 }
@@ -73,6 +68,7 @@ fn kills(log: &Log, mut seed: Seed, more: &Value) -> Result<()> {
         "url": server.url("/lines"),
         "addresses.allowed": "loopback",
         "retry.backoff.ms": "10",
+        "response.topic": format!("{}-answers", job.topic),
     });
     if let (Value::Object(config), Value::Object(more)) = (&mut config, more.clone()) {
         config.extend(more);
@@ -103,7 +99,26 @@ fn kills(log: &Log, mut seed: Seed, more: &Value) -> Result<()> {
     let report = Checker::new([&lines]).file(&job.output)?;
     println!("accepted: {report}");
     report.at_least_once()?;
+    answers(&job, &lines)?;
     job.worker.stop()
+}
+
+/// The topic of the answers has one for each line.
+fn answers(job: &FileJob, lines: &Lines) -> Result<()> {
+    let file = job.worker.dir().join("answers");
+    let config = json!({
+        "connector.class": "FileStreamSink",
+        "topics": format!("{}-answers", job.topic),
+        "file": file,
+    });
+    job.worker.rest().put_connector("answers", &config)?;
+    let answered = wait::until("an answer for each line", wait::PATIENCE, || {
+        let report = Checker::new([lines]).file(&file);
+        Ok(report.ok().filter(|report| report.clone().at_least_once().is_ok()))
+    });
+    let report = answered.map_err(|error| job.worker.with_log(format!("{error}; {}", job.statuses())))?;
+    println!("answers: {report}");
+    Ok(())
 }
 
 /// Refused records go to the dead letters with what the server said, and their neighbours to the server; a secret stays one.

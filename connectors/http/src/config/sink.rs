@@ -24,6 +24,11 @@ const IDEMPOTENCY_HEADER: &str = "idempotency.header";
 const IDEMPOTENCY_KEY: &str = "idempotency.key";
 const MAX_RETRIES: &str = "max.retries";
 const RETRY_TIMEOUT: &str = "retry.timeout.ms";
+pub(crate) const RESPONSE_TOPIC: &str = "response.topic";
+const RESPONSE_BYTES: &str = "response.max.bytes";
+
+/// What is read of an answer, where nothing more is asked for.
+const ANSWER_BYTES: usize = 64 << 10;
 
 /// What becomes of records without a value.
 #[derive(Debug, Clone)]
@@ -58,6 +63,10 @@ pub(crate) struct SinkConfig {
     pub max_retries: u32,
     /// `None`: without end.
     pub retry_timeout: Option<Duration>,
+    /// Topic of the answers.
+    pub response_topic: Option<String>,
+    /// What is read of an answer.
+    pub answer_bytes: usize,
     pub policy: RetryPolicy,
     pub client: HttpClient,
     /// Credentials would go without TLS.
@@ -179,6 +188,19 @@ impl SinkConfig {
                 )
                 .validator(Validator::at_least(-1.0)),
             )
+            .define(ConfigKey::nullable(
+                RESPONSE_TOPIC,
+                Type::String,
+                Low,
+                "Topic that the answers to accepted requests are written to, with the key of the request's first record. It is made if it is missing.",
+            ))
+            .define(int(
+                RESPONSE_BYTES,
+                "65536",
+                Low,
+                "The most bytes of an answer's body that are written there; of a longer one the beginning is, and the header http.incomplete says so.",
+                1_073_741_824.0,
+            ))
             .extend(client::retries(
                 "Statuses that may pass, after which a request is sent again: numbers, and classes such as 5xx.",
                 "Statuses that no record is to blame for, and that end only when somebody does something: the task fails. All others but 2xx are a failure of their record.",
@@ -243,6 +265,11 @@ impl SinkConfig {
             idempotency,
             max_retries: get(&values, MAX_RETRIES)?,
             retry_timeout: u64::try_from(get::<i64>(&values, RETRY_TIMEOUT)?).ok().map(Duration::from_millis),
+            answer_bytes: match present(config, RESPONSE_TOPIC) {
+                Some(_) => number(RESPONSE_BYTES)?,
+                None => ANSWER_BYTES,
+            },
+            response_topic: present(config, RESPONSE_TOPIC).map(str::to_owned),
             policy: RetryPolicy::from_values(&values)?,
             shows_credentials: client.shows_credentials(https),
             client,

@@ -22,11 +22,10 @@ use tributary_sdk::{Batch, Error, Result};
 use super::progress::{Mark, Progress};
 use super::ready::Ready;
 use super::requests::{Prepared, Requests};
+use super::responses::{Asked, Responses};
 use crate::client::{Answer, CallError, Outgoing, retry_after, url};
 use crate::config::sink::SinkConfig;
 
-/// What is read of an answer.
-const ANSWER: usize = 64 << 10;
 /// One call of `put` tries for no longer than so: the worker wants to hear of it.
 const LONGEST_PUT: Duration = Duration::from_secs(20);
 
@@ -43,6 +42,8 @@ struct Shared {
     /// What no lane has.
     ready: Ready,
     counts: Counts,
+    /// Where they are written.
+    responses: Option<Responses>,
     /// Why the batch has to come again, or the task to end.
     ended: Option<Error>,
 }
@@ -50,6 +51,7 @@ struct Shared {
 /// A batch on its way.
 pub(super) struct Delivery<'a> {
     config: &'a SinkConfig,
+    batch: &'a Batch,
     requests: Requests<'a>,
     shared: RefCell<Shared>,
     stop: &'a watch::Sender<bool>,
@@ -69,10 +71,12 @@ impl<'a> Delivery<'a> {
     pub fn new(config: &'a SinkConfig, batch: &'a Batch, progress: Progress, stop: &'a watch::Sender<bool>) -> Self {
         let requests = Requests::new(config, batch);
         let ready = requests.ready(config.concurrency, |row| progress.marks[row] == Mark::Open);
+        let responses = config.response_topic.as_deref().map(Responses::to);
         Self {
             config,
+            batch,
             requests,
-            shared: RefCell::new(Shared { progress, ready, counts: Counts::default(), ended: None }),
+            shared: RefCell::new(Shared { progress, ready, counts: Counts::default(), responses, ended: None }),
             stop,
             begun: Instant::now(),
         }
@@ -86,15 +90,15 @@ impl<'a> Delivery<'a> {
     }
 
     /// What came of it.
-    pub fn finish(self) -> (Progress, Counts, Result<()>) {
-        let Shared { progress, counts, ended, .. } = self.shared.into_inner();
+    pub fn finish(self) -> (Progress, Counts, Option<Responses>, Result<()>) {
+        let Shared { progress, counts, responses, ended, .. } = self.shared.into_inner();
         let open = progress.marks.iter().filter(|mark| **mark == Mark::Open).count();
         let outcome = match ended {
             Some(error) => Err(error),
             None if open > 0 => Err(Error::retriable(format!("{open} records were not sent: the task has to stop"))),
             None => Ok(()),
         };
-        (progress, counts, outcome)
+        (progress, counts, responses, outcome)
     }
 
     /// Sends one request after the other, of whatever group is free.
@@ -193,7 +197,7 @@ impl<'a> Delivery<'a> {
                 counts.requests += 1.0;
                 counts.retries += if tries > 1 { 1.0 } else { 0.0 };
             }
-            let answer = self.config.client.send(outgoing, ANSWER).await;
+            let answer = self.config.client.send(outgoing, self.config.answer_bytes).await;
             match self.judge(outgoing, records, tries, answer) {
                 Next::Again(pause) => {
                     let mut stopped = self.stop.subscribe();
@@ -235,6 +239,12 @@ impl<'a> Delivery<'a> {
         let (message, wait) = match answer {
             Ok(answer) if answer.status.is_success() => {
                 self.mark(records, &Mark::Done);
+                if let Some(responses) = &mut self.shared.borrow_mut().responses {
+                    let first = records[0].row;
+                    let key = self.requests.key(first);
+                    let asked = Asked { batch: self.batch, first, key, records: records.len() };
+                    responses.add(&asked, outgoing, &answer);
+                }
                 return Next::Done;
             }
             Ok(answer) => {

@@ -12,16 +12,18 @@ mod deliver;
 mod progress;
 mod ready;
 mod requests;
+mod responses;
 
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tributary_sdk::arrow::array::StringArray;
 use tributary_sdk::sink::TopicPartitionOffset;
-use tributary_sdk::{Batch, Config, ConfigDef, Context, Error, Failures, Result, SinkConnector, SinkTask};
+use tributary_sdk::{Batch, Column, Config, ConfigDef, Context, Error, Failures, Result, SinkConnector, SinkTask};
 
 use crate::config::failed;
-use crate::config::sink::SinkConfig;
+use crate::config::sink::{RESPONSE_TOPIC, SinkConfig};
 use deliver::Delivery;
 use progress::Progress;
 
@@ -90,6 +92,10 @@ impl std::fmt::Debug for HttpSinkTask {
 impl SinkTask for HttpSinkTask {
     fn start(&mut self, context: &Context, config: &Config) -> Result<()> {
         let config = SinkConfig::parse(config).map_err(failed)?;
+        if let Some(topic) = &config.response_topic {
+            let nothing = Batch::new(topic.as_str(), Column::text(StringArray::from(Vec::<&str>::new())));
+            context.produce(nothing).map_err(|error| Error::failed(format!("{RESPONSE_TOPIC}: {error}")))?;
+        }
         // On the task's own thread: a request costs no change of threads.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -145,10 +151,14 @@ impl Sender {
                 } => {}
             }
         });
-        let (progress, counts, outcome) = delivery.finish();
+        let (progress, counts, responses, outcome) = delivery.finish();
         self.context.count("http-requests", counts.requests);
         if counts.retries > 0.0 {
             self.context.count("http-retries", counts.retries);
+        }
+        if let Some(responses) = responses {
+            // Also if the batch comes again: what is done is not sent twice.
+            responses.produce(&self.context)?;
         }
         match outcome {
             Ok(()) => {

@@ -64,6 +64,11 @@ impl<'a> Requests<'a> {
         Ready::of((0..self.rows.len()).filter(|row| is_open(*row)).map(|row| (row, mark(row))))
     }
 
+    /// A record's key.
+    pub fn key(&self, row: usize) -> Cell<'a> {
+        self.rows[row].key()
+    }
+
     /// A record ready to be sent; `None`: it is left out. The error says what is wrong with the record.
     pub fn prepare(&self, row: usize) -> Result<Option<Prepared>, String> {
         let record = RecordView::new(self.rows[row], self.batch.partition);

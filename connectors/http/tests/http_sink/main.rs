@@ -4,6 +4,7 @@ mod auth;
 mod network;
 mod outcomes;
 mod requests;
+mod responses;
 
 use serde_json::Value;
 use tributary_connector_http::HttpSink;
