@@ -250,7 +250,6 @@ impl Delivering<'_> {
             self.collect(Duration::ZERO)?;
             self.settle()?;
             self.acknowledge();
-            // What is told without a commit needs none.
             if self.control.take_commit_request() && !self.acknowledges {
                 self.asked.ask(queue.items());
             }
@@ -282,7 +281,10 @@ impl Delivering<'_> {
     /// Whether the plugin has asked for a commit that has come to be possible: what it waits for may be in flight still.
     fn may_answer(&self) -> bool {
         let now = Instant::now();
-        self.asked.is_eager(now) && self.asked.is_due(self.tracker.has_committable(), self.oldest(), now)
+        // What is told without a commit needs none, also where it was asked for before that was known.
+        !self.acknowledges
+            && self.asked.is_eager(now)
+            && self.asked.is_due(self.tracker.has_committable(), self.oldest(), now)
     }
 
     /// Tells the plugin what is acknowledged, dead letters included.

@@ -209,11 +209,9 @@ impl HttpClient {
             Some(_) => outgoing.uri.clone(),
             None => outgoing.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")).into(),
         };
-        let mut request = Request::builder()
-            .method(&outgoing.method)
-            .uri(target)
-            .body(Full::new(outgoing.body.clone()))
-            .map_err(|error| error.to_string())?;
+        let mut request = Request::new(Full::new(outgoing.body.clone()));
+        *request.method_mut() = outgoing.method.clone();
+        *request.uri_mut() = target;
         let headers = request.headers_mut();
         *headers = outgoing.headers.clone();
         headers.insert(HOST, HeaderValue::from_str(host).map_err(|error| error.to_string())?);

@@ -216,7 +216,7 @@ fn fill(worker: &TributaryWorker, records: u64) -> Result<()> {
     producer.close(ASK).map_err(of_log)
 }
 
-/// Waits until the server has had so many requests; the rate from the first tenth on, when connections are there.
+/// Waits until the server has had so many requests; the rate from the first of them to the last.
 fn followed(server: &Server, requests: u64) -> Result<f64> {
     let (mut seen, mut moved) = (0, Instant::now());
     wait::until("all requests", Duration::from_secs(300), || {
