@@ -349,7 +349,7 @@ typedef void (*tributary_cancel_fn)(void *instance);
 /*
  * From any thread, one at a time, also while another call runs on the instance and beside tributary_cancel_fn: positions whose records,
  * with all before them, are acknowledged by the log, or need not be: JSON array of {"partition":{…},"offset":{…}}. Must not block.
- * Answers TRIBUTARY_OK, or TRIBUTARY_UNSUPPORTED: it is of no use to this task, and is not called again. Not after destroy began.
+ * Answers TRIBUTARY_OK; TRIBUTARY_UNSUPPORTED: it is of no use to this task, and is not called again; or TRIBUTARY_PANICKED. Not after destroy began.
  */
 typedef int32_t (*tributary_acknowledged_fn)(void *instance, tributary_str positions);
 

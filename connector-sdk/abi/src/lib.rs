@@ -347,7 +347,7 @@ pub type BatchFn = unsafe extern "C" fn(call: *const Call, instance: *mut c_void
 pub type CancelFn = unsafe extern "C" fn(instance: *mut c_void);
 /// From any thread, one at a time, also while another call runs on the instance and beside [`CancelFn`]: positions whose records,
 /// with all before them, are acknowledged by the log, or need not be: JSON array of `{"partition":{…},"offset":{…}}`. Must not block.
-/// Answers [`OK`], or [`UNSUPPORTED`]: it is of no use to this task, and is not called again. Not after `destroy` began.
+/// Answers [`OK`]; [`UNSUPPORTED`]: it is of no use to this task, and is not called again; or [`PANICKED`]. Not after `destroy` began.
 pub type AcknowledgedFn = unsafe extern "C" fn(instance: *mut c_void, positions: Str) -> i32;
 /// Frees the instance. Not called after a panic, nor while a call hangs.
 pub type DestroyFn = unsafe extern "C" fn(instance: *mut c_void);

@@ -109,21 +109,29 @@ pub(super) unsafe extern "C" fn cancel<T>(instance: *mut c_void) {
 /// [`abi::AcknowledgedFn`].
 pub(super) unsafe extern "C" fn acknowledged<T>(instance: *mut c_void, positions: abi::Str) -> i32 {
     // SAFETY: as in `cancel`; the text is borrowed for the call.
-    let (acknowledger, context, positions) = unsafe {
+    let (acknowledger, context, poisoned, positions) = unsafe {
         let instance = instance.cast::<Instance<T>>();
-        (&(*instance).acknowledger, &(*instance).context, text(positions, "positions"))
+        (&(*instance).acknowledger, &(*instance).context, &(*instance).poisoned, text(positions, "positions"))
     };
     let Some(Some(acknowledger)) = acknowledger.get() else { return abi::UNSUPPORTED };
-    let told = panics::contained(|| {
+    if poisoned.load(Ordering::Acquire) {
+        return abi::PANICKED;
+    }
+    let told = panics::contained(|| -> Result<()> {
         let positions: Vec<SourcePosition> = serde_json::from_str(positions?)?;
         acknowledger(&positions);
         Ok(())
     });
     match told {
         Ok(Ok(())) => abi::OK,
-        Ok(Err(error)) | Err(error) => {
+        Ok(Err(error)) => {
             context.error(format!("while it was told of acknowledgements, the instance failed: {error}"));
             abi::FAILED
+        }
+        Err(panic) => {
+            poisoned.store(true, Ordering::Release);
+            context.error(format!("while it was told of acknowledgements, the instance {panic}"));
+            abi::PANICKED
         }
     }
 }

@@ -94,6 +94,11 @@ impl DeadLetters {
         self.producer.flush(timeout)
     }
 
+    /// Whether every dead letter is acknowledged by now. Does not wait.
+    pub fn has_come_through(&mut self) -> Result<bool, TaskError> {
+        self.producer.has_come_through()
+    }
+
     /// Frees the producer.
     pub fn close(self) {
         self.producer.close();

@@ -140,6 +140,8 @@ pub(super) struct Delivery {
 const TICK: Duration = Duration::from_millis(5);
 /// The same when the plugin has asked for a commit: somebody waits for an answer.
 const EAGER: Duration = Duration::from_millis(1);
+/// Acknowledgements that have not come by then are no longer looked for so often.
+const SOON: Duration = Duration::from_millis(100);
 /// How long a commit waits for dead letters to be acknowledged; without them there is none.
 const DEAD_LETTERS_WAIT: Duration = Duration::from_secs(3);
 /// How long to sleep when nothing is in flight and nothing is due.
@@ -174,6 +176,7 @@ impl Delivery {
             topics: UsedTopics::new(settings.topic_used.clone()),
             newest_epoch: 0,
             next_commit: Instant::now() + settings.commit_interval,
+            moved: Instant::now(),
             asked: Asked::default(),
         };
         let result = state.run(&queue);
@@ -232,6 +235,8 @@ struct Delivering<'a> {
     /// The newest poll of which a batch has come.
     newest_epoch: u64,
     next_commit: Instant,
+    /// When a batch was last handed over or acknowledged.
+    moved: Instant,
     /// Whether the plugin has asked for a commit.
     asked: Asked,
 }
@@ -249,7 +254,7 @@ impl Delivering<'_> {
             }
             self.collect(Duration::ZERO)?;
             self.settle()?;
-            self.acknowledge();
+            self.acknowledge()?;
             if self.control.take_commit_request() && !self.acknowledges {
                 self.asked.ask(queue.items());
             }
@@ -261,7 +266,7 @@ impl Delivering<'_> {
             }
         }
         self.drain()?;
-        self.acknowledge();
+        self.acknowledge()?;
         if self.in_flight.is_empty() {
             // Nothing more will come of the last poll.
             self.newest_epoch += 1;
@@ -271,7 +276,9 @@ impl Delivering<'_> {
 
     /// How long to wait for the next batch.
     fn patience(&self) -> Duration {
-        match (self.in_flight.is_empty(), self.acknowledges || self.asked.is_eager(Instant::now())) {
+        let now = Instant::now();
+        let waited_for = self.acknowledges && now.saturating_duration_since(self.moved) < SOON;
+        match (self.in_flight.is_empty(), waited_for || self.asked.is_eager(now)) {
             (true, _) => self.until_commit().min(IDLE),
             (false, false) => TICK,
             (false, true) => EAGER,
@@ -288,18 +295,22 @@ impl Delivering<'_> {
     }
 
     /// Tells the plugin what is acknowledged, dead letters included.
-    fn acknowledge(&mut self) {
-        let Some(acknowledger) = self.acknowledger.as_ref().filter(|_| self.tracker.has_acknowledged()) else { return };
-        match self.dead_letters.as_mut().map(|dead_letters| dead_letters.flush(DEAD_LETTERS_WAIT)) {
-            None | Some(Ok(true)) => {}
-            // Told later, or not at all: the task ends with the error.
-            Some(Ok(false) | Err(_)) => return,
+    fn acknowledge(&mut self) -> Result<(), TaskError> {
+        let Some(acknowledger) = self.acknowledger.as_ref().filter(|_| self.tracker.has_acknowledged()) else {
+            return Ok(());
+        };
+        if let Some(dead_letters) = &mut self.dead_letters
+            && !dead_letters.has_come_through()?
+        {
+            // Told later: records need not wait for letters.
+            return Ok(());
         }
         self.acknowledges = acknowledger(&self.tracker.take_acknowledged());
         if !self.acknowledges {
             self.acknowledger = None;
             self.tracker.tell_no_more();
         }
+        Ok(())
     }
 
     /// The oldest batch that is being delivered.
@@ -314,6 +325,7 @@ impl Delivering<'_> {
             self.tracker.submit(token, partition, outbound.resume_point.as_deref());
         }
         self.newest_epoch = outbound.epoch;
+        self.moved = Instant::now();
         self.in_flight.insert(token, Open { epoch: outbound.epoch, unfinished: 1 });
         for part in outbound.parts {
             if self.topics.is_new(&part.topic)
@@ -376,6 +388,7 @@ impl Delivering<'_> {
 
     /// A send of the batch is done, or no further one follows.
     fn finished_one(&mut self, token: u64) {
+        self.moved = Instant::now();
         let Some(open) = self.in_flight.get_mut(&token) else { return };
         open.unfinished -= 1;
         if open.unfinished == 0 {

@@ -9,8 +9,8 @@ use crate::log::{Log, NewTopic};
 /// How long one question to the cluster may take.
 const ASK: Duration = Duration::from_secs(15);
 
-/// Makes the topic where there is none. Waits for a cluster that is away, until the task has to stop.
-pub fn ensure_topic(log: &dyn Log, topic: &NewTopic, control: &TaskControl) -> Result<(), TaskError> {
+/// Makes the topic where there is none. Waits for a cluster that is away, until the task has to stop: then the answer is `false`.
+pub fn ensure_topic(log: &dyn Log, topic: &NewTopic, control: &TaskControl) -> Result<bool, TaskError> {
     let mut pause = Duration::from_millis(300);
     loop {
         let outcome = match log.admin().topic(&topic.name, ASK) {
@@ -25,14 +25,14 @@ pub fn ensure_topic(log: &dyn Log, topic: &NewTopic, control: &TaskControl) -> R
         match outcome {
             Ok(()) => {
                 control.counters.set_retrying(None);
-                return Ok(());
+                return Ok(true);
             }
             Err(error) if error.retriable => {
                 let reason = format!("topic {} cannot be looked up: {error}", topic.name);
                 tracing::warn!("{reason}");
                 control.counters.set_retrying(Some(&reason));
                 if control.wait(pause) {
-                    return Ok(());
+                    return Ok(false);
                 }
                 pause = (pause * 2).min(Duration::from_secs(10));
             }

@@ -10,7 +10,7 @@ use tributary_sdk::sink::TopicPartition;
 use tributary_sdk::{Batch, Error, Result};
 
 use super::control::{TaskControl, now_ms};
-use super::own_records::Requested;
+use super::own_records::OwnRecords;
 use super::staged_state::StagedState;
 use super::transaction::Ending;
 use crate::log;
@@ -92,7 +92,7 @@ pub struct InstanceServices {
     /// For sources that say where transactions end.
     pub boundaries: Boundaries,
     /// For sinks that write records of their own.
-    pub own_records: Requested,
+    pub own_records: OwnRecords,
     metrics: Mutex<BTreeMap<String, f64>>,
 }
 
@@ -114,7 +114,7 @@ impl InstanceServices {
             pauses: PauseRequests::default(),
             reconfigure: None,
             boundaries: Boundaries::default(),
-            own_records: Requested::default(),
+            own_records: OwnRecords::default(),
             metrics: Mutex::default(),
         }
     }
@@ -235,6 +235,6 @@ impl Services for InstanceServices {
     }
 
     fn produce(&self, batch: Batch) -> Result<()> {
-        self.own_records.add(batch)
+        self.own_records.write(batch)
     }
 }

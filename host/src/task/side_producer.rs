@@ -89,6 +89,13 @@ impl SideProducer {
         Ok(true)
     }
 
+    /// Whether everything is acknowledged by now. Does not wait.
+    pub fn has_come_through(&mut self) -> Result<bool, TaskError> {
+        self.check()?;
+        self.collect(Duration::ZERO)?;
+        Ok(self.producer.in_flight() == 0)
+    }
+
     /// Frees the producer.
     pub fn close(self) {
         self.producer.close(Duration::from_secs(1)).unwrap_or_else(|error| tracing::warn!("{error}"));

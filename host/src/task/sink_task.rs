@@ -19,7 +19,6 @@ use super::error_policy::{ErrorHandler, ErrorPolicy};
 use super::errors::{FailedRecord, TaskError};
 use super::inbound::{CommitPort, Inbound, SinkItem};
 use super::inbound_converter::InboundConverter;
-use super::own_records::OwnRecords;
 use super::put::{self, NotPut};
 use super::queue::{Bounds, Popped, Queue};
 use super::services::InstanceServices;
@@ -44,8 +43,6 @@ pub struct SinkTask {
     pub errors: ErrorPolicy,
     /// Where failed records are kept, if anywhere.
     pub dead_letters: Option<DeadLetters>,
-    /// Writes what the plugin wants to have in the log.
-    pub own_records: OwnRecords,
     /// Orders and progress.
     pub control: Arc<TaskControl>,
     /// The plugin's services.
@@ -64,7 +61,6 @@ impl SinkTask {
     /// Runs until stopped or failed. Blocks; called on the task's own thread.
     pub fn run(mut self) -> Result<(), TaskError> {
         self.control.set_canceller(self.handle.canceller());
-        self.services.own_records.open();
         if let Err(error) = self.handle.start(&self.config) {
             let closed = self.consumer.close(Duration::from_secs(1));
             closed.unwrap_or_else(|error| tracing::warn!("{error}"));
@@ -99,7 +95,6 @@ impl SinkTask {
             handle: &mut *self.handle,
             errors: &errors,
             dead_letters: self.dead_letters.as_mut(),
-            own_records: &mut self.own_records,
             control: &self.control,
             services: &self.services,
             queue: &queue,
@@ -130,7 +125,7 @@ impl SinkTask {
         if let Some(dead_letters) = self.dead_letters {
             dead_letters.close();
         }
-        self.own_records.close();
+        self.services.own_records.close();
         result.and(consumed)
     }
 }
@@ -146,7 +141,6 @@ struct PutLoop<'a> {
     handle: &'a mut dyn SinkTaskHandle,
     errors: &'a ErrorHandler,
     dead_letters: Option<&'a mut DeadLetters>,
-    own_records: &'a mut OwnRecords,
     control: &'a TaskControl,
     services: &'a InstanceServices,
     queue: &'a Queue<SinkItem>,
@@ -250,17 +244,9 @@ impl PutLoop<'_> {
             dispose(errors, dead_letters.as_deref_mut(), inbound, &failed)
         };
         match put::put(self.handle, self.control, errors, batch.clone(), &mut dispose) {
-            Ok(put) => Ok(put && self.write_own_records()?),
+            Ok(put) => Ok(put),
             Err(NotPut::Call(error)) => self.checked("put", Err(error)),
             Err(NotPut::Record(error)) => Err(error),
-        }
-    }
-
-    /// Hands over what the connector wants to have in the log. Answers `false` when the task has to stop before all was taken.
-    fn write_own_records(&mut self) -> Result<bool, TaskError> {
-        match self.services.own_records.take() {
-            none if none.is_empty() => Ok(true),
-            requested => self.own_records.send(requested),
         }
     }
 
@@ -290,8 +276,8 @@ impl PutLoop<'_> {
             }
             answer => self.checked("pre_commit", answer)?,
         };
-        // What it wants to have written is as safe as its records are.
-        if !self.write_own_records()? || !self.own_records.flush(ACKNOWLEDGED_WITHIN)? {
+        // What it has written itself is as safe as its records are.
+        if !self.services.own_records.flush(ACKNOWLEDGED_WITHIN)? {
             return Ok(Vec::new());
         }
         let safe = answer.into_iter().filter_map(|TopicPartitionOffset { topic, partition, offset }| {
@@ -336,7 +322,14 @@ impl PutLoop<'_> {
         let open = self.delivered.keys().cloned().collect::<Vec<_>>();
         let closed = if open.is_empty() { Ok(()) } else { self.close(&open) };
         let stopped = self.handle.stop();
-        closed.and(self.checked("stop", stopped))
+        let result = closed.and(self.checked("stop", stopped));
+        // What it has written at last is waited for, but nothing depends on it any more.
+        match self.services.own_records.flush(ACKNOWLEDGED_WITHIN) {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("records that the connector has written itself may not have come through"),
+            Err(error) => tracing::warn!("{}", error.message),
+        }
+        result
     }
 
     fn close(&mut self, partitions: &[TopicPartition]) -> Result<(), TaskError> {

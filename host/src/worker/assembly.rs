@@ -23,7 +23,6 @@ use crate::task::error_policy::{ErrorHandler, ErrorPolicy};
 use crate::task::errors::TaskError;
 use crate::task::inbound_converter::InboundConverter;
 use crate::task::outbound_converter::OutboundConverter;
-use crate::task::own_records::OwnRecords;
 use crate::task::queue::Bounds;
 use crate::task::services::InstanceServices;
 use crate::task::source_state::{Scope, SharedState, SourceState};
@@ -145,6 +144,7 @@ impl Assembly<'_> {
         let services = self.services(self.environment.offsets.clone());
         let class = self.environment.class(config)?;
         let handle = class.sink_task(services.clone()).map_err(|error| TaskError::of_call("create", error))?;
+        self.open_own_records(config, &services)?;
         let mut consumer = self.consumer_settings(config)?;
         let max_records = consumer.remove("max.poll.records").and_then(|text| text.trim().parse().ok());
         Ok(SinkTask {
@@ -154,7 +154,6 @@ impl Assembly<'_> {
             converter: InboundConverter { converters: self.converters(config)?, chain: self.chain(config, &services)? },
             errors: checked(ErrorPolicy::from_config(config))?,
             dead_letters: self.dead_letters(config, Kind::Sink)?,
-            own_records: self.own_records(config)?,
             consumer: self.sink_consumer(&consumer, &subscription(config)?)?,
             control: self.control.clone(),
             services,
@@ -487,8 +486,8 @@ impl Assembly<'_> {
         Ok(Some(DeadLetters::new(head, producer)))
     }
 
-    /// What a sink writes to the log itself.
-    fn own_records(&self, config: &Config) -> Result<OwnRecords, TaskError> {
+    /// Lets a sink write to the log itself.
+    fn open_own_records(&self, config: &Config, services: &InstanceServices) -> Result<(), TaskError> {
         let mut client = self.client(ClientKind::Producer, config)?;
         client.insert("client.id".into(), format!("connector-producer-{}", self.spec.id));
         let (log, control) = (self.environment.log.clone(), self.control.clone());
@@ -499,7 +498,8 @@ impl Assembly<'_> {
                 ensure_topic(&*log, &new, &control)
             }
         };
-        Ok(OwnRecords::new(Box::new(prepare), Box::new(move || log.producer(&client)), control))
+        services.own_records.open(Box::new(prepare), Box::new(move || log.producer(&client)), control);
+        Ok(())
     }
 
     /// The same, with settings for a producer.

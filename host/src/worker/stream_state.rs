@@ -112,7 +112,7 @@ impl Assembly<'_> {
                     settings: repartition_settings(),
                     ..NewTopic::default()
                 };
-                ensure_topic(&*self.environment.log, &new, self.control)?;
+                _ = ensure_topic(&*self.environment.log, &new, self.control)?;
             }
             let partitions = self.visible(&topic)?;
             if let Some(wanted) = cut.partitions.filter(|wanted| *wanted != partitions) {
@@ -170,7 +170,7 @@ impl Assembly<'_> {
             settings: changelog::topic_settings(),
             ..NewTopic::default()
         };
-        ensure_topic(&*self.environment.log, &new, self.control)?;
+        _ = ensure_topic(&*self.environment.log, &new, self.control)?;
         let known = self.visible(changelog)?;
         if known != partitions {
             return Err(TaskError::new(format!(

@@ -241,12 +241,14 @@ fn a_source_runs() {
     let acknowledge = task.acknowledger().unwrap();
     let told = SourcePosition { offset: Some(serde_json::json!({"next": 8})), ..reset.clone() };
     std::thread::scope(|scope| assert!(scope.spawn(|| acknowledge(&[told.clone()])).join().unwrap()));
-    assert!(acknowledge(&[reset.clone()]), "its panic is nobody else's");
-    task.commit(&[reset]).unwrap();
+    task.commit(&[reset.clone()]).unwrap();
     services.cancelled.store(true, Ordering::Relaxed);
     assert!(task.poll(&mut batches).unwrap_err().is_retriable());
     let cancel = task.canceller();
-    task.stop().unwrap();
+    assert!(!acknowledge(&[reset]), "it panics");
+    assert!(!acknowledge(&[told.clone()]), "it has panicked");
+    let error = task.stop().unwrap_err().to_string();
+    assert!(error.contains("panicked before"), "{error}");
     drop(task);
     cancel();
     assert!(!acknowledge(&[told]), "it is gone");

@@ -199,7 +199,7 @@ impl SinkConfig {
                 "65536",
                 Low,
                 "The most bytes of an answer's body that are written there; of a longer one the beginning is, and the header http.incomplete says so.",
-                1_073_741_824.0,
+                900_000.0,
             ))
             .extend(client::retries(
                 "Statuses that may pass, after which a request is sent again: numbers, and classes such as 5xx.",

@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hyper::StatusCode;
 use tokio::sync::watch;
-use tributary_sdk::{Batch, Error, Result};
+use tributary_sdk::{Batch, Context, Error, Result};
 
 use super::progress::{Mark, Progress};
 use super::ready::Ready;
@@ -37,13 +37,13 @@ pub(super) struct Counts {
 }
 
 /// What the lanes share.
-struct Shared {
+struct Shared<'a> {
     progress: Progress,
     /// What no lane has.
     ready: Ready,
     counts: Counts,
-    /// Where they are written.
-    responses: Option<Responses>,
+    /// Where answers are written.
+    responses: Option<Responses<'a>>,
     /// Why the batch has to come again, or the task to end.
     ended: Option<Error>,
 }
@@ -53,7 +53,7 @@ pub(super) struct Delivery<'a> {
     config: &'a SinkConfig,
     batch: &'a Batch,
     requests: Requests<'a>,
-    shared: RefCell<Shared>,
+    shared: RefCell<Shared<'a>>,
     stop: &'a watch::Sender<bool>,
     begun: Instant,
 }
@@ -68,10 +68,16 @@ enum Next {
 }
 
 impl<'a> Delivery<'a> {
-    pub fn new(config: &'a SinkConfig, batch: &'a Batch, progress: Progress, stop: &'a watch::Sender<bool>) -> Self {
+    pub fn new(
+        context: &'a Context,
+        config: &'a SinkConfig,
+        batch: &'a Batch,
+        progress: Progress,
+        stop: &'a watch::Sender<bool>,
+    ) -> Self {
         let requests = Requests::new(config, batch);
         let ready = requests.ready(config.concurrency, |row| progress.marks[row] == Mark::Open);
-        let responses = config.response_topic.as_deref().map(Responses::to);
+        let responses = config.response_topic.as_deref().map(|topic| Responses::to(context, topic));
         Self {
             config,
             batch,
@@ -90,15 +96,21 @@ impl<'a> Delivery<'a> {
     }
 
     /// What came of it.
-    pub fn finish(self) -> (Progress, Counts, Option<Responses>, Result<()>) {
-        let Shared { progress, counts, responses, ended, .. } = self.shared.into_inner();
+    pub fn finish(self) -> (Progress, Counts, Result<()>) {
+        let Shared { progress, counts, responses, mut ended, .. } = self.shared.into_inner();
+        // Also if the batch comes again: what is done is not sent twice.
+        if let Some(Err(error)) = responses.map(|mut responses| responses.produce())
+            && ended.as_ref().is_none_or(Error::is_retriable)
+        {
+            ended = Some(error);
+        }
         let open = progress.marks.iter().filter(|mark| **mark == Mark::Open).count();
         let outcome = match ended {
             Some(error) => Err(error),
             None if open > 0 => Err(Error::retriable(format!("{open} records were not sent: the task has to stop"))),
             None => Ok(()),
         };
-        (progress, counts, responses, outcome)
+        (progress, counts, outcome)
     }
 
     /// Sends one request after the other, of whatever group is free.
@@ -239,13 +251,7 @@ impl<'a> Delivery<'a> {
         let (message, wait) = match answer {
             Ok(answer) if answer.status.is_success() => {
                 self.mark(records, &Mark::Done);
-                if let Some(responses) = &mut self.shared.borrow_mut().responses {
-                    let first = records[0].row;
-                    let key = self.requests.key(first);
-                    let asked = Asked { batch: self.batch, first, key, records: records.len() };
-                    responses.add(&asked, outgoing, &answer);
-                }
-                return Next::Done;
+                return self.keep(outgoing, records, &answer);
             }
             Ok(answer) => {
                 let message = self.told(outgoing, &answer);
@@ -269,6 +275,19 @@ impl<'a> Delivery<'a> {
             Err(error) => (error.message, None),
         };
         self.again(records, tries, message, wait)
+    }
+
+    /// Keeps the answer, where that is asked for.
+    fn keep(&self, outgoing: &Outgoing, records: &[Prepared], answer: &Answer) -> Next {
+        let kept = match &mut self.shared.borrow_mut().responses {
+            None => Ok(()),
+            Some(responses) => {
+                let (first, batch) = (records[0].row, self.batch);
+                let asked = Asked { batch, first, key: self.requests.key(first), records: records.len() };
+                responses.add(&asked, outgoing, answer)
+            }
+        };
+        kept.map_or_else(|error| self.end(error), |()| Next::Done)
     }
 
     /// After an error that may pass.

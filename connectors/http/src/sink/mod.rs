@@ -138,7 +138,7 @@ impl Sender {
         }
         let known = self.progress.take().filter(|progress| progress.is_of(batch));
         let progress = known.unwrap_or_else(|| Progress::of(batch));
-        let delivery = Delivery::new(&self.config, batch, progress, &self.stop);
+        let delivery = Delivery::new(&self.context, &self.config, batch, progress, &self.stop);
         let mut stopped = self.stop.subscribe();
         self.runtime.block_on(async {
             // Connections that were closed since the last batch are noticed first.
@@ -151,14 +151,10 @@ impl Sender {
                 } => {}
             }
         });
-        let (progress, counts, responses, outcome) = delivery.finish();
+        let (progress, counts, outcome) = delivery.finish();
         self.context.count("http-requests", counts.requests);
         if counts.retries > 0.0 {
             self.context.count("http-retries", counts.retries);
-        }
-        if let Some(responses) = responses {
-            // Also if the batch comes again: what is done is not sent twice.
-            responses.produce(&self.context)?;
         }
         match outcome {
             Ok(()) => {

@@ -68,7 +68,8 @@ fn each_accepted_request_has_its_answer_once() {
     ] {
         assert_eq!(header(headers, name), Some(value), "{name}");
     }
-    assert!(header(headers, "http.url").unwrap().ends_with("/orders?…"), "{headers:?}");
+    // It may hold a secret.
+    assert!(!headers.iter().any(|(_, value)| value.contains("orders")), "{headers:?}");
     assert_eq!(header(headers, "http.incomplete"), None);
 }
 

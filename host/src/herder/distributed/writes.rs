@@ -54,6 +54,17 @@ fn is_patient(write: &Write) -> bool {
     write.writes.iter().all(|write| matches!(write, ConfigWrite::Tasks(..)))
 }
 
+/// Whether it is a user's.
+fn is_request(write: &Write) -> bool {
+    let asked = |write: &ConfigWrite| {
+        matches!(
+            write,
+            ConfigWrite::Connector { .. } | ConfigWrite::Remove(_) | ConfigWrite::Target(..) | ConfigWrite::Restart(..)
+        )
+    };
+    write.writes.iter().any(asked)
+}
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Writes {
@@ -81,7 +92,13 @@ impl Actor {
     /// Does something about a connector when no write about it is under way.
     pub fn in_turn(&mut self, name: &str, turn: Turn) {
         match self.writes.turns.get_mut(name) {
-            Some(turns) => turns.waiting.push_back(turn),
+            Some(turns) => {
+                turns.waiting.push_back(turn);
+                // What is put off for others is not put off any more.
+                if self.writes.write_due.is_some() && self.writes.next.iter().any(|write| write.name == name) {
+                    self.write_all();
+                }
+            }
             None => turn(self),
         }
     }
@@ -90,7 +107,7 @@ impl Actor {
     pub fn write(&mut self, name: &str, writes: Vec<ConfigWrite>, done: Done) {
         self.hold_turn(name);
         let write = Write { name: name.to_owned(), writes, done };
-        if !is_patient(&write) {
+        if is_request(&write) {
             self.writes.gathering.requested(Instant::now());
         }
         self.writes.next.push(write);

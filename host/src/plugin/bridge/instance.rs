@@ -1,6 +1,7 @@
 //! What all handles share: the instance pointer, its ticket, and the rule that a panicked instance is left alone.
 
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tributary_abi as abi;
@@ -28,7 +29,8 @@ pub(super) struct Instance {
     what: String,
     pointer: Pointer,
     alive: Alive,
-    panicked: bool,
+    /// Also set by what runs beside the calls.
+    panicked: Arc<AtomicBool>,
     /// `None` while the handle is dropped after a panic: then it stays issued for ever.
     ticket: Option<Ticket>,
     cancel: Option<abi::CancelFn>,
@@ -59,7 +61,7 @@ impl Instance {
         }
         let pointer = Pointer(pointer);
         let alive = Arc::new(RwLock::new(Some(pointer)));
-        Ok(Self { what, pointer, alive, panicked: false, ticket: Some(ticket), cancel, destroy })
+        Ok(Self { what, pointer, alive, panicked: Arc::default(), ticket: Some(ticket), cancel, destroy })
     }
 
     /// Makes one call.
@@ -69,13 +71,13 @@ impl Instance {
         run: impl FnOnce(*const abi::Call, *mut c_void) -> i32,
     ) -> (Result<()>, Collector) {
         let what = format!("{name} of {}", self.what);
-        if self.panicked {
+        if self.panicked.load(Ordering::Acquire) {
             let error = Error::failed(format!("{what} was not called: the instance panicked before"));
             return (Err(error), Collector::default());
         }
         let (result, collector) = Collector::run(&what, |call| run(call, self.pointer.0));
         if matches!(result, Err(Error::Panicked { .. })) {
-            self.panicked = true;
+            self.panicked.store(true, Ordering::Release);
             *self.alive.write().unwrap_or_else(PoisonError::into_inner) = None;
         }
         (result, collector)
@@ -104,12 +106,14 @@ impl Instance {
     /// See [`Canceller`].
     pub fn canceller(&self) -> Canceller {
         let Some(cancel) = self.cancel else { return Arc::new(|| ()) };
-        let alive = self.alive.clone();
+        let (alive, panicked) = (self.alive.clone(), self.panicked.clone());
         // One at a time: plugins need not expect two cancels at once.
         let one = Mutex::new(());
         Arc::new(move || {
             let _one = one.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(pointer) = *alive.read().unwrap_or_else(PoisonError::into_inner) {
+            if let Some(pointer) = *alive.read().unwrap_or_else(PoisonError::into_inner)
+                && !panicked.load(Ordering::Acquire)
+            {
                 // SAFETY: the instance is alive while the lock is held, and `cancel` may come from any thread.
                 unsafe { cancel(pointer.0) };
             }
@@ -118,16 +122,24 @@ impl Instance {
 
     /// See [`Acknowledger`].
     pub fn acknowledger(&self, acknowledged: abi::AcknowledgedFn) -> Acknowledger {
-        let alive = self.alive.clone();
+        let (alive, panicked) = (self.alive.clone(), self.panicked.clone());
         let one = Mutex::new(());
         Arc::new(move |positions| {
             let _one = one.lock().unwrap_or_else(PoisonError::into_inner);
             let alive = alive.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(pointer) = *alive else { return false };
+            let Some(pointer) = alive.filter(|_| !panicked.load(Ordering::Acquire)) else { return false };
             let json = serde_json::to_string(positions).expect("positions are JSON");
             // SAFETY: the instance is alive while the lock is held, `acknowledged` may come from any thread, and the text is
             // borrowed for the call.
-            unsafe { acknowledged(pointer.0, str(&json)) != abi::UNSUPPORTED }
+            match unsafe { acknowledged(pointer.0, str(&json)) } {
+                abi::UNSUPPORTED => false,
+                abi::PANICKED => {
+                    // The next call fails, and with it the task.
+                    panicked.store(true, Ordering::Release);
+                    false
+                }
+                _ => true,
+            }
         })
     }
 }
@@ -136,7 +148,7 @@ impl Drop for Instance {
     fn drop(&mut self) {
         // After this no canceller or acknowledger touches the instance; one that runs now is waited for.
         *self.alive.write().unwrap_or_else(PoisonError::into_inner) = None;
-        if self.panicked {
+        if self.panicked.load(Ordering::Acquire) {
             std::mem::forget(self.ticket.take());
             return;
         }

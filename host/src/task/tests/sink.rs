@@ -19,7 +19,6 @@ use crate::task::converters::Converters;
 use crate::task::error_policy::ErrorPolicy;
 use crate::task::errors::TaskError;
 use crate::task::inbound_converter::InboundConverter;
-use crate::task::own_records::OwnRecords;
 use crate::task::services::InstanceServices;
 use crate::task::{ConsumeSettings, SinkTask};
 use crate::transform::TransformChain;
@@ -46,6 +45,10 @@ impl SinkTaskHandle for Scripted {
         self.journal.note(format!("put {}", values.join(" ")));
         for asked in values.iter().filter_map(|value| value.strip_prefix("ask ")) {
             self.services.produce(Batch::new("answers", Column::text(StringArray::from(vec![asked]))))?;
+        }
+        if values.iter().any(|value| value == "shout") {
+            // It does not care what comes of it.
+            _ = self.services.produce(Batch::new("nowhere", Column::text(StringArray::from(vec!["hey"]))));
         }
         (self.put)(&values, failures)
     }
@@ -94,18 +97,21 @@ impl Running {
         let reports = journal.clone();
         let services = services(&journal, &control);
         let hold_answers = Arc::new(Mutex::new(false));
-        let own_records = {
+        {
             let (journal, hold, prepared) = (journal.clone(), hold_answers.clone(), journal.clone());
             let prepare = move |topic: &str| {
                 prepared.note(format!("topic {topic}"));
-                Ok(())
+                match topic {
+                    "nowhere" => Err(TaskError::new("there is no such topic")),
+                    _ => Ok(true),
+                }
             };
             let make = move || -> std::result::Result<Box<dyn LogProducer>, LogError> {
                 let (journal, hold) = (journal.clone(), hold.clone());
                 Ok(Box::new(ScriptedProducer { journal, hold, refuse: Some("refused"), ..ScriptedProducer::default() }))
             };
-            OwnRecords::new(Box::new(prepare), Box::new(make), control.clone())
-        };
+            services.own_records.open(Box::new(prepare), Box::new(make), control.clone());
+        }
         let task = SinkTask {
             name: "c-0".into(),
             handle: Box::new(Scripted { journal: journal.clone(), put, services: services.clone() }),
@@ -118,7 +124,6 @@ impl Running {
             errors: ErrorPolicy { tolerate, retry_timeout_ms: -1, ..ErrorPolicy::default() },
             dead_letters: letters
                 .map(|producer| dead_letters(ScriptedProducer { journal: journal.clone(), ..producer }, &control)),
-            own_records,
             control: control.clone(),
             services,
             bounds: Default::default(),
@@ -388,5 +393,16 @@ fn a_refused_record_of_the_sinks_own_fails_the_task_and_nothing_is_committed_aft
     running.journal.wait_for("consumer closed");
     let error = running.task.join().unwrap().unwrap_err();
     assert!(error.message.contains("writes itself was refused"), "{}", error.message);
+    assert!(commits(&running.journal.lines()).is_empty(), "{:#?}", running.journal.lines());
+}
+
+#[test]
+fn nothing_is_committed_once_a_record_of_the_sinks_own_was_not_even_handed_over() {
+    let at = partition("t", 0);
+    let events = vec![ConsumerEvent::Assigned(vec![at.clone()]), fetched(&at, 0, &["shout"])];
+    let running = Running::start("StringConverter", true, events, Box::new(|_, _| Ok(())));
+    running.journal.wait_for("consumer closed");
+    let error = running.task.join().unwrap().unwrap_err();
+    assert!(error.message.contains("there is no such topic"), "{}", error.message);
     assert!(commits(&running.journal.lines()).is_empty(), "{:#?}", running.journal.lines());
 }

@@ -251,6 +251,8 @@ impl CommitLoop {
                 self.untold = 0;
                 match outcome {
                     Outcome::Done => self.phase = Phase::Unknown,
+                    // The cluster is away, or a part of it: that is no reason to give up.
+                    Outcome::Again | Outcome::Abort => self.phase = Phase::Stale,
                     _ => self.renew(),
                 }
             }

@@ -356,15 +356,19 @@ impl<P: Positions> Transactor<P> {
             return begun;
         }
         let added = self.add_positions();
-        let acknowledged = match added {
-            // Offsets that are records.
-            Outcome::Done => self.acknowledged().unwrap_or_else(|error| self.failed(error)),
-            other => other,
-        };
-        match self.abort() {
-            Outcome::Done => acknowledged,
-            other => other,
+        if added == Outcome::Done
+            && !self.control.stopping()
+            && let Some(producer) = &mut self.producer
+        {
+            // Offsets that are records. If they do not come through, there is nothing to be ended.
+            let flushed = producer.as_producer().flush(CALL);
+            flushed.unwrap_or_else(|error| tracing::debug!("{error}"));
         }
+        // What the transaction in doubt has told of its ends is still needed.
+        let ends = std::mem::take(&mut self.ends);
+        let aborted = self.abort();
+        self.ends = ends;
+        if aborted == Outcome::Done { added } else { aborted }
     }
 
     fn begin(&mut self) -> Outcome {
