@@ -228,21 +228,32 @@ fn merge(script: &mut Script, stages: &mut Stages, config: &SinkConfig, work: &W
         return;
     }
     let table = stages.of(work, work.columns.iter());
-    if config.insert_mode == InsertMode::Update {
+    let update = || {
         let set: Vec<String> =
             others().map(|column| format!("{} = {}", name(work, column), staged(work, column, "s."))).collect();
-        if set.is_empty() {
-            return;
+        let sql = format!("UPDATE {target} AS t SET {} FROM {table} AS s WHERE {}", set.join(", "), same_key(work));
+        (!set.is_empty()).then_some(sql)
+    };
+    if config.insert_mode == InsertMode::Update {
+        if let Some(update) = update() {
+            stage(script, stages, work, &table, &names, tuples);
+            script.add(&update);
         }
-        stage(script, stages, work, &table, &names, tuples);
-        script.add(&format!("UPDATE {target} AS t SET {} FROM {table} AS s WHERE {}", set.join(", "), same_key(work)));
         return;
     }
     stage(script, stages, work, &table, &names, tuples);
     let identity = columns.iter().any(|(_, column)| work.table.columns[column.target].identity);
     let overriding = if identity { " OVERRIDING SYSTEM VALUE" } else { "" };
-    let values = columns.iter().map(|(_, column)| staged(work, column, "")).collect::<Vec<_>>().join(", ");
-    let mut sql = format!("INSERT INTO {target} ({names}){overriding} SELECT {values} FROM {table}");
+    let values = columns.iter().map(|(_, column)| staged(work, column, "s.")).collect::<Vec<_>>().join(", ");
+    let mut sql = format!("INSERT INTO {target} ({names}){overriding} SELECT {values} FROM {table} AS s");
+    // A row without a column that is required cannot be inserted, and the server finds that out before it finds the row that is there.
+    let lacks = |at: usize| work.table.columns[at].required && columns.iter().all(|(_, column)| column.target != at);
+    if config.insert_mode == InsertMode::Upsert && (0..work.table.columns.len()).any(lacks) {
+        if let Some(update) = update() {
+            script.add(&update);
+        }
+        sql += &format!(" WHERE NOT EXISTS (SELECT FROM {target} AS t WHERE {})", same_key(work));
+    }
     if config.insert_mode == InsertMode::Upsert {
         let keys: Vec<String> = work.columns[..work.keys].iter().map(|column| name(work, column)).collect();
         let set: Vec<String> =

@@ -22,6 +22,10 @@ pub(super) enum Purpose {
     Array,
     /// `hstore`: maps are written as it does.
     Hstore,
+    /// Bits: true is 1.
+    Bit,
+    /// As many as are needed: sources tell how many there may be, not how many there are.
+    VarBit,
     /// JSON: texts are JSON themselves, or become JSON texts.
     Json,
 }
@@ -33,6 +37,7 @@ pub(super) fn write(out: &mut String, datum: &Datum<'_>, purpose: Purpose) -> Re
         (Datum::Json(raw), purpose) => json(out, raw, purpose)?,
         (Datum::Str(text), Purpose::Json) => json_text(out, text),
         (Datum::Str(text), _) => out.push_str(text),
+        (Datum::Bool(value), Purpose::Bit | Purpose::VarBit) => out.push(if *value { '1' } else { '0' }),
         (Datum::Bool(value), _) => out.push_str(if *value { "true" } else { "false" }),
         (Datum::Int(value), _) => _ = write!(out, "{value}"),
         (Datum::F32(value), Purpose::Json) if !value.is_finite() => out.push_str("null"),
@@ -67,6 +72,7 @@ pub(super) fn write(out: &mut String, datum: &Datum<'_>, purpose: Purpose) -> Re
         (Datum::Timestamp(i64::MIN), _) => out.push_str("-infinity"),
         (Datum::Timestamp(micros), _) => timestamp(out, *micros),
         (Datum::Duration(micros), _) => _ = write!(out, "{micros} microseconds"),
+        (Datum::Bits(bytes, _), Purpose::VarBit) => bits(out, bytes, None),
         (Datum::Bits(bytes, length), _) => bits(out, bytes, *length),
         (Datum::Point(x, y), _) => _ = write!(out, "({x},{y})"),
         (Datum::List(items, range), Purpose::Array) => {

@@ -62,6 +62,8 @@ pub(super) fn wire(kind: Kind, oid: u32, array: bool, hstore: bool) -> Wire {
         (1114 | 1184, _) => Wire::Cast(Purpose::Moment),
         (1186, K::Duration) => Wire::Interval,
         (1700, K::Decimal | K::Int) => Wire::Numeric,
+        (1560, _) => Wire::Cast(Purpose::Bit),
+        (1562, _) => Wire::Cast(Purpose::VarBit),
         _ => Wire::Cast(Purpose::Plain),
     }
 }
