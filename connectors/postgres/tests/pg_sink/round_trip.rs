@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
-use tributary_sdk::Config;
+use tributary_connector_postgres::PostgresSource;
+use tributary_sdk::Offsets;
+use tributary_testkit::SourceRun;
 
 use crate::common::{Database, PATIENCE};
-use crate::{Run, start};
+use crate::{Run, put, start};
 
 const TYPES: [(&str, &str); 46] = [
     ("boolean", "true"),
@@ -69,22 +71,19 @@ fn schema() -> String {
 }
 
 /// Moves what comes until the sink's table is as the source's.
-fn follow(source: &Database, config: &Config, run: &mut Run, to: &Database, ready: impl Fn() -> bool) {
-    let mut from = tributary_testkit::SourceRun::<tributary_connector_postgres::PostgresSource>::start(config).unwrap();
+fn follow(from: &mut SourceRun<PostgresSource>, run: &mut Run, ready: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !ready() {
         let batches = from.poll().unwrap();
         for batch in &batches {
             let mut batch = batch.clone();
-            batch.offsets = tributary_sdk::Offsets::None;
+            batch.offsets = Offsets::None;
             batch.partition = None;
-            let failures = run.put(batch).unwrap_or_else(|error| panic!("{error}"));
-            assert!(failures.is_empty(), "{failures:?}");
+            put(run, batch);
         }
         from.deliver(&batches).unwrap();
-        assert!(Instant::now() < deadline, "{} and {}", source.name, to.name);
+        assert!(Instant::now() < deadline, "the changes do not come: {:#?}", from.services().logs());
     }
-    from.stop().unwrap();
 }
 
 #[test]
@@ -110,9 +109,8 @@ fn all_types_come_back_as_they_were() {
             columns.join(", ")
         ))
     };
-    follow(&source, &source.config(&[("snapshot.mode", "initial")]), &mut run, &to, || {
-        to.sql("SELECT count(*) FROM types") == "2"
-    });
+    let mut from = source.start(&[]);
+    follow(&mut from, &mut run, || to.sql("SELECT count(*) FROM types") == "2");
     for (n, (ty, _)) in TYPES.iter().enumerate() {
         let one = |database: &Database| {
             database.sql(&format!("SET TimeZone = 'UTC'; SELECT c{n}::text FROM types WHERE id = 1"))
@@ -122,9 +120,7 @@ fn all_types_come_back_as_they_were() {
     assert_eq!(shown(&to, 2), shown(&source, 2));
     // The log: changes, deletes, a changed key.
     source.sql("UPDATE types SET c2 = 5, c12 = NULL WHERE id = 1; UPDATE types SET id = 3 WHERE id = 2; DELETE FROM types WHERE id = 1; INSERT INTO types (id, c12) VALUES (4, 'last')");
-    follow(&source, &source.config(&[]), &mut run, &to, || {
-        to.sql("SELECT string_agg(id::text, ',' ORDER BY id) FROM types") == "3,4"
-    });
+    follow(&mut from, &mut run, || to.sql("SELECT string_agg(id::text, ',' ORDER BY id) FROM types") == "3,4");
     assert_eq!(shown(&to, 4), shown(&source, 4));
     run.stop().unwrap();
 }
@@ -137,7 +133,8 @@ fn tables_that_are_made_hold_all_types() {
     let to = Database::new();
     let upsert = [("insert.mode", "upsert"), ("primary.key.mode", "record_key"), ("schema.evolution", "basic")];
     let mut run = start(&to.sink_config(&upsert), "server.public.types");
-    follow(&source, &source.config(&[]), &mut run, &to, || {
+    let mut from = source.start(&[]);
+    follow(&mut from, &mut run, || {
         to.sql("SELECT count(*) FROM pg_class WHERE relname = 'server_public_types'") == "1"
             && to.sql("SELECT count(*) FROM server_public_types") == "1"
     });
