@@ -221,7 +221,7 @@ fn merge(script: &mut Script, stages: &mut Stages, config: &SinkConfig, work: &W
         tuples.iter().for_each(|_| script.add(&format!("INSERT INTO {target} DEFAULT VALUES")));
         return;
     }
-    let plain = columns.iter().all(|(_, column)| !matches!(column.wire, Wire::Cast(_)));
+    let plain = work.table.copies && columns.iter().all(|(_, column)| !matches!(column.wire, Wire::Cast(_)));
     if config.insert_mode == InsertMode::Insert && plain {
         script.add(&format!("COPY {target} ({names}) FROM STDIN (FORMAT binary)"));
         script.data.push(data(work, tuples));

@@ -104,3 +104,26 @@ fn keys_that_only_the_database_knows_to_be_the_same() {
     assert!(failures.is_empty(), "{failures:?}");
     assert_eq!(database.sql("SELECT id::int, n FROM t ORDER BY 1"), "1|4\n2|3");
 }
+
+#[test]
+fn views_policies_and_keys_that_are_not_there() {
+    let database = Database::new();
+    database.sql(
+        "CREATE TABLE t (id int PRIMARY KEY, n int); CREATE VIEW v AS SELECT id, n FROM t; ALTER TABLE t ENABLE ROW LEVEL SECURITY; \
+         CREATE TABLE g (n int, id int GENERATED ALWAYS AS (n * 2) STORED PRIMARY KEY)",
+    );
+    let record = |id: Value, n: i32| (Value::Null, json!({"id": id, "n": n}));
+    for (table, id) in [("t", 1), ("v", 2)] {
+        let mut run = start(&database.sink_config(&[("collection.name.format", table)]), "t");
+        assert!(run.put(json_batch("t", &[record(json!(id), id)])).unwrap().is_empty());
+    }
+    assert_eq!(database.sql("SELECT * FROM t ORDER BY 1"), "1|1\n2|2");
+    let mut run = start(&database.sink_config(&[&UPSERT[..3], &[("collection.name.format", "g")]].concat()), "t");
+    let error = run.put(json_batch("t", &[record(json!(1), 1)])).unwrap_err().to_string();
+    assert!(error.contains("cannot be a key"), "{error}");
+    database.sql("CREATE TABLE k (n int)");
+    let config = database
+        .sink_config(&[&UPSERT[..3], &[("collection.name.format", "k"), ("schema.evolution", "basic")]].concat());
+    let failures = refused(start(&config, "t").put(json_batch("t", &[record(Value::Null, 1)])).unwrap());
+    assert_eq!(failures[0].1, "the key field id is null");
+}
