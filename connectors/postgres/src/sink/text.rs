@@ -34,6 +34,7 @@ pub(super) enum Purpose {
 pub(super) fn write(out: &mut String, datum: &Datum<'_>, purpose: Purpose) -> Result<(), String> {
     match (datum, purpose) {
         (Datum::Null, _) => out.push_str("null"),
+        (Datum::Beyond, _) => return Err("is a time beyond all calendars".into()),
         (Datum::Json(raw), purpose) => json(out, raw, purpose)?,
         (Datum::Str(text), Purpose::Json) => json_text(out, text),
         (Datum::Str(text), _) => out.push_str(text),

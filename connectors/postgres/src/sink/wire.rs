@@ -109,6 +109,9 @@ impl Wire {
     }
 
     fn write_value(self, out: &mut Vec<u8>, datum: &Datum<'_>) -> Result<(), String> {
+        if let Datum::Beyond = datum {
+            return Err(self.beyond());
+        }
         match self {
             Self::Bool => match datum {
                 Datum::Bool(value) => out.push((*value).into()),

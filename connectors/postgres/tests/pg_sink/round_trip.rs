@@ -9,7 +9,7 @@ use tributary_testkit::SourceRun;
 use crate::common::{Database, PATIENCE};
 use crate::{Run, put, start};
 
-const TYPES: [(&str, &str); 46] = [
+const TYPES: [(&str, &str); 50] = [
     ("boolean", "true"),
     ("smallint", "-32768"),
     ("integer", "2147483647"),
@@ -35,6 +35,10 @@ const TYPES: [(&str, &str); 46] = [
     ("amount", "5.5"),
     ("date", "'2026-11-30'"),
     ("date", "'0044-03-15 BC'"),
+    ("date", "'infinity'"),
+    ("timestamp", "'infinity'"),
+    ("timestamp", "'-infinity'"),
+    ("timestamp(3)", "'-infinity'"),
     ("time", "'13:51:30.123456'"),
     ("time(3)", "'13:51:30.123'"),
     ("timetz", "'13:51:30.123456+00'"),
