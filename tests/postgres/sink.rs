@@ -139,9 +139,8 @@ fn exactly_once(log: &Log, what: &str) -> Result<()> {
     let bad = (0..lines).filter(|id| id % BAD == 7).count() as u64;
     rows.wait_for(lines - bad)?;
     assert_eq!(rows.sql("SELECT count(*) - count(DISTINCT (part, at)) FROM lines")?, "0", "records are there twice");
-    // The source may have written a line twice; then it is two records, and two rows.
-    let report = "SELECT count(*), count(DISTINCT id), sum(epoch) FROM lines, (SELECT max(epoch) AS epoch FROM tributary_offsets) o";
-    println!("{}", rows.sql(report)?);
+    // A line that the source has written twice is two records, and two rows.
+    println!("{} rows of {lines} lines, {bad} of them refused", rows.count());
     rows.job.worker.stop()?;
     let output = std::process::Command::new(tributary_harness::tributary::binary()?)
         .args(["consume", &letters, "-e", "-f", "%v\\n"])

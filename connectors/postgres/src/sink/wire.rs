@@ -165,6 +165,8 @@ impl Wire {
             Self::Date => {
                 let days = match datum {
                     Datum::Date(days) => *days,
+                    Datum::Timestamp(i64::MAX) => i64::from(i32::MAX),
+                    Datum::Timestamp(i64::MIN) => i64::from(i32::MIN),
                     Datum::Timestamp(micros) => micros.div_euclid(86_400_000_000),
                     _ => return Err(self.misfit("is no date")),
                 };
