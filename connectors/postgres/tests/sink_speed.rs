@@ -91,12 +91,22 @@ fn json(from: i64, round: i64) -> Batch {
     batch
 }
 
+/// Thousands of rows a second, and seconds of a processor that the server's session took: on a busy machine, time tells little.
+type Speed = (f64, f64);
+
 fn rate(begun: Instant) -> f64 {
     ROWS as f64 / begun.elapsed().as_secs_f64() / 1000.0
 }
 
-/// Thousands of rows a second: new ones, and the same keys again.
-fn sink(more: &[(&str, &str)], batch: fn(i64, i64) -> Batch) -> [f64; 2] {
+/// Seconds of user and system time, from what the kernel says of a process.
+fn cpu(stat: &str) -> f64 {
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
+    let mut ticks = || fields.next().and_then(|field| field.parse::<f64>().ok()).unwrap_or(f64::NAN);
+    (ticks() + ticks()) / 100.0
+}
+
+/// New rows, and the same keys again.
+fn sink(more: &[(&str, &str)], batch: fn(i64, i64) -> Batch) -> [Speed; 2] {
     let database = Database::new();
     database.sql(TABLE);
     let config = [("insert.mode", "upsert"), ("primary.key.mode", "record_value"), ("primary.key.fields", "id")];
@@ -111,18 +121,21 @@ fn sink(more: &[(&str, &str)], batch: fn(i64, i64) -> Batch) -> [f64; 2] {
         for batch in batches {
             assert!(run.put(batch).unwrap().is_empty());
         }
-        run.stop().unwrap();
+        run.pre_commit().unwrap();
         let rate = rate(begun);
+        let session = format!("SELECT pg_read_file('/proc/' || pid || '/stat', 0, 999) FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'tributary {name}'", database.name);
+        let cpu = cpu(&database.sql(&session));
+        run.stop().unwrap();
         let found =
             database.sql("SELECT count(*), sum(amount), count(*) FILTER (WHERE customer LIKE '%-1') FROM orders");
         let total: i64 = (0..ROWS).map(cents).sum();
         assert_eq!(found, format!("{ROWS}|{}.{:02}|{}", total / 100, total % 100, if round == 1 { ROWS } else { 0 }));
-        rate
+        (rate, cpu)
     })
 }
 
 /// The same by hand.
-fn raw(batch: i64) -> [f64; 2] {
+fn raw(batch: i64) -> [Speed; 2] {
     let database = Database::new();
     database.sql(TABLE);
     let dir = tributary_harness::process::ScratchDir::new("speed").unwrap();
@@ -146,16 +159,20 @@ fn raw(batch: i64) -> [f64; 2] {
                 set.join(", ")
             );
         }
+        script += "SELECT pg_read_file('/proc/self/stat', 0, 999);\n";
         let begun = Instant::now();
-        database.sql(&script);
-        rate(begun)
+        let stat = database.sql(&script);
+        (rate(begun), cpu(stat.lines().last().unwrap_or_default()))
     })
 }
 
 #[test]
 #[ignore = "a benchmark: takes a minute, and the machine for itself"]
 fn upserts_beside_copy_and_merge() {
-    let show = |name: &str, [new, again]: [f64; 2]| println!("{name:<40} {new:>6.0} k/s new, {again:>6.0} k/s again");
+    let show = |name: &str, [new, again]: [Speed; 2]| {
+        let speed = |(rate, cpu): Speed| format!("{rate:>4.0} k/s, server's CPU {cpu:>5.2} s");
+        println!("{name:<36} new {}; again {}", speed(new), speed(again));
+    };
     for _ in 0..2 {
         show("COPY + merge by hand, 10,000 rows", raw(BATCH));
         show("COPY + merge by hand, all at once", raw(ROWS));

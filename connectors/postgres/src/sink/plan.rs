@@ -187,7 +187,8 @@ impl Work {
                 if deed == Deed::Delete {
                     break;
                 }
-                if !field.values.has(row) || field.values.is(row, placeholder) {
+                let unchanged = !placeholder.is_empty() && field.values.is(row, placeholder);
+                if unchanged || !field.values.has(row) {
                     absent.push(at as u16);
                     continue;
                 }
