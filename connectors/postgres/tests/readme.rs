@@ -8,7 +8,7 @@ use std::fs;
 
 use common::{Database, take};
 use serde_json::{Value, json};
-use tributary_connector_postgres::{PostgresSink, PostgresSource};
+use tributary_connector_postgres::{PostgresSink, PostgresSource, SINK_CLASS, SOURCE_CLASS};
 use tributary_harness::postgres;
 use tributary_sdk::{Batch, Config, Offsets, SinkConnector, SourceConnector};
 use tributary_testkit::{SinkRun, SourceRun, readme};
@@ -78,4 +78,27 @@ fn the_sinks_example_writes_its_table() {
 #[test]
 fn the_keys_are_those_of_the_definition() {
     readme::check_keys(README, [("source", PostgresSource::config_def()), ("sink", PostgresSink::config_def())]);
+}
+
+#[test]
+fn the_guide_has_valid_configs() {
+    let guide =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/connectors-postgres.md")).unwrap();
+    let blocks: Vec<&str> = guide.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let request: Value = serde_json::from_str(block).unwrap();
+        let config = Config::from_json(&request["config"].to_string()).unwrap();
+        let (definition, problems) = match config.get("connector.class").unwrap() {
+            SINK_CLASS => (PostgresSink::config_def(), PostgresSink::default().validate(&config)),
+            SOURCE_CLASS => (PostgresSource::config_def(), PostgresSource::default().validate(&config)),
+            other => panic!("{other} is no class of these"),
+        };
+        assert!(definition.parse(&config).is_ok() && problems.is_empty(), "{problems:?}");
+        let unknown = config
+            .0
+            .keys()
+            .find(|key| definition.get(key).is_none() && !["connector.class", "topics"].contains(&&***key));
+        assert_eq!(unknown, None);
+    }
 }
