@@ -99,3 +99,16 @@ fn offsets_are_changed_in_a_schema_of_their_own() {
     let error = run.open("t", 0, 0).unwrap_err();
     assert!(!error.is_retriable() && error.to_string().contains("the role needs"), "{error}");
 }
+
+#[test]
+fn records_do_not_name_the_table_of_offsets() {
+    let database = Database::new();
+    database.sql("CREATE TABLE t (id int, t text)");
+    let config = database.sink_config(&[ONCE, ("errors.tolerance", "all"), ("collection.name.format", "${value.t}")]);
+    let mut run = start(&config, "t");
+    let rows = [json!({"id": 1, "t": "t"}), json!({"id": 2, "t": "tributary_offsets"})];
+    let failures = refused(run.put(json_batch("t", &rows.map(|row| (Value::Null, row)))).unwrap());
+    assert!(failures.len() == 1 && failures[0].0 == 1 && failures[0].1.contains("holds offsets"), "{failures:?}");
+    run.pre_commit().unwrap();
+    assert_eq!(database.sql("SELECT id FROM t"), "1");
+}
