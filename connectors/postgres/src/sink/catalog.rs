@@ -11,8 +11,6 @@ pub(super) struct Table {
     pub schema: String,
     pub name: String,
     pub columns: Vec<TableColumn>,
-    /// Whether rows can be copied into it: not into views, nor where policies decide about rows.
-    pub copies: bool,
     /// The columns of each unique index that can tell a conflict; `None`: the server does not tell (views, foreign tables).
     uniques: Option<Vec<Vec<String>>>,
 }
@@ -74,7 +72,7 @@ impl Table {
             None => "pg_catalog.pg_table_is_visible(c.oid)".into(),
         };
         let rows = connection.query(&format!(
-            "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            "SELECT c.oid, n.nspname, c.relname, c.relkind FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
              WHERE c.relname IN {} AND {place} AND c.relkind IN ('r', 'p', 'v', 'f') AND c.relpersistence <> 't' \
              ORDER BY n.nspname = {} DESC, c.relname = {} DESC LIMIT 1",
             spellings(table),
@@ -85,9 +83,8 @@ impl Table {
         let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
         let oid = text(0);
         let columns = columns(connection, &oid)?;
-        let own = matches!(&*text(3), "r" | "p");
-        let uniques = if own { Some(uniques(connection, &oid)?) } else { None };
-        Ok(Some(Self { schema: text(1), name: text(2), columns, copies: own && text(4) == "f", uniques }))
+        let uniques = if matches!(&*text(3), "r" | "p") { Some(uniques(connection, &oid)?) } else { None };
+        Ok(Some(Self { schema: text(1), name: text(2), columns, uniques }))
     }
 }
 

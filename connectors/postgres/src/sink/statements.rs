@@ -1,4 +1,5 @@
-//! The statements that write a run of records: COPY into a staging table and merge, or COPY into the table itself.
+//! The statements that write a run of records: COPY into a staging table, whose types are ours, and from there into the table. Copied into the table
+//! itself, the bytes would be taken for another type's where somebody has changed a column since it was looked up.
 
 use std::collections::HashMap;
 
@@ -226,12 +227,6 @@ fn merge(script: &mut Script, stages: &mut Stages, config: &SinkConfig, work: &W
     if columns.is_empty() {
         // Records without fields: as many rows of defaults.
         tuples.iter().for_each(|_| script.add(&format!("INSERT INTO {target} DEFAULT VALUES")));
-        return;
-    }
-    let plain = work.table.copies && columns.iter().all(|(_, column)| !matches!(column.wire, Wire::Cast(_)));
-    if config.insert_mode == InsertMode::Insert && plain {
-        script.add(&format!("COPY {target} ({names}) FROM STDIN (FORMAT binary)"));
-        script.data.push(data(work, tuples));
         return;
     }
     let table = stages.of(work, work.columns.iter());

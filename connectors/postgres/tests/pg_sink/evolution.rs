@@ -134,3 +134,25 @@ fn fields_are_filtered() {
     assert_eq!(columns("field.exclude.list", "shop.orders:b_.*,other:a", "t2"), "id,a");
     assert_eq!(columns("field.exclude.list", "b", "t3"), "id,a,b_x,b_y");
 }
+
+#[test]
+fn types_that_change_while_it_runs() {
+    let database = Database::new();
+    database.sql("CREATE TABLE shop_orders (id int, n int, name text)");
+    let fields = || vec![id(), Field::new("n", DataType::Int32, true), Field::new("name", DataType::Utf8, true)];
+    let mut run = start(&database.sink_config(&[("primary.key.mode", "none")]), "shop.orders");
+    let changes = ["", "n TYPE bigint", "n TYPE smallint", "n TYPE numeric", "n TYPE text", "id TYPE double precision"];
+    for (n, change) in changes.iter().enumerate() {
+        if !change.is_empty() {
+            database.sql(&format!("ALTER TABLE shop_orders ALTER {change}"));
+        }
+        let rows = [json!({"id": n, "n": n, "name": "a"})];
+        // As the worker does: what may pass is put again.
+        while let Err(error) =
+            run.put(batch(fields(), &rows)).map(|failures| assert!(failures.is_empty(), "{failures:?}"))
+        {
+            assert!(error.is_retriable(), "{change}: {error}");
+        }
+    }
+    assert_eq!(database.sql("SELECT string_agg(id || n, ',' ORDER BY id) FROM shop_orders"), "00,11,22,33,44,55");
+}
