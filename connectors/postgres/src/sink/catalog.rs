@@ -23,6 +23,8 @@ pub(super) struct TableColumn {
     pub oid: u32,
     /// The type as a cast has it, without length.
     pub cast: String,
+    /// A row without it is refused.
+    pub required: bool,
     pub generated: bool,
     pub identity: bool,
     pub array: bool,
@@ -88,7 +90,7 @@ impl Table {
 
 fn columns(connection: &mut Connection, oid: &str) -> PgResult<Vec<TableColumn>> {
     let rows = connection.query(&format!(
-        "SELECT a.attname, b.oid, pg_catalog.format_type(b.oid, -1), a.attgenerated <> '', a.attidentity <> '', b.typcategory = 'A', b.typname = 'hstore' \
+        "SELECT a.attname, b.oid, pg_catalog.format_type(b.oid, -1), a.attgenerated <> '', a.attidentity <> '', b.typcategory = 'A', b.typname = 'hstore', (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = '' \
          FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
          CROSS JOIN LATERAL (WITH RECURSIVE base AS (SELECT t.oid AS id, t.typbasetype AS below, t.typtype AS sort UNION ALL \
            SELECT d.oid, d.typbasetype, d.typtype FROM base JOIN pg_catalog.pg_type d ON d.oid = base.below WHERE base.sort = 'd') \
@@ -106,6 +108,7 @@ fn columns(connection: &mut Connection, oid: &str) -> PgResult<Vec<TableColumn>>
             identity: yes(4),
             array: yes(5),
             hstore: yes(6),
+            required: yes(7),
         }
     };
     Ok(rows.into_iter().map(column).collect())

@@ -124,7 +124,7 @@ pub(super) fn definition() -> ConfigDef {
         .define(list("field.include.list", "Fields to write: comma-separated regular expressions that match a whole name, or topic:name. Key fields are always written."))
         .define(list("field.exclude.list", "Fields not to write, as in field.include.list. Only one of the two may be set."))
         .define(ConfigKey::optional("batch.size", Type::Int, "10000", medium, "The most records that go to the database in one COPY. What the worker hands over at once (consumer.override.max.poll.records) is one transaction.").validator(Validator::at_least(1)))
-        .define(text("unavailable.value.placeholder", "__debezium_unavailable_value", low, "What a source writes for a large value that has not changed: such a column keeps what it has."))
+        .define(text("unavailable.value.placeholder", "__debezium_unavailable_value", low, "What a source writes for a large value that has not changed: such a column keeps what it has. Empty: there is no such text."))
         .define(flag("exactly.once.enabled", false, "Whether each record is written exactly once: the offsets are then kept in the database, and written in the transactions that write the rows. Otherwise at least once, which is the same with upserts, updates and deletes."))
         .define(text("exactly.once.offsets.table", "tributary_offsets", low, "The table with these offsets, with or without schema. It is made if it does not exist."))
         .define(strategy(STRATEGIES[0].0)).define(strategy(STRATEGIES[1].0)).define(strategy(STRATEGIES[2].0))

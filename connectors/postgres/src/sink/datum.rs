@@ -35,7 +35,11 @@ pub(super) enum Datum<'a> {
     /// Microseconds of the day.
     Time(i64),
     /// Microseconds since 1970, UTC.
+    ///
+    /// The ends of the range are infinity.
     Timestamp(i64),
+    /// A time that 64 bits of microseconds do not hold.
+    Beyond,
     /// Microseconds.
     Duration(i64),
     /// Bits, the least first, and how many there are, if that is known.
@@ -270,7 +274,7 @@ impl Values {
             Self::TimeMs(array) => of!(array, |n| Datum::Time(i64::from(n) * 1000)),
             Self::Time(array, divisor) => of!(array, |n: i64| Datum::Time(n.div_euclid(*divisor))),
             Self::Timestamp(array, factor, divisor) => {
-                of!(array, |n: i64| Datum::Timestamp(n.saturating_mul(*factor).div_euclid(*divisor)))
+                of!(array, |n: i64| timestamp(n, *factor, *divisor))
             }
             Self::Duration(array, divisor) => of!(array, |n: i64| Datum::Duration(n.div_euclid(*divisor))),
             Self::Bits(array, length) => of!(array, |bytes| Datum::Bits(bytes, *length)),
@@ -303,6 +307,19 @@ impl Values {
             Self::Constant(text) => Datum::Str(text),
             Self::ConstantInt(number) => Datum::Int(*number),
             Self::Nothing => Datum::Null,
+        }
+    }
+}
+
+/// A timestamp in some unit.
+fn timestamp(number: i64, factor: i64, divisor: i64) -> Datum<'static> {
+    // What sources make of infinity, in the unit of the column: Java's own infinite dates.
+    const INFINITY: (i64, i64) = (-9_223_372_036_832_400_000, 9_223_372_036_825_200_000);
+    match number {
+        number if number >= INFINITY.1 => Datum::Timestamp(i64::MAX),
+        number if number <= INFINITY.0 => Datum::Timestamp(i64::MIN),
+        number => {
+            number.checked_mul(factor).map_or(Datum::Beyond, |micros| Datum::Timestamp(micros.div_euclid(divisor)))
         }
     }
 }

@@ -15,8 +15,9 @@ use crate::client::{Connection, Interrupts, PgError, PgResult, literal};
 /// How long the server may leave unanswered what was sent, below of the protocol: a server that is gone says nothing.
 const UNANSWERED: Duration = Duration::from_secs(60);
 
-/// What each session sets. Notices would have to be read while rows are sent.
-const SETTINGS: &str = "SET client_min_messages = error; SET check_function_bodies = off";
+/// What each session sets. Notices would have to be read while rows are sent. A task that stands still in the middle of a transaction holds the locks that the
+/// next owner of its partition waits for, so the server ends it after a while.
+const SETTINGS: &str = "SET client_min_messages = error; SET idle_in_transaction_session_timeout = '60s'";
 
 /// Connects to the first host that answers and may be written to.
 pub(super) fn connect(config: &SinkConfig, interrupts: &Interrupts) -> Result<Connection> {

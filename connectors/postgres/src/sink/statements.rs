@@ -1,6 +1,7 @@
-//! The statements that write a run of records: COPY into a staging table and merge, or COPY into the table itself.
+//! The statements that write a run of records: COPY into a staging table, whose types are ours, and from there into the table. Copied into the table
+//! itself, the bytes would be taken for another type's where somebody has changed a column since it was looked up.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::config::{InsertMode, SinkConfig};
 use super::plan::{Column, Deed, Tuple, Work};
@@ -17,11 +18,14 @@ pub(super) struct Stages {
     known: HashMap<String, String>,
     /// How many were made.
     count: usize,
-    /// Those that have been written to in this transaction, and are emptied before they are again.
-    used: HashSet<String>,
+    /// How often those have been written to in this transaction that were; they are emptied before they are again.
+    used: HashMap<String, u32>,
     /// Statements that make those that do not exist yet.
     due: Vec<String>,
 }
+
+/// Emptying a table by DELETE is a fraction of what TRUNCATE costs, which makes new files; but what was deleted is still read, so every so often it is made new.
+const DELETES: u32 = 32;
 
 /// More than so many staging tables are dropped together.
 const MOST_STAGES: usize = 64;
@@ -196,9 +200,13 @@ fn same_key(work: &Work) -> String {
 
 /// Copies rows into a staging table.
 fn stage(script: &mut Script, stages: &mut Stages, work: &Work, stage: &str, names: &str, tuples: &[&Tuple]) {
-    if !stages.used.insert(stage.to_owned()) {
-        script.add(&format!("TRUNCATE {stage}"));
+    let used = stages.used.entry(stage.to_owned()).or_default();
+    match *used {
+        0 => {}
+        times if times % DELETES == 0 => script.add(&format!("TRUNCATE {stage}")),
+        _ => script.add(&format!("DELETE FROM {stage}")),
     }
+    *used += 1;
     script.add(&format!("COPY {stage} ({names}) FROM STDIN (FORMAT binary)"));
     script.data.push(data(work, tuples));
 }
@@ -221,28 +229,33 @@ fn merge(script: &mut Script, stages: &mut Stages, config: &SinkConfig, work: &W
         tuples.iter().for_each(|_| script.add(&format!("INSERT INTO {target} DEFAULT VALUES")));
         return;
     }
-    let plain = columns.iter().all(|(_, column)| !matches!(column.wire, Wire::Cast(_)));
-    if config.insert_mode == InsertMode::Insert && plain {
-        script.add(&format!("COPY {target} ({names}) FROM STDIN (FORMAT binary)"));
-        script.data.push(data(work, tuples));
-        return;
-    }
     let table = stages.of(work, work.columns.iter());
-    if config.insert_mode == InsertMode::Update {
+    let update = || {
         let set: Vec<String> =
             others().map(|column| format!("{} = {}", name(work, column), staged(work, column, "s."))).collect();
-        if set.is_empty() {
-            return;
+        let sql = format!("UPDATE {target} AS t SET {} FROM {table} AS s WHERE {}", set.join(", "), same_key(work));
+        (!set.is_empty()).then_some(sql)
+    };
+    if config.insert_mode == InsertMode::Update {
+        if let Some(update) = update() {
+            stage(script, stages, work, &table, &names, tuples);
+            script.add(&update);
         }
-        stage(script, stages, work, &table, &names, tuples);
-        script.add(&format!("UPDATE {target} AS t SET {} FROM {table} AS s WHERE {}", set.join(", "), same_key(work)));
         return;
     }
     stage(script, stages, work, &table, &names, tuples);
     let identity = columns.iter().any(|(_, column)| work.table.columns[column.target].identity);
     let overriding = if identity { " OVERRIDING SYSTEM VALUE" } else { "" };
-    let values = columns.iter().map(|(_, column)| staged(work, column, "")).collect::<Vec<_>>().join(", ");
-    let mut sql = format!("INSERT INTO {target} ({names}){overriding} SELECT {values} FROM {table}");
+    let values = columns.iter().map(|(_, column)| staged(work, column, "s.")).collect::<Vec<_>>().join(", ");
+    let mut sql = format!("INSERT INTO {target} ({names}){overriding} SELECT {values} FROM {table} AS s");
+    // A row without a column that is required cannot be inserted, and the server finds that out before it finds the row that is there.
+    let lacks = |at: usize| work.table.columns[at].required && columns.iter().all(|(_, column)| column.target != at);
+    if config.insert_mode == InsertMode::Upsert && (0..work.table.columns.len()).any(lacks) {
+        if let Some(update) = update() {
+            script.add(&update);
+        }
+        sql += &format!(" WHERE NOT EXISTS (SELECT FROM {target} AS t WHERE {})", same_key(work));
+    }
     if config.insert_mode == InsertMode::Upsert {
         let keys: Vec<String> = work.columns[..work.keys].iter().map(|column| name(work, column)).collect();
         let set: Vec<String> =

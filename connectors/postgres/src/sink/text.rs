@@ -22,6 +22,10 @@ pub(super) enum Purpose {
     Array,
     /// `hstore`: maps are written as it does.
     Hstore,
+    /// Bits: true is 1.
+    Bit,
+    /// As many as are needed: sources tell how many there may be, not how many there are.
+    VarBit,
     /// JSON: texts are JSON themselves, or become JSON texts.
     Json,
 }
@@ -30,9 +34,11 @@ pub(super) enum Purpose {
 pub(super) fn write(out: &mut String, datum: &Datum<'_>, purpose: Purpose) -> Result<(), String> {
     match (datum, purpose) {
         (Datum::Null, _) => out.push_str("null"),
+        (Datum::Beyond, _) => return Err("is a time beyond all calendars".into()),
         (Datum::Json(raw), purpose) => json(out, raw, purpose)?,
         (Datum::Str(text), Purpose::Json) => json_text(out, text),
         (Datum::Str(text), _) => out.push_str(text),
+        (Datum::Bool(value), Purpose::Bit | Purpose::VarBit) => out.push(if *value { '1' } else { '0' }),
         (Datum::Bool(value), _) => out.push_str(if *value { "true" } else { "false" }),
         (Datum::Int(value), _) => _ = write!(out, "{value}"),
         (Datum::F32(value), Purpose::Json) if !value.is_finite() => out.push_str("null"),
@@ -67,6 +73,7 @@ pub(super) fn write(out: &mut String, datum: &Datum<'_>, purpose: Purpose) -> Re
         (Datum::Timestamp(i64::MIN), _) => out.push_str("-infinity"),
         (Datum::Timestamp(micros), _) => timestamp(out, *micros),
         (Datum::Duration(micros), _) => _ = write!(out, "{micros} microseconds"),
+        (Datum::Bits(bytes, _), Purpose::VarBit) => bits(out, bytes, None),
         (Datum::Bits(bytes, length), _) => bits(out, bytes, *length),
         (Datum::Point(x, y), _) => _ = write!(out, "({x},{y})"),
         (Datum::List(items, range), Purpose::Array) => {
@@ -275,7 +282,7 @@ mod tests {
     #[test]
     fn values_as_the_server_reads_them() {
         assert_eq!(text(Datum::Date(0), Purpose::Plain), "1970-01-01");
-        assert_eq!(text(Datum::Date(-719_529), Purpose::Plain), "0001-12-31 BC");
+        assert_eq!(text(Datum::Date(-719_163), Purpose::Plain), "0001-12-31 BC");
         assert_eq!(text(Datum::Timestamp(-1), Purpose::Plain), "1969-12-31 23:59:59.999999+00");
         assert_eq!(text(Datum::Time(3_723_500_000), Purpose::Plain), "01:02:03.5");
         assert_eq!(text(Datum::Bits(&[0b101], Some(5)), Purpose::Plain), "00101");

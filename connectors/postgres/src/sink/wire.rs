@@ -62,6 +62,8 @@ pub(super) fn wire(kind: Kind, oid: u32, array: bool, hstore: bool) -> Wire {
         (1114 | 1184, _) => Wire::Cast(Purpose::Moment),
         (1186, K::Duration) => Wire::Interval,
         (1700, K::Decimal | K::Int) => Wire::Numeric,
+        (1560, _) => Wire::Cast(Purpose::Bit),
+        (1562, _) => Wire::Cast(Purpose::VarBit),
         _ => Wire::Cast(Purpose::Plain),
     }
 }
@@ -107,6 +109,9 @@ impl Wire {
     }
 
     fn write_value(self, out: &mut Vec<u8>, datum: &Datum<'_>) -> Result<(), String> {
+        if let Datum::Beyond = datum {
+            return Err(self.beyond());
+        }
         match self {
             Self::Bool => match datum {
                 Datum::Bool(value) => out.push((*value).into()),
@@ -160,6 +165,8 @@ impl Wire {
             Self::Date => {
                 let days = match datum {
                     Datum::Date(days) => *days,
+                    Datum::Timestamp(i64::MAX) => i64::from(i32::MAX),
+                    Datum::Timestamp(i64::MIN) => i64::from(i32::MIN),
                     Datum::Timestamp(micros) => micros.div_euclid(86_400_000_000),
                     _ => return Err(self.misfit("is no date")),
                 };

@@ -274,10 +274,18 @@ fn table(
 ) -> Result<Option<Arc<Table>>, Miss> {
     let name = records.names[number as usize].clone();
     if let Some(table) = session.table(&name, config.exact_names).map_err(Miss::of)? {
+        let holds_offsets = config
+            .offsets
+            .as_deref()
+            .map(schema_and_table)
+            .is_some_and(|(schema, name)| table.name == name && schema.is_none_or(|schema| table.schema == schema));
+        if holds_offsets {
+            let why = format!("the table {} holds offsets, and no records", table.quoted());
+            return refuse_table(records, number, config, &why).map_err(Miss::Error);
+        }
         return Ok(Some(table));
     }
-    let mine = |records: &Records, row: usize| records.tables[row] == number && records.ops[row] == Op::Write;
-    if !(0..records.ops.len()).any(|row| mine(records, row)) {
+    if !(0..records.ops.len()).any(|row| records.tables[row] == number && records.ops[row] == Op::Write) {
         return Ok(None);
     }
     let fields =
@@ -290,16 +298,7 @@ fn table(
         let schema = schema.map_or_else(String::new, |schema| identifier(schema) + ".");
         let why =
             format!("the table {schema}{} does not exist: run {ddl}, or set schema.evolution=basic", identifier(shown));
-        if config.table.by_topic() {
-            return Err(Error::failed(why).into());
-        }
-        // The record has named it.
-        for row in 0..records.ops.len() {
-            if mine(records, row) {
-                records.ops[row] = Op::Bad(why.clone());
-            }
-        }
-        return Ok(None);
+        return refuse_table(records, number, config, &why).map_err(Miss::Error);
     }
     context.info(format!("making a table: {ddl}"));
     change(session, &ddl, &name)?;
@@ -310,6 +309,19 @@ fn table(
         ))
         .into()),
     }
+}
+
+/// A table that cannot be written to; where records have named it, it is their fault.
+fn refuse_table(records: &mut Records, number: u32, config: &SinkConfig, why: &str) -> Result<Option<Arc<Table>>> {
+    if config.table.by_topic() {
+        return Err(Error::failed(why));
+    }
+    for (op, _) in records.ops.iter_mut().zip(&records.tables).filter(|(_, table)| **table == number) {
+        if matches!(op, Op::Write | Op::Delete | Op::Truncate) {
+            *op = Op::Bad(why.to_owned());
+        }
+    }
+    Ok(None)
 }
 
 /// Runs DDL. Tasks that want the same at the same time wait for each other.
