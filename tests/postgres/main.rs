@@ -2,3 +2,4 @@
 
 mod capture;
 mod counters;
+mod debezium;

@@ -23,6 +23,7 @@
 pub mod cache;
 pub mod checker;
 pub mod connect;
+pub mod debezium;
 mod debian;
 mod error;
 pub mod http_server;
