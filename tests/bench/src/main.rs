@@ -22,6 +22,7 @@ mod machine;
 mod measure;
 mod pace;
 mod plan;
+mod postgres;
 mod settings;
 mod start;
 mod stateful;
@@ -63,6 +64,8 @@ enum Command {
     Group(group::Settings),
     /// Measures keyed state only, beside Kafka Streams and Flink.
     Stateful(stateful::Settings),
+    /// Measures change data capture from PostgreSQL only, beside Debezium.
+    Postgres(postgres::Settings),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +77,10 @@ fn main() -> ExitCode {
             true
         }),
         Some(Command::Stateful(settings)) => stateful::run(settings).map(|found| {
+            println!("{}\nload {}", found.report(), machine::load());
+            true
+        }),
+        Some(Command::Postgres(settings)) => postgres::run(settings).map(|found| {
             println!("{}\nload {}", found.report(), machine::load());
             true
         }),

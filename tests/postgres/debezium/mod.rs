@@ -6,12 +6,12 @@
 mod compare;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tributary_harness::{
-    ConnectOptions, ConnectWorker, Context, Error, KafkaBroker, Postgres, Result, TributaryWorker, WorkerOptions,
-    debezium, postgres, wait,
+    ConnectOptions, ConnectWorker, Error, KafkaBroker, Postgres, Result, TributaryWorker, WorkerOptions, debezium,
+    postgres, wait,
 };
 
 use compare::{Record, read};
@@ -182,26 +182,16 @@ fn topic(side: &str, name: &str, more: &[(&str, &str)], table: &str) -> String {
 /// Both sides' records by topic (without what differs in the names), once both have as many.
 fn settle(broker: &KafkaBroker, name: &str, more: &[(&str, &str)]) -> Result<[BTreeMap<String, Vec<Record>>; 2]> {
     let delimiter = more.iter().find(|(key, _)| *key == "topic.delimiter").map_or(".", |(_, value)| value);
-    let counts = |side: &str| -> Result<BTreeMap<String, u64>> {
-        let begin = format!("{}{delimiter}", prefix(side, name));
-        let topics = broker.topics()?;
-        let own = topics.iter().filter_map(|topic| Some((topic, topic.strip_prefix(&begin)?)));
-        own.map(|(topic, rest)| Ok((rest.to_owned(), broker.record_count(topic)?))).collect()
-    };
-    // Where it is not so, the comparison tells what is missing.
-    let _ = wait::until("as many records on both sides", Duration::from_secs(10), || {
-        Ok((counts(SIDES[0])? == counts(SIDES[1])?).then_some(()))
-    });
-    let side = |side: &str| -> Result<BTreeMap<String, Vec<Record>>> {
-        let topics = counts(side)?.into_keys();
-        let read = |table: String| {
-            let topic = format!("{}{delimiter}{table}", prefix(side, name));
-            let records = read(broker, &topic, &prefix(side, name)).context(topic)?;
-            Ok((table, records))
-        };
-        topics.map(read).collect()
-    };
-    Ok([side(SIDES[0])?, side(SIDES[1])?])
+    let begun = Instant::now();
+    loop {
+        let [theirs, ours] = SIDES.map(|side| read(broker, &prefix(side, name), delimiter));
+        let (theirs, ours) = (theirs?, ours?);
+        let counts = |side: &BTreeMap<String, Vec<Record>>| side.values().map(Vec::len).collect::<Vec<_>>();
+        // Where it is not so, the comparison tells what is missing.
+        if counts(&theirs) == counts(&ours) || begun.elapsed() > Duration::from_secs(5) {
+            return Ok([theirs, ours]);
+        }
+    }
 }
 
 fn tail(log: &str) -> String {

@@ -65,8 +65,8 @@ pub(crate) struct Stream {
     open: Option<Open>,
     /// Everything before it is read: behind the last transaction, or what the server told since.
     last_commit: u64,
-    /// Behind the last transaction that had something.
-    sequence: u64,
+    /// Behind the last transaction that had something, if there was one.
+    sequence: Option<u64>,
     /// What was handed over, where a transaction was partly out.
     resume: Option<Offset>,
     /// Where records of transactions are wanted.
@@ -111,7 +111,7 @@ impl Stream {
             items: Vec::new().into_iter(),
             open: None,
             last_commit: from,
-            sequence: from,
+            sequence: offset.tx_id.map(|_| from),
             transactions: config.transaction_topic.is_some().then(Transactions::default),
             requests: offset.adhoc.clone(),
             incremental: Incremental::default(),
@@ -321,7 +321,7 @@ impl Stream {
                     transactions.end(transactions::id(open.xid, lsn), time_ms);
                 }
                 self.last_commit = end;
-                self.sequence = end;
+                self.sequence = Some(end);
                 self.moved = true;
             }
             Message::Relation(relation) => self.relation(context, config, &relation)?,
@@ -427,7 +427,7 @@ impl Stream {
         }
         self.events += 1;
         self.last = Some((lsn, open.xid.into(), open.time_us));
-        let last_commit = Some(self.sequence);
+        let last_commit = self.sequence;
         let place = Place { time_us: open.time_us, lsn, xid: Some(open.xid), last_commit, snapshot: "false", order };
         Some((events, place, Place { order: second, ..place }))
     }

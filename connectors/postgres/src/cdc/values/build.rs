@@ -89,16 +89,11 @@ impl ValueBuilder {
             Values::Float32(builder) => builder.append_value(0.0),
             Values::Float64(builder) => builder.append_value(0.0),
             Values::Text(builder) => builder.append_value(match self.column.kind {
-                Kind::TimestampTz(digits) => {
-                    let mut out = String::new();
-                    time::write_timestamp_digits(&mut out, 0, digits);
-                    return builder.append_value(out);
-                }
                 Kind::DecimalText(0) => "0",
                 Kind::DecimalText(digits) => return builder.append_value(format!("0.{}", "0".repeat(digits))),
                 Kind::IntervalText => "P0Y0M0DT0H0M0S",
                 Kind::HstoreJson => "{}",
-                Kind::TimestampIso => "1970-01-01T00:00:00Z",
+                Kind::TimestampTz(_) | Kind::TimestampIso => "1970-01-01T00:00:00Z",
                 Kind::TimeTz | Kind::TimeIso => "00:00:00Z",
                 Kind::DateIso => "1970-01-01Z",
                 _ => "",
