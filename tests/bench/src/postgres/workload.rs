@@ -119,7 +119,18 @@ impl Workload {
                     &format!("INSERT INTO {} {}; TRUNCATE {}", self.table(), values("0", "0"), self.table()),
                 )?;
                 let mut tool = server.tool("pg_recvlogical", DATABASE);
-                tool.args(["--slot", "raw", "--start", "--no-loop", "-f", "/dev/null", "--endpos", end.trim()]);
+                tool.args([
+                    "-d",
+                    DATABASE,
+                    "--slot",
+                    "raw",
+                    "--start",
+                    "--no-loop",
+                    "-f",
+                    "/dev/null",
+                    "--endpos",
+                    end.trim(),
+                ]);
                 tool.args(["-o", "proto_version=1", "-o", &format!("publication_names={}", self.publication())]);
                 start = Instant::now();
                 run(tool)?;
