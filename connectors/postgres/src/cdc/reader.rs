@@ -109,6 +109,11 @@ impl Reader {
         }
     }
 
+    /// Bytes that wait to be taken.
+    pub fn queued(&self) -> usize {
+        self.shared.state().bytes
+    }
+
     /// Whether the server is asked all the time how far it is: somebody waits for a place in the log that nothing may be written behind.
     pub fn ask_often(&self, often: bool) {
         self.shared.ask_often.store(often, Ordering::Release);

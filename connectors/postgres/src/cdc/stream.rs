@@ -61,6 +61,8 @@ pub(crate) struct Stream {
     /// Batches of tables whose columns changed.
     ready: Vec<Batch>,
     events: usize,
+    /// Whether the last poll had many events.
+    busy: bool,
     items: std::vec::IntoIter<Item>,
     open: Option<Open>,
     /// Everything before it is read: behind the last transaction, or what the server told since.
@@ -83,6 +85,11 @@ pub(crate) struct Stream {
 
 /// Bytes of values that a poll hands over.
 const BYTES: usize = 4 << 20;
+/// A poll that had so many events is one of many: the next one waits for [`GATHER`], unless more than [`ENOUGH`] bytes are there. The server sends
+/// change by change, and a batch of a few costs nearly as much as one of many. Single transactions do not wait.
+const MANY: usize = 64;
+const GATHER: Duration = Duration::from_millis(2);
+const ENOUGH: usize = 256 << 10;
 
 impl Stream {
     /// Streams on `replication`, from where `offset` says; what lies before `safe` is stored.
@@ -108,6 +115,7 @@ impl Stream {
             dirty: Vec::new(),
             ready: Vec::new(),
             events: 0,
+            busy: false,
             items: Vec::new().into_iter(),
             open: None,
             last_commit: from,
@@ -167,6 +175,9 @@ impl Stream {
     /// What has changed: batches in order, of which the last one gets [`Self::offset`]; waits for so long if there is nothing.
     pub fn read(&mut self, context: &Context, config: &SourceConfig, patience: Duration) -> Result<Vec<Batch>> {
         let mut patience = patience;
+        if self.busy && self.items.len() == 0 && self.reader.queued() < ENOUGH {
+            std::thread::sleep(GATHER);
+        }
         while self.events < config.batch {
             let Some(item) = self.items.next() else {
                 let chunk = self.reader.take(patience).map_err(|error| error.into_error("reading the log"))?;
@@ -195,6 +206,7 @@ impl Stream {
                 break;
             }
         }
+        self.busy = self.events >= MANY;
         self.events = 0;
         let mut batches = std::mem::take(&mut self.ready);
         for relation in self.dirty.drain(..) {
