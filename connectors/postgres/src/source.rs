@@ -236,16 +236,18 @@ impl Running {
                     Ok((Vec::new(), None))
                 }
             },
-            Phase::Asked(stream, snapshot) => match snapshot.read(&self.context, &self.config, PATIENCE)? {
-                Read::Rows(batches) => Ok((batches, None)),
-                Read::Done(_) => {
-                    stream.end_request();
-                    if let Phase::Asked(stream, _) = std::mem::replace(&mut self.phase, Phase::Away) {
-                        self.phase = Phase::Streaming(stream);
-                    }
-                    Ok((Vec::new(), None))
+            Phase::Asked(stream, snapshot) => {
+                match snapshot.read(&self.context, &self.config, PATIENCE) {
+                    Ok(Read::Rows(batches)) => return Ok((batches, None)),
+                    Ok(Read::Done(_)) => {}
+                    Err(error) => pass_over(&self.context, error)?,
                 }
-            },
+                stream.end_request();
+                if let Phase::Asked(stream, _) = std::mem::replace(&mut self.phase, Phase::Away) {
+                    self.phase = Phase::Streaming(stream);
+                }
+                Ok((Vec::new(), None))
+            }
             Phase::Streaming(stream) if stream.blocking_request().is_some() => {
                 self.begin_request()?;
                 Ok((Vec::new(), None))
@@ -420,15 +422,22 @@ impl Running {
     /// Begins with the snapshot that a signal asked for; the log waits.
     fn begin_request(&mut self) -> Result<()> {
         let session = self.session()?;
-        let Phase::Streaming(stream) = std::mem::replace(&mut self.phase, Phase::Away) else { return Ok(()) };
+        let Phase::Streaming(mut stream) = std::mem::replace(&mut self.phase, Phase::Away) else { return Ok(()) };
         let Some(request) = stream.blocking_request() else {
             self.phase = Phase::Streaming(stream);
             return Ok(());
         };
         let from = From::Request(stream.offset(), request);
-        if let Begun::Reads(snapshot) = Snapshot::begin(&self.context, &self.config, &self.interrupts, session, from)? {
-            self.phase = Phase::Asked(stream, snapshot);
-        }
+        let begun = Snapshot::begin(&self.context, &self.config, &self.interrupts, session, from);
+        self.phase = match begun {
+            Ok(Begun::Reads(snapshot)) => Phase::Asked(stream, snapshot),
+            Ok(Begun::Waits(..)) => Phase::Streaming(stream),
+            Err(error) => {
+                pass_over(&self.context, error)?;
+                stream.end_request();
+                Phase::Streaming(stream)
+            }
+        };
         Ok(())
     }
 
@@ -467,6 +476,15 @@ impl Running {
         let session = self.session()?;
         self.stream(replication, session, offset)
     }
+}
+
+/// What fails a snapshot that a signal asked for fails it always, and one bad signal must not be the end of the task; what passes is tried again.
+fn pass_over(context: &Context, error: Error) -> Result<()> {
+    if error.is_retriable() {
+        return Err(error);
+    }
+    context.warn(format!("a snapshot that a signal asked for is given up: {error}"));
+    Ok(())
 }
 
 /// Whether Kafka has everything that was handed over.

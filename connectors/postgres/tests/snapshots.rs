@@ -185,6 +185,27 @@ fn streaming_waits_for_a_blocking_snapshot() {
 }
 
 #[test]
+fn a_signal_that_the_server_refuses_does_not_end_the_task() {
+    let database = Database::new();
+    database.sql(&format!(
+        "{SIGNALS} CREATE TABLE done (id int PRIMARY KEY); CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'x')"
+    ));
+    let mut run = database.start(&[("snapshot.mode", "never"), ("signal.data.collection", "public.signals")]);
+    run.poll().unwrap();
+    for kind in ["incremental", "blocking"] {
+        let data = format!(
+            r#"{{"data-collections": ["public.t"], "type": "{kind}", "additional-conditions": [{{"data-collection": "public.t", "filter": "nothing > 5"}}]}}"#
+        );
+        signal(&database, kind, "execute-snapshot", &data);
+        let said = if kind == "blocking" { "is given up" } else { "public.t is not read" };
+        until(&mut run, |run, _| run.services().logged(said));
+    }
+    let read = up_to_now(&mut run, &database);
+    assert!(read.iter().all(|event| event.value["op"] != "r"), "{read:?}");
+    run.stop().unwrap();
+}
+
+#[test]
 fn large_tables_are_read_in_parts_that_are_not_read_twice() {
     let database = Database::new();
     // A row a page, so that there are several parts; values that updates do not send.

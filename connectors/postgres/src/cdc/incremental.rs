@@ -121,12 +121,19 @@ impl Incremental {
                 Ok(None)
             }
             None => {
-                let read = self.read(context, config, interrupts, request);
-                if read.is_err() {
-                    self.connection = None;
-                    self.forget();
+                let Err(error) = self.read(context, config, interrupts, request) else { return Ok(None) };
+                self.connection = None;
+                self.forget();
+                match request.next().cloned() {
+                    // What the server refuses now it refuses always, and one bad signal must not be the end of the task.
+                    Some(table) if !error.passes() => {
+                        context.warn(format!("{table} is not read, which a signal asked for: {error}"));
+                        request.done.insert(table);
+                        request.current = None;
+                        Ok(None)
+                    }
+                    _ => Err(error.into_error(WHAT)),
                 }
-                read.map(|()| None).map_err(|error| error.into_error(WHAT))
             }
         }
     }
