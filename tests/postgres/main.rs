@@ -2,4 +2,5 @@
 
 mod capture;
 mod counters;
+mod debezium;
 mod sink;

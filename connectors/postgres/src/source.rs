@@ -26,6 +26,8 @@ use crate::config::{self, SnapshotMode, SourceConfig};
 
 /// How long a poll waits when there is nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// The same while a table is read beside it, whose next part waits for the log.
+const OFTEN: Duration = Duration::from_millis(2);
 
 /// One task reads a database's log.
 #[derive(Debug, Default)]
@@ -106,6 +108,8 @@ enum Phase {
     Away,
     Snapshot(Box<Snapshot>, Option<Connection>),
     Streaming(Box<Stream>),
+    /// Streaming waits for a snapshot that a signal asked for.
+    Asked(Box<Stream>, Box<Snapshot>),
     /// There was a snapshot to take, and nothing else.
     Over,
 }
@@ -184,7 +188,7 @@ impl SourceTask for PostgresSourceTask {
         for position in positions {
             let Some(offset) = &position.offset else { continue };
             let offset: Offset = serde_json::from_value(offset.clone())?;
-            if let Phase::Streaming(stream) = &running.phase {
+            if let Phase::Streaming(stream) | Phase::Asked(stream, _) = &running.phase {
                 stream.set_safe(offset.resume_at());
             }
             running.stored = Some(offset);
@@ -225,15 +229,32 @@ impl Running {
                 self.attempt()?;
                 Ok((Vec::new(), None))
             }
-            Phase::Snapshot(snapshot, _) => match snapshot.read(&self.context, &self.config)? {
+            Phase::Snapshot(snapshot, _) => match snapshot.read(&self.context, &self.config, PATIENCE)? {
                 Read::Rows(batches) => Ok((batches, None)),
                 Read::Done(offset) => {
                     self.after_snapshot(*offset)?;
                     Ok((Vec::new(), None))
                 }
             },
+            Phase::Asked(stream, snapshot) => {
+                match snapshot.read(&self.context, &self.config, PATIENCE) {
+                    Ok(Read::Rows(batches)) => return Ok((batches, None)),
+                    Ok(Read::Done(_)) => {}
+                    Err(error) => pass_over(&self.context, error)?,
+                }
+                stream.end_request();
+                if let Phase::Asked(stream, _) = std::mem::replace(&mut self.phase, Phase::Away) {
+                    self.phase = Phase::Streaming(stream);
+                }
+                Ok((Vec::new(), None))
+            }
+            Phase::Streaming(stream) if stream.blocking_request().is_some() => {
+                self.begin_request()?;
+                Ok((Vec::new(), None))
+            }
             Phase::Streaming(stream) => {
-                let mut batches = stream.read(&self.context, &self.config, self.heartbeat.wait(PATIENCE))?;
+                let patience = if stream.is_reading_again() { OFTEN } else { self.heartbeat.wait(PATIENCE) };
+                let mut batches = stream.read(&self.context, &self.config, patience)?;
                 let offset = stream.offset();
                 if self.heartbeat.due() {
                     if let Some(query) = &self.config.heartbeat_query {
@@ -250,6 +271,7 @@ impl Running {
                 if batches.is_empty()
                     && stream.moved()
                     && stream.between()
+                    && !stream.has_requests()
                     && is_delivered(self.handed.as_ref(), self.stored.as_ref())
                     && self.config.snapshot != SnapshotMode::WhenNeeded
                 {
@@ -351,16 +373,9 @@ impl Running {
         }
     }
 
-    /// The tables that are captured. Changes of partitions are changes of either the partitions or the partitioned table.
     fn tables(&self, connection: &mut Connection) -> Result<Vec<CatalogTable>> {
-        let tables = catalog::tables(connection, "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'")
-            .map_err(|error| error.into_error("reading the catalogue"))?;
-        let root = self.config.via_partition_root;
-        let captured = |table: &CatalogTable| {
-            let level = if root { !table.partition } else { !table.partitioned };
-            level && self.config.filters.table(&table.schema, &table.name)
-        };
-        let tables: Vec<CatalogTable> = tables.into_iter().filter(captured).collect();
+        let tables =
+            catalog::captured(connection, &self.config).map_err(|error| error.into_error("reading the catalogue"))?;
         if tables.is_empty() {
             self.context.warn("no table passes the filters so far");
         }
@@ -383,7 +398,7 @@ impl Running {
     }
 
     fn begin_snapshot(&mut self, replication: Option<Connection>, session: Session, from: From<'_>) -> Result<()> {
-        match Snapshot::begin(&self.context, &self.config, session, from)? {
+        match Snapshot::begin(&self.context, &self.config, &self.interrupts, session, from)? {
             Begun::Reads(snapshot) => {
                 self.always = false;
                 self.waiting = None;
@@ -401,6 +416,28 @@ impl Running {
                 self.next_attempt = Instant::now() + self.config.retry / 10;
             }
         }
+        Ok(())
+    }
+
+    /// Begins with the snapshot that a signal asked for; the log waits.
+    fn begin_request(&mut self) -> Result<()> {
+        let session = self.session()?;
+        let Phase::Streaming(mut stream) = std::mem::replace(&mut self.phase, Phase::Away) else { return Ok(()) };
+        let Some(request) = stream.blocking_request() else {
+            self.phase = Phase::Streaming(stream);
+            return Ok(());
+        };
+        let from = From::Request(stream.offset(), request);
+        let begun = Snapshot::begin(&self.context, &self.config, &self.interrupts, session, from);
+        self.phase = match begun {
+            Ok(Begun::Reads(snapshot)) => Phase::Asked(stream, snapshot),
+            Ok(Begun::Waits(..)) => Phase::Streaming(stream),
+            Err(error) => {
+                pass_over(&self.context, error)?;
+                stream.end_request();
+                Phase::Streaming(stream)
+            }
+        };
         Ok(())
     }
 
@@ -439,6 +476,15 @@ impl Running {
         let session = self.session()?;
         self.stream(replication, session, offset)
     }
+}
+
+/// What fails a snapshot that a signal asked for fails it always, and one bad signal must not be the end of the task; what passes is tried again.
+fn pass_over(context: &Context, error: Error) -> Result<()> {
+    if error.is_retriable() {
+        return Err(error);
+    }
+    context.warn(format!("a snapshot that a signal asked for is given up: {error}"));
+    Ok(())
 }
 
 /// Whether Kafka has everything that was handed over.

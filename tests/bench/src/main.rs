@@ -24,6 +24,7 @@ mod machine;
 mod measure;
 mod pace;
 mod plan;
+mod postgres;
 mod settings;
 mod start;
 mod stateful;
@@ -70,6 +71,8 @@ enum Command {
     /// A plain loop of HTTP requests, in this process.
     #[command(hide = true)]
     Post(http::Post),
+    /// Measures change data capture from PostgreSQL only, beside Debezium.
+    Postgres(postgres::Settings),
 }
 
 fn main() -> ExitCode {
@@ -95,6 +98,10 @@ fn main() -> ExitCode {
             true
         }),
         Some(Command::Post(work)) => http::post(work).map(|()| true),
+        Some(Command::Postgres(settings)) => postgres::run(settings).map(|found| {
+            println!("{}\nload {}", found.report(), machine::load());
+            true
+        }),
         None => benchmark(&args),
     };
     match outcome {

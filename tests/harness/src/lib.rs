@@ -13,6 +13,7 @@
 //! |---|---|
 //! | [`KafkaBroker`], [`KafkaCluster`], [`ConnectWorker`], [`TributaryWorker`] | the servers |
 //! | [`Postgres`] | a database server with logical replication |
+//! | [`debezium`] | its PostgreSQL connector, for a [`ConnectWorker`] |
 //! | [`SchemaRegistry`] | a schema registry with Confluent's API, and [`Certificates`] for it |
 //! | [`Lines`], [`Checker`] | input whose loss, repetition, reordering and tearing can be told |
 //! | [`HttpServer`] | an HTTP server that misbehaves on purpose |
@@ -23,6 +24,7 @@
 pub mod cache;
 pub mod checker;
 pub mod connect;
+pub mod debezium;
 mod debian;
 mod error;
 pub mod http_server;

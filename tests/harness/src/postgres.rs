@@ -129,6 +129,19 @@ impl Postgres {
         self.try_sql(database, statements).map_err(|error| Error::new(format!("{statements}: {error}")))
     }
 
+    /// One of PostgreSQL's tools (`pgbench`, `pg_recvlogical`), with where the server is, the user, the password and the database.
+    pub fn tool(&self, name: &str, database: &str) -> Command {
+        let mut command = Command::new(self.bin.join(name));
+        command
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", USER)
+            .env("PGPASSWORD", PASSWORD)
+            .env("PGDATABASE", database)
+            .stdin(Stdio::null());
+        command
+    }
+
     fn try_sql(&self, database: &str, statements: &str) -> Result<String> {
         let mut child = Command::new(self.bin.join("psql"))
             .args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", USER, "-f", "-"])

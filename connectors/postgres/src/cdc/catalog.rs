@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::client::{Connection, PgError, PgResult, literal};
+use crate::config::SourceConfig;
 
 /// What a type is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,11 +105,12 @@ pub(crate) struct CatalogTable {
 pub(crate) fn tables(connection: &mut Connection, condition: &str) -> PgResult<Vec<CatalogTable>> {
     let sql = format!(
         "SELECT c.oid::int8, n.nspname, c.relname, c.relispartition::int4, (c.relkind = 'p')::int4, \
-                a.attname, a.atttypid::int8, a.atttypmod, a.attnotnull::int4, \
+                a.attname, a.atttypid::int8, a.atttypmod, (a.attnotnull OR t.typnotnull)::int4, \
                 COALESCE(array_position(i.indkey::int2[], a.attnum), -1) \
          FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
+         JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
          LEFT JOIN LATERAL (SELECT x.indkey FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indisvalid \
              AND (x.indisprimary OR (x.indisunique AND x.indpred IS NULL AND x.indexprs IS NULL AND NOT EXISTS \
                  (SELECT FROM pg_catalog.pg_attribute k WHERE k.attrelid = c.oid AND k.attnum = ANY (x.indkey) AND NOT k.attnotnull))) \
@@ -151,6 +153,17 @@ pub(crate) fn tables(connection: &mut Connection, condition: &str) -> PgResult<V
     }
     finish(&mut tables, &mut keys);
     Ok(tables)
+}
+
+/// The tables that are captured. Changes of partitions are changes of either the partitions or the partitioned table.
+pub(crate) fn captured(connection: &mut Connection, config: &SourceConfig) -> PgResult<Vec<CatalogTable>> {
+    let tables = tables(connection, "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'")?;
+    let root = config.via_partition_root;
+    let captured = |table: &CatalogTable| {
+        let level = if root { !table.partition } else { !table.partitioned };
+        level && config.filters.table(&table.schema, &table.name)
+    };
+    Ok(tables.into_iter().filter(captured).collect())
 }
 
 /// The tables of a publication, as schema and name.

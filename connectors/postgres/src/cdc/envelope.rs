@@ -12,6 +12,7 @@ use tributary_sdk::{Batch, Column, Error, Result};
 
 use super::pgoutput::Value;
 use super::table::{Plan, PlannedColumn, source_fields, transaction_fields};
+use super::transactions::{self, Order};
 use super::values::ValueBuilder;
 use crate::config::SourceConfig;
 
@@ -49,6 +50,15 @@ pub(crate) struct Place {
     pub last_commit: Option<u64>,
     /// The snapshot's mark; `false` while streaming.
     pub snapshot: &'static str,
+    /// Its transaction, where that is told.
+    pub order: Option<Order>,
+}
+
+impl Place {
+    /// Of a snapshot that is read at this time.
+    pub fn of_snapshot(time_us: i64) -> Self {
+        Self { time_us, lsn: 0, xid: None, last_commit: None, snapshot: "true", order: None }
+    }
 }
 
 /// Rows of one side: only filled where there are any.
@@ -203,11 +213,13 @@ impl Events {
         let DataType::Struct(row) = envelope[0].data_type() else { unreachable!("a row is a struct") };
         let DataType::Struct(key) = plan.key_field.data_type() else { unreachable!("a key is a struct") };
         let processed = std::mem::take(&mut self.processed_us);
+        let transaction = transaction(&self.places);
+        let source = self.source(count);
         let columns: Vec<ArrayRef> = vec![
             self.before.finish(row, count),
             self.after.finish(row, count),
-            self.source(count),
-            new_null_array(&DataType::Struct(transaction_fields()), count),
+            source,
+            transaction,
             Arc::new(std::mem::take(&mut self.ops).into_iter().map(Some).collect::<StringArray>()),
             Arc::new(processed.iter().map(|us| us / 1000).collect::<Int64Array>()),
             Arc::new(Int64Array::from(processed.clone())),
@@ -258,6 +270,25 @@ impl Events {
         ];
         Arc::new(StructArray::new(source_fields(), columns, None))
     }
+}
+
+/// The transactions of events.
+fn transaction(places: &[Place]) -> ArrayRef {
+    let fields = transaction_fields();
+    if places.iter().all(|place| place.order.is_none()) {
+        return new_null_array(&DataType::Struct(fields), places.len());
+    }
+    let valid: Vec<bool> = places.iter().map(|place| place.order.is_some()).collect();
+    let id = |place: &Place| transactions::id(place.xid.unwrap_or_default(), place.lsn);
+    let number = |of: fn(Order) -> u64| -> ArrayRef {
+        Arc::new(places.iter().map(|place| place.order.map_or(0, of) as i64).collect::<Int64Array>())
+    };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(places.iter().map(|place| Some(id(place))).collect::<StringArray>()),
+        number(|order| order.total),
+        number(|order| order.of_table),
+    ];
+    Arc::new(StructArray::new(fields, columns, Some(NullBuffer::from(valid))))
 }
 
 /// Fills a row; answers its bytes.

@@ -3,12 +3,15 @@
 //! - [`slot`] makes the replication slot and the publication, [`snapshot`] reads tables, [`reader`] reads the log on a thread of its own;
 //! - [`pgoutput`] takes messages apart, [`catalog`] knows tables and types, [`values`] turns texts into columns;
 //! - [`table`] and [`envelope`] make change events of rows, [`stream`] puts it all together;
+//! - [`adhoc`] and [`incremental`] read tables again while streaming, [`transactions`] tells where transactions begin and end;
 //! - [`offsets`] says where a task resumes, [`visibility`] what a snapshot has seen.
 
+pub(crate) mod adhoc;
 pub(crate) mod catalog;
 pub(crate) mod envelope;
 pub(crate) mod filters;
 pub(crate) mod heartbeat;
+pub(crate) mod incremental;
 pub(crate) mod lsn;
 pub(crate) mod offsets;
 pub(crate) mod pgoutput;
@@ -17,5 +20,6 @@ pub(crate) mod slot;
 pub(crate) mod snapshot;
 pub(crate) mod stream;
 pub(crate) mod table;
+pub(crate) mod transactions;
 pub(crate) mod values;
 pub(crate) mod visibility;

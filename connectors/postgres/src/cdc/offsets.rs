@@ -2,15 +2,18 @@
 //!
 //! `lsn_commit` is a place in the log: all transactions that committed before it are out. Inside of a transaction, `transaction` says which
 //! one (where its commit stands) and `events` how many of its events are out. While a snapshot is taken, `snapshot` has the tables
-//! that are read, each with what it has seen; afterwards `filters` has those whose transactions may still come in the log.
+//! that are read, and parts of others; `adhoc` has what signals asked for and is not done.
 //!
 //! Offsets that Debezium stored are understood: their `lsn_commit`, and in the transaction behind it `lsn_proc`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tributary_sdk::{Error, Result, SourcePosition};
+
+use super::adhoc::Request;
+use super::snapshot::Parts;
 
 /// An offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,12 +47,9 @@ pub(crate) struct Offset {
     /// The same in older versions.
     #[serde(default, skip_serializing)]
     pub last_snapshot_record: Option<bool>,
-    /// By table, what the snapshot of it has seen.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub filters: BTreeMap<String, String>,
-    /// Behind this place in the log, `filters` is needed no more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub filters_until: Option<u64>,
+    /// Snapshots that signals asked for, the one under way first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adhoc: Vec<Request>,
 }
 
 /// A snapshot under way.
@@ -57,8 +57,11 @@ pub(crate) struct Offset {
 pub(crate) struct SnapshotProgress {
     /// What the first attempt saw, and so what had committed before the slot.
     pub begun: String,
-    /// By table that is read, what was seen; empty where it is exactly what lies before the slot.
-    pub tables: BTreeMap<String, String>,
+    /// Tables that are read.
+    pub tables: BTreeSet<String>,
+    /// By table that is partly read, what of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, Parts>,
 }
 
 /// Where a task begins.

@@ -4,7 +4,7 @@
 //! has been silent for [`SILENCE`], though it was asked to answer, is taken for gone.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -37,6 +37,7 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     safe: AtomicU64,
+    ask_often: AtomicBool,
 }
 
 impl Shared {
@@ -63,7 +64,12 @@ impl Reader {
     /// Takes over a connection that replicates from `start` on. `safe` is what the server may forget already, which is less where records are
     /// on their way to Kafka; 0 where nothing is known.
     pub fn start(connection: Connection, start: u64, safe: u64, pace: Pace) -> PgResult<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), safe: AtomicU64::new(safe) });
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            safe: AtomicU64::new(safe),
+            ask_often: AtomicBool::new(false),
+        });
         let socket = connection.socket().try_clone()?;
         let thread = std::thread::Builder::new().name("postgres-reader".into()).spawn({
             let shared = shared.clone();
@@ -101,6 +107,16 @@ impl Reader {
             }
             state = self.shared.changed.wait_timeout(state, deadline - now).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Bytes that wait to be taken.
+    pub fn queued(&self) -> usize {
+        self.shared.state().bytes
+    }
+
+    /// Whether the server is asked all the time how far it is: somebody waits for a place in the log that nothing may be written behind.
+    pub fn ask_often(&self, often: bool) {
+        self.shared.ask_often.store(often, Ordering::Release);
     }
 
     /// Everything before this place need not come again.
@@ -145,12 +161,23 @@ const SILENCE: Duration = Duration::from_secs(60);
 const CHUNK: usize = 1 << 20;
 /// How often the thread looks up while the server sends nothing.
 const LOOK_UP: Duration = Duration::from_millis(100);
+/// The same where the server is asked all the time.
+const OFTEN: Duration = Duration::from_millis(1);
 
 impl Loop<'_> {
     fn run(mut self) -> PgResult<()> {
-        self.connection.set_read_timeout(Some(LOOK_UP.min(self.pace.status_interval)))?;
+        let look_up = LOOK_UP.min(self.pace.status_interval);
+        self.connection.set_read_timeout(Some(look_up))?;
+        let mut often = false;
         loop {
             let (mut chunk, mut bytes) = (Vec::new(), 0);
+            if often != self.shared.ask_often.load(Ordering::Acquire) {
+                often = !often;
+                self.connection.set_read_timeout(Some(if often { OFTEN } else { look_up }))?;
+            }
+            if often {
+                self.tell_and_ask(true)?;
+            }
             let mut next = self.connection.try_read()?;
             if next.is_some() {
                 self.heard = Instant::now();
@@ -206,9 +233,12 @@ impl Loop<'_> {
     }
 
     fn tell(&mut self) -> PgResult<()> {
+        self.tell_and_ask(self.heard.elapsed() >= SILENCE / 4)
+    }
+
+    fn tell_and_ask(&mut self, answer: bool) -> PgResult<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let safe = self.shared.safe.load(Ordering::Acquire);
-        let answer = self.heard.elapsed() >= SILENCE / 4;
         self.connection.send_status(self.received.max(safe), safe, now.as_micros() as i64 - EPOCH_2000_US, answer)?;
         self.told = Instant::now();
         Ok(())

@@ -89,8 +89,9 @@ pub(crate) fn publish(connection: &mut Connection, config: &SourceConfig, tables
     let name = &config.publication;
     let exists = format!("SELECT puballtables::int4 FROM pg_catalog.pg_publication WHERE pubname = {}", literal(name));
     let found = connection.query(&exists).map_err(|error| error.into_error("looking for the publication"))?;
+    // Signals come in the log, too.
     let wanted: BTreeSet<(String, String)> =
-        tables.iter().map(|table| (table.schema.clone(), table.name.clone())).collect();
+        tables.iter().map(|table| (table.schema.clone(), table.name.clone())).chain(config.signals.clone()).collect();
     let list = || {
         let each: Vec<String> =
             wanted.iter().map(|(schema, table)| format!("{}.{}", identifier(schema), identifier(table))).collect();

@@ -4,20 +4,24 @@
 //! keeps no order anyway. A poll hands over what is there, at most a batch, wherever in a transaction that ends: memory does not
 //! depend on the size of transactions. Only the last batch of a poll says where to resume.
 
-use std::collections::{BTreeMap, HashMap};
+mod signals;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tributary_sdk::{Batch, Context, Error, Result};
 
+use super::adhoc::Request;
 use super::catalog::{self, Types};
 use super::envelope::{Events, Op, Place};
+use super::incremental::Incremental;
 use super::offsets::Offset;
 use super::pgoutput::{Message, Old, Relation, Value};
 use super::reader::{EPOCH_2000_US, Item, Pace, Reader};
 use super::snapshot::Session;
 use super::table::{Plan, PlannedColumn};
-use super::visibility::Visibility;
+use super::transactions::{self, Transactions};
 use super::{lsn, slot, snapshot};
 use crate::client::{Connection, Interrupts, PgResult};
 use crate::config::SourceConfig;
@@ -32,6 +36,7 @@ enum Table {
 /// A transaction under way.
 #[derive(Clone, Copy)]
 struct Open {
+    begun: u64,
     commit: u64,
     time_us: i64,
     xid: u32,
@@ -41,6 +46,8 @@ struct Open {
     skip: u64,
     /// Those up to this place are out already: Debezium's count.
     out: u64,
+    /// Whether its beginning was told.
+    told: bool,
 }
 
 /// See the module.
@@ -56,14 +63,23 @@ pub(crate) struct Stream {
     /// Batches of tables whose columns changed.
     ready: Vec<Batch>,
     events: usize,
+    /// Whether the last poll had many events.
+    busy: bool,
     items: std::vec::IntoIter<Item>,
     open: Option<Open>,
-    /// Behind the last transaction.
+    /// Everything before it is read: behind the last transaction, or what the server told since.
     last_commit: u64,
+    /// Behind the last transaction that had something, if there was one.
+    sequence: Option<u64>,
     /// What was handed over, where a transaction was partly out.
     resume: Option<Offset>,
-    filters: BTreeMap<String, Visibility>,
-    filters_until: u64,
+    /// Where records of transactions are wanted.
+    transactions: Option<Transactions>,
+    /// Snapshots that were asked for, the one under way first.
+    requests: Vec<Request>,
+    incremental: Incremental,
+    /// The table of signals, once it was seen.
+    signals: Option<u32>,
     last: Option<(u64, u64, i64)>,
     /// Whether the place has moved since it was handed over.
     moved: bool,
@@ -71,6 +87,11 @@ pub(crate) struct Stream {
 
 /// Bytes of values that a poll hands over.
 const BYTES: usize = 4 << 20;
+/// A poll that had so many events is one of many: the next one waits for [`GATHER`], unless more than [`ENOUGH`] bytes are there. The server sends
+/// change by change, and a batch of a few costs nearly as much as one of many. Single transactions do not wait.
+const MANY: usize = 64;
+const GATHER: Duration = Duration::from_millis(2);
+const ENOUGH: usize = 256 << 10;
 
 impl Stream {
     /// Streams on `replication`, from where `offset` says; what lies before `safe` is stored.
@@ -87,7 +108,6 @@ impl Stream {
         let what = "beginning to stream";
         slot::start(&mut replication, config, from).map_err(|error| error.into_error(what))?;
         let pace = Pace { queue_bytes: config.queue_bytes, status_interval: config.status_interval };
-        let filters = offset.filters.iter().map(|(table, seen)| Some((table.clone(), Visibility::parse(seen)?)));
         Ok(Self {
             reader: Reader::start(replication, from, safe, pace).map_err(|error| error.into_error(what))?,
             connection: Some(connection),
@@ -97,13 +117,15 @@ impl Stream {
             dirty: Vec::new(),
             ready: Vec::new(),
             events: 0,
+            busy: false,
             items: Vec::new().into_iter(),
             open: None,
             last_commit: from,
-            filters: filters
-                .collect::<Option<_>>()
-                .ok_or_else(|| Error::failed("the stored offset has broken filters"))?,
-            filters_until: offset.filters_until.unwrap_or_default(),
+            sequence: offset.tx_id.map(|_| from),
+            transactions: config.transaction_topic.is_some().then(Transactions::default),
+            requests: offset.adhoc.clone(),
+            incremental: Incremental::default(),
+            signals: None,
             resume: Some(offset),
             last: None,
             moved: false,
@@ -122,12 +144,11 @@ impl Stream {
 
     /// Where a task resumes that has everything up to here.
     pub fn offset(&self) -> Offset {
-        let filters = self.filters.iter().map(|(table, seen)| (table.clone(), seen.show())).collect();
-        let filters_until = (!self.filters.is_empty()).then_some(self.filters_until);
+        let adhoc = self.requests.clone();
         // As long as nothing came behind what was out, that is what is out: the offset of a heartbeat forgets none of it.
         let resume = self.resume.as_ref();
         if let Some(resume) = resume.filter(|resume| resume.is_within_of_debezium()) {
-            return Offset { filters, filters_until, snapshot: None, ..resume.clone() };
+            return Offset { adhoc, snapshot: None, ..resume.clone() };
         }
         let resume = resume.filter(|resume| resume.transaction.is_some());
         let open = self.open.filter(|open| open.events.max(open.skip) > 0);
@@ -143,8 +164,7 @@ impl Stream {
             ts_usec: time,
             transaction: open.map(|open| open.commit).or(resume.and_then(|resume| resume.transaction)),
             events: open.map(|open| open.events.max(open.skip)).or(resume.and_then(|resume| resume.events)),
-            filters,
-            filters_until,
+            adhoc,
             ..Offset::default()
         }
     }
@@ -157,6 +177,9 @@ impl Stream {
     /// What has changed: batches in order, of which the last one gets [`Self::offset`]; waits for so long if there is nothing.
     pub fn read(&mut self, context: &Context, config: &SourceConfig, patience: Duration) -> Result<Vec<Batch>> {
         let mut patience = patience;
+        if self.busy && self.items.len() == 0 && self.reader.queued() < ENOUGH {
+            std::thread::sleep(GATHER);
+        }
         while self.events < config.batch {
             let Some(item) = self.items.next() else {
                 let chunk = self.reader.take(patience).map_err(|error| error.into_error("reading the log"))?;
@@ -185,6 +208,7 @@ impl Stream {
                 break;
             }
         }
+        self.busy = self.events >= MANY;
         self.events = 0;
         let mut batches = std::mem::take(&mut self.ready);
         for relation in self.dirty.drain(..) {
@@ -194,6 +218,9 @@ impl Stream {
                 batches.push(events.finish());
             }
         }
+        let topic = config.transaction_topic.as_deref().unwrap_or_default();
+        batches.extend(self.transactions.as_mut().and_then(|transactions| transactions.finish(topic)));
+        batches.extend(self.read_again(context, config)?);
         if !batches.is_empty() {
             self.moved = false;
         }
@@ -210,17 +237,30 @@ impl Stream {
 
     fn take(&mut self, context: &Context, config: &SourceConfig, lsn: u64, message: Message) -> Result<()> {
         match message {
-            Message::Begin { commit, time, xid } => self.begin(commit, time, xid),
+            Message::Begin { commit, time, xid } => self.begin(lsn, commit, time, xid),
             Message::Commit { end } => {
                 // What Debezium had partly out is out now as a whole.
-                if self.open.take().is_some_and(|open| open.out > 0 && open.events > 0) {
+                let open = self.open.take();
+                if open.is_some_and(|open| open.out > 0 && open.events > 0) {
                     self.resume = None;
                 }
+                if let (Some(transactions), Some(open)) = (&mut self.transactions, open) {
+                    let time_ms = open.time_us / 1000;
+                    if !open.told {
+                        transactions.begin(transactions::id(open.xid, open.begun), time_ms);
+                    }
+                    transactions.end(transactions::id(open.xid, lsn), time_ms);
+                }
                 self.last_commit = end;
+                self.sequence = Some(end);
                 self.moved = true;
             }
             Message::Relation(relation) => self.relation(context, config, &relation)?,
             Message::Insert { relation, new } => {
+                if self.signals == Some(relation) && self.open.is_some_and(|open| open.events >= open.skip) {
+                    self.signal(context, config, &new)?;
+                }
+                self.touch(relation, &[Some(&new)]);
                 self.loosen(config, relation, &new);
                 if let Some((events, place)) = self.change(config, relation, lsn, 'c') {
                     events.push(Op::Create, place, None, Some(&new))?;
@@ -229,6 +269,7 @@ impl Stream {
             Message::Update { relation, old, new } => self.update(config, relation, lsn, old, &new)?,
             Message::Delete { relation, old: (kind, old) } => {
                 let tombstones = config.tombstones;
+                self.touch(relation, &[Some(&old)]);
                 if kind == Old::Full {
                     self.loosen(config, relation, &old);
                 }
@@ -248,6 +289,9 @@ impl Stream {
                     {
                         open.events -= 1;
                     }
+                    if let (Some(Table::Captured(events)), Some(open)) = (self.tables.get(&relation), self.open) {
+                        self.incremental.truncate(&events.plan, open.xid);
+                    }
                     if let Some((events, place)) = self.change(config, relation, lsn, 't') {
                         events.push(Op::Truncate, place, None, None)?;
                     }
@@ -258,8 +302,9 @@ impl Stream {
         Ok(())
     }
 
-    fn begin(&mut self, commit: u64, time: i64, xid: u32) {
-        let mut open = Open { commit, time_us: time + EPOCH_2000_US, xid, events: 0, skip: 0, out: 0 };
+    fn begin(&mut self, begun: u64, commit: u64, time: i64, xid: u32) {
+        let time_us = time + EPOCH_2000_US;
+        let mut open = Open { begun, commit, time_us, xid, events: 0, skip: 0, out: 0, told: false };
         if let Some(resume) = &self.resume {
             match (resume.transaction, resume.events) {
                 (Some(transaction), Some(events)) if transaction == commit => open.skip = events,
@@ -272,32 +317,40 @@ impl Stream {
                 open.out = resume.lsn_proc.unwrap_or_default();
             }
         }
-        if commit > self.filters_until {
-            self.filters.clear();
+        open.told = open.skip > 0 || open.out > 0;
+        if let Some(transactions) = &mut self.transactions {
+            transactions.restart();
         }
         self.open = Some(open);
     }
 
     /// An event's table and place, if it is to be given.
     fn change(&mut self, config: &SourceConfig, relation: u32, lsn: u64, op: char) -> Option<(&mut Events, Place)> {
+        let wanted = !config.skipped.contains(&op);
+        self.change_of(relation, lsn, [wanted, false]).map(|(events, place, _)| (events, place))
+    }
+
+    /// The same of a change that is two records; `wanted` says which of them are.
+    fn change_of(&mut self, relation: u32, lsn: u64, wanted: [bool; 2]) -> Option<(&mut Events, Place, Place)> {
         let open = self.open.as_mut()?;
         open.events += 1;
-        if open.events <= open.skip {
-            return None;
+        let is_out = open.events <= open.skip || lsn <= open.out;
+        if !is_out {
+            self.resume = None;
+            self.moved = true;
+            if let Some(transactions) = self.transactions.as_mut().filter(|_| !open.told) {
+                transactions.begin(transactions::id(open.xid, open.begun), open.time_us / 1000);
+            }
+            open.told = true;
         }
-        if lsn <= open.out {
-            return None;
-        }
-        self.resume = None;
         let open = *open;
-        self.moved = true;
         let Some(Table::Captured(events)) = self.tables.get_mut(&relation) else { return None };
-        if config.skipped.contains(&op) {
-            return None;
-        }
-        if !self.filters.is_empty()
-            && self.filters.get(&events.plan.full_name()).is_some_and(|seen| seen.has_seen(open.xid))
-        {
+        let mut count = |wanted: bool| {
+            let transactions = self.transactions.as_mut().filter(|_| wanted)?;
+            Some(transactions.count(&events.plan.full_name()))
+        };
+        let (order, second) = (count(wanted[0]), count(wanted[1]));
+        if is_out || wanted == [false, false] {
             return None;
         }
         if events.is_empty() {
@@ -305,9 +358,18 @@ impl Stream {
         }
         self.events += 1;
         self.last = Some((lsn, open.xid.into(), open.time_us));
-        let last_commit = Some(self.last_commit);
-        let place = Place { time_us: open.time_us, lsn, xid: Some(open.xid), last_commit, snapshot: "false" };
-        Some((events, place))
+        let last_commit = self.sequence;
+        let place = Place { time_us: open.time_us, lsn, xid: Some(open.xid), last_commit, snapshot: "false", order };
+        Some((events, place, Place { order: second, ..place }))
+    }
+
+    /// Tells a table that is being read of a change.
+    fn touch(&mut self, relation: u32, rows: &[Option<&[Value]>]) {
+        if self.incremental.waits()
+            && let (Some(Table::Captured(events)), Some(open)) = (self.tables.get(&relation), self.open)
+        {
+            self.incremental.touch(&events.plan, open.xid, rows);
+        }
     }
 
     fn update(
@@ -334,6 +396,7 @@ impl Stream {
         if let Some((Old::Full, old)) = &old {
             self.loosen(config, relation, old);
         }
+        self.touch(relation, &[old.as_ref().filter(|_| moved).map(|(_, old)| &**old), Some(new)]);
         self.loosen(config, relation, new);
         if !moved {
             if let Some((events, place)) = self.change(config, relation, lsn, 'u') {
@@ -343,14 +406,20 @@ impl Stream {
             return Ok(());
         }
         // Another key is another record: the old one goes, the new one comes.
-        let Some((events, place)) = self.change(config, relation, lsn, 'u') else { return Ok(()) };
+        let two = ['d', 'c'].map(|op| !config.skipped.contains(&op));
+        let Some((events, place, second)) = self.change_of(relation, lsn, two) else { return Ok(()) };
         let (kind, old) = old.unwrap_or((Old::Key, Vec::new()));
         check_key(&events.plan, kind, place)?;
-        events.push(Op::Delete, place, Some(&old), None)?;
-        if config.tombstones {
-            events.push_tombstone(place, &old)?;
+        if two[0] {
+            events.push(Op::Delete, place, Some(&old), None)?;
+            if config.tombstones {
+                events.push_tombstone(place, &old)?;
+            }
         }
-        events.push(Op::Create, place, None, Some(new))
+        if two[1] {
+            events.push(Op::Create, second, None, Some(new))?;
+        }
+        Ok(())
     }
 
     /// Makes columns optional that have no value in this row: a value that is not there must not become one that is.
@@ -373,6 +442,9 @@ impl Stream {
         {
             self.ready.push(events.finish());
             self.dirty.retain(|dirty| *dirty != relation.oid);
+        }
+        if config.signals.as_ref().is_some_and(|(schema, name)| (schema, name) == (&relation.schema, &relation.name)) {
+            self.signals = Some(relation.oid);
         }
         if !config.filters.table(&relation.schema, &relation.name) {
             self.tables.insert(relation.oid, Table::Ignored);

@@ -107,6 +107,14 @@ pub(crate) struct SourceConfig {
     pub via_partition_root: bool,
     pub filters: Filters,
     pub snapshot: SnapshotMode,
+    /// Connections that read tables beside each other.
+    pub snapshot_threads: usize,
+    /// Rows of a chunk of a table that is read while streaming.
+    pub chunk: usize,
+    /// The table of signals, as schema and name.
+    pub signals: Option<(String, String)>,
+    /// Where transactions are told, if they are.
+    pub transaction_topic: Option<String>,
     pub modes: ValueModes,
     pub tombstones: bool,
     /// Operations that are left out, by their letters.
@@ -176,6 +184,11 @@ pub(crate) fn definition() -> ConfigDef {
             "What is read before streaming: 'initial' all tables when no offset is stored, 'initial_only' and then nothing more, 'always' at each start, 'no_data' (or 'never') nothing, 'when_needed' also when the server no longer has the log that is needed.",
         ))
         .define(list("snapshot.include.collection.list", &format!("Of the captured tables, those that snapshots read, as schema.table: {patterns}.")))
+        .define(number("snapshot.max.threads", "1", 1.0, "How many connections read tables beside each other in snapshots; large tables are read in parts."))
+        .define(ConfigKey::nullable("signal.data.collection", Type::String, medium, "The table whose new rows are signals, as schema.table: columns id, type and data. They ask for snapshots of tables while streaming."))
+        .define(number("incremental.snapshot.chunk.size", "1024", 1.0, "How many rows are read at a time of a table that is read while streaming goes on."))
+        .define(flag("provide.transaction.metadata", false, "Whether records tell where transactions begin and end, and each change its place in its transaction."))
+        .define(text("topic.transaction", "transaction", low, "The topic of the records of transactions is <topic.prefix>.<this>."))
         .define(choice("decimal.handling.mode", &["precise", "double", "string"], "How numeric is given: as Connect's Decimal, which loses nothing, as a double, or as text."))
         .define(choice(
             "time.precision.mode",
@@ -230,6 +243,13 @@ impl SourceConfig {
                 "when_needed" => SnapshotMode::WhenNeeded,
                 _ => SnapshotMode::Initial,
             },
+            snapshot_threads: values.get("snapshot.max.threads")?,
+            chunk: values.get("incremental.snapshot.chunk.size")?,
+            signals: given("signal.data.collection")?.map(|name| signals(&name)).transpose()?,
+            transaction_topic: values
+                .get::<bool>("provide.transaction.metadata")?
+                .then(|| Ok::<_, Error>(format!("{prefix}{delimiter}{}", values.get::<String>("topic.transaction")?)))
+                .transpose()?,
             modes: modes(&values)?,
             tombstones: values.get("tombstones.on.delete")?,
             skipped: skipped(&values.get::<Vec<String>>("skipped.operations")?)?,
@@ -300,6 +320,13 @@ fn skipped(operations: &[String]) -> Result<Vec<char>> {
         other => Err(Error::failed(format!("skipped.operations: {other} is none of c, u, d, t and none"))),
     };
     operations.iter().filter_map(|text| letter(text).transpose()).collect()
+}
+
+fn signals(name: &str) -> Result<(String, String)> {
+    match name.trim().split_once('.') {
+        Some((schema, table)) if !schema.is_empty() && !table.is_empty() => Ok((schema.to_owned(), table.to_owned())),
+        _ => Err(Error::failed(format!("signal.data.collection={name} is not given as schema.table"))),
+    }
 }
 
 /// Statements between semicolons; two semicolons are one inside of a statement.

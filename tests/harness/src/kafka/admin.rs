@@ -71,6 +71,15 @@ impl KafkaBroker {
         Ok(())
     }
 
+    /// The names of all topics, in order.
+    pub fn topics(&self) -> Result<Vec<String>> {
+        let client: BaseConsumer = self.client().create()?;
+        let metadata = client.fetch_metadata(None, TIMEOUT)?;
+        let mut names: Vec<String> = metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// First and next offset of every partition. A topic that is not there is an error.
     pub fn watermarks(&self, topic: &str) -> Result<Vec<(i64, i64)>> {
         let client: BaseConsumer = self.client().set("allow.auto.create.topics", "false").create()?;

@@ -89,7 +89,11 @@ impl ValueBuilder {
             Values::Float32(builder) => builder.append_value(0.0),
             Values::Float64(builder) => builder.append_value(0.0),
             Values::Text(builder) => builder.append_value(match self.column.kind {
-                Kind::TimestampTz | Kind::TimestampIso => "1970-01-01T00:00:00Z",
+                Kind::DecimalText(0) => "0",
+                Kind::DecimalText(digits) => return builder.append_value(format!("0.{}", "0".repeat(digits))),
+                Kind::IntervalText => "P0Y0M0DT0H0M0S",
+                Kind::HstoreJson => "{}",
+                Kind::TimestampTz(_) | Kind::TimestampIso => "1970-01-01T00:00:00Z",
                 Kind::TimeTz | Kind::TimeIso => "00:00:00Z",
                 Kind::DateIso => "1970-01-01Z",
                 _ => "",
@@ -115,7 +119,7 @@ impl ValueBuilder {
             Values::Point(x, y, wkb) => {
                 x.append_value(0.0);
                 y.append_value(0.0);
-                wkb.append_null();
+                wkb.append_value(well_known(0.0, 0.0));
             }
             _ => return,
         }
@@ -125,6 +129,9 @@ impl ValueBuilder {
     /// What stands for a value that has not changed: `placeholder` in texts, bytes and lists of texts; elsewhere the least value, or none.
     pub fn push_unavailable(&mut self, placeholder: &str, required: bool) {
         match &mut self.values {
+            Values::Text(builder) if self.column.kind == Kind::HstoreJson => {
+                builder.append_value(serde_json::json!({ placeholder: placeholder }).to_string());
+            }
             Values::Text(builder) => builder.append_value(placeholder),
             Values::Bytes(builder) if !matches!(self.column.kind, Kind::Decimal(_) | Kind::Bits) => {
                 builder.append_value(placeholder.as_bytes());
@@ -177,7 +184,12 @@ impl ValueBuilder {
                 Kind::Time(unit) => (time::time(bytes)? / unit) as i32,
                 _ => integer(bytes)?.try_into().ok()?,
             }),
-            Values::Int64(builder) => builder.append_value(long(kind, bytes)?),
+            Values::Int64(builder) => {
+                let value = long(kind, bytes)?;
+                // Debezium divides what stands for infinity where it makes Connect's own type of it.
+                let far = matches!(self.column.data_type, DataType::Timestamp(..)) && time::infinity(bytes).is_some();
+                builder.append_value(if far { value / 1000 } else { value });
+            }
             Values::Float32(builder) => builder.append_value(str(bytes)?.parse().ok()?),
             Values::Float64(builder) => builder.append_value(str(bytes)?.parse().ok()?),
             Values::Text(builder) => match written(kind, bytes)? {
@@ -201,11 +213,7 @@ impl ValueBuilder {
                 let (x, y): (f64, f64) = (x.parse().ok()?, y.parse().ok()?);
                 xs.append_value(x);
                 ys.append_value(y);
-                // Well-known binary: little-endian, a point, its coordinates.
-                let mut wkb = vec![1, 1, 0, 0, 0];
-                wkb.extend(x.to_le_bytes());
-                wkb.extend(y.to_le_bytes());
-                wkbs.append_value(wkb);
+                wkbs.append_value(well_known(x, y));
                 self.valid.push(true);
             }
             Values::Map(keys, values, lengths) => {
@@ -363,12 +371,23 @@ fn long(kind: &Kind, bytes: &[u8]) -> Option<i64> {
     })
 }
 
+fn binary_text(mode: BinaryMode, bytes: &[u8]) -> String {
+    match mode {
+        BinaryMode::Base64 => STANDARD.encode(bytes),
+        BinaryMode::Base64Url => URL_SAFE.encode(bytes),
+        BinaryMode::Hex | BinaryMode::Bytes => text::hex(bytes),
+    }
+}
+
 /// The text of a value that is not written as the server does; `Some(None)`: it is.
 fn written(kind: &Kind, bytes: &[u8]) -> Option<Option<String>> {
     let mut out = String::new();
     match kind {
-        Kind::TimestampTz | Kind::TimestampIso | Kind::DateIso if time::infinity(bytes).is_some() => return Some(None),
-        Kind::TimestampTz | Kind::TimestampIso => time::write_timestamp(&mut out, time::timestamp(bytes)?),
+        Kind::TimestampTz(_) | Kind::TimestampIso | Kind::DateIso if time::infinity(bytes).is_some() => {
+            return Some(None);
+        }
+        Kind::TimestampTz(digits) => time::write_timestamp_digits(&mut out, time::timestamp(bytes)?, *digits),
+        Kind::TimestampIso => time::write_timestamp(&mut out, time::timestamp(bytes)?),
         Kind::TimeTz => return Some(Some(time::time_tz(bytes)?)),
         Kind::TimeIso => {
             time::write_time(&mut out, time::time(bytes)?);
@@ -379,14 +398,8 @@ fn written(kind: &Kind, bytes: &[u8]) -> Option<Option<String>> {
             out.push('Z');
         }
         Kind::IntervalText => out = Interval::parse(str(bytes)?)?.iso(),
-        Kind::BytesText(mode) => {
-            let bytes = text::bytea(bytes)?;
-            out = match mode {
-                BinaryMode::Base64 => STANDARD.encode(bytes),
-                BinaryMode::Base64Url => URL_SAFE.encode(bytes),
-                BinaryMode::Hex | BinaryMode::Bytes => text::hex(&bytes),
-            };
-        }
+        Kind::BytesText(mode) => out = binary_text(*mode, &text::bytea(bytes)?),
+        Kind::OpaqueText(mode) => out = binary_text(*mode, bytes),
         Kind::HstoreJson => {
             let pairs = text::hstore(str(bytes)?)?.into_iter();
             let object: serde_json::Map<String, serde_json::Value> =
@@ -398,7 +411,15 @@ fn written(kind: &Kind, bytes: &[u8]) -> Option<Option<String>> {
     Some(Some(out))
 }
 
-/// Bits in little-endian bytes: the last bit of the text is the lowest of the first byte.
+/// Well-known binary of a point: little-endian, what it is, its coordinates.
+fn well_known(x: f64, y: f64) -> Vec<u8> {
+    let mut wkb = vec![1, 1, 0, 0, 0];
+    wkb.extend(x.to_le_bytes());
+    wkb.extend(y.to_le_bytes());
+    wkb
+}
+
+/// Bits in little-endian bytes, without those of the end that are zero: the last bit of the text is the lowest of the first byte.
 fn bits(text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = vec![0u8; text.len().div_ceil(8)];
     for (at, bit) in text.iter().rev().enumerate() {
@@ -408,6 +429,8 @@ fn bits(text: &[u8]) -> Option<Vec<u8>> {
             _ => return None,
         }
     }
+    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+    bytes.truncate(used);
     Some(bytes)
 }
 
@@ -427,5 +450,7 @@ mod tests {
     fn bits_are_little_endian() {
         assert_eq!(bits(b"101"), Some(vec![5]));
         assert_eq!(bits(b"1000000001"), Some(vec![1, 2]));
+        assert_eq!(bits(b"0000000001"), Some(vec![1]));
+        assert_eq!(bits(b"000"), Some(vec![]));
     }
 }

@@ -9,8 +9,9 @@ pub(super) fn at_scale(text: &str, scale: usize) -> Option<Vec<u8>> {
     Some(number(negative, digits.bytes().filter(|byte| *byte != b'.').chain(std::iter::repeat_n(b'0', scale - own))))
 }
 
-/// The value with the scale that the text has.
+/// The value with the least scale that it needs.
 pub(super) fn with_scale(text: &str) -> Option<(i32, Vec<u8>)> {
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text };
     let (negative, digits, scale) = split(text)?;
     Some((scale as i32, number(negative, digits.bytes().filter(|byte| *byte != b'.'))))
 }
@@ -89,7 +90,9 @@ mod tests {
         assert_eq!(at_scale("-1", 2), Some(vec![0x9c]));
         assert_eq!(at_scale("1.234", 2), None);
         assert_eq!(at_scale("NaN", 2), None);
-        assert_eq!(with_scale("12.50"), Some((2, vec![0x04, 0xe2])));
+        assert_eq!(with_scale("12.50"), Some((1, vec![125])));
+        assert_eq!(with_scale("100"), Some((0, vec![100])));
+        assert_eq!(with_scale("0.00"), Some((0, vec![0])));
         assert_eq!(with_scale("-3"), Some((0, vec![0xfd])));
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::json;
 use tributary_sdk::arrow::schema::{DataType, Field, FieldRef, Fields, TimeUnit};
-use tributary_sdk::batch::{SCHEMA_NAME, SCHEMA_PARAMETERS, SCHEMA_VERSION};
+use tributary_sdk::batch::{SCHEMA_DOC, SCHEMA_NAME, SCHEMA_PARAMETERS, SCHEMA_VERSION};
 
 use crate::cdc::catalog::{Sort, TypeInfo, Types};
 use crate::config::{BinaryMode, DecimalMode, HstoreMode, IntervalMode, TimeMode, ValueModes};
@@ -25,7 +25,11 @@ pub(crate) enum Kind {
     BytesText(BinaryMode),
     /// The text's own bytes: of a type that is not known.
     Opaque,
+    /// The same as text.
+    OpaqueText(BinaryMode),
     Decimal(usize),
+    /// `numeric` as text, with so many digits behind the point.
+    DecimalText(usize),
     /// A scale in each value.
     VariableDecimal,
     /// One bit.
@@ -42,7 +46,8 @@ pub(crate) enum Kind {
     Timestamp(i64),
     TimestampNanos,
     TimestampIso,
-    TimestampTz,
+    /// With so many digits of the second.
+    TimestampTz(u8),
     DateIso,
     IntervalMicros,
     IntervalText,
@@ -76,6 +81,11 @@ impl ColumnType {
 
     fn parameters(mut self, parameters: serde_json::Value) -> Self {
         self.metadata.insert(SCHEMA_PARAMETERS.into(), parameters.to_string());
+        self
+    }
+
+    fn documented(mut self, text: &str) -> Self {
+        self.metadata.insert(SCHEMA_DOC.into(), text.into());
         self
     }
 
@@ -130,7 +140,7 @@ pub(crate) fn column_type(
         1082 => date(modes.time),
         1083 => time(modifier, modes.time),
         1114 => timestamp(modifier, modes.time),
-        1184 => utf8(Kind::TimestampTz, "io.debezium.time.ZonedTimestamp"),
+        1184 => utf8(Kind::TimestampTz(digits(modifier) as u8), "io.debezium.time.ZonedTimestamp"),
         1266 => utf8(Kind::TimeTz, "io.debezium.time.ZonedTime"),
         1186 if modes.interval == IntervalMode::Text => utf8(Kind::IntervalText, "io.debezium.time.Interval"),
         1186 => ColumnType::named(Kind::IntervalMicros, D::Int64, "io.debezium.time.MicroDuration"),
@@ -138,10 +148,11 @@ pub(crate) fn column_type(
         114 | 3802 => utf8(Kind::Text, "io.debezium.data.Json"),
         142 => utf8(Kind::Text, "io.debezium.data.Xml"),
         3614 => utf8(Kind::Text, "io.debezium.data.Tsvector"),
-        600 => ColumnType::named(Kind::Point, D::Struct(point_fields()), "io.debezium.data.geometry.Point"),
+        600 => ColumnType::named(Kind::Point, D::Struct(point_fields()), "io.debezium.data.geometry.Point")
+            .documented("Geometry (POINT)"),
         other => match types.get(other) {
             Some(info) => return by_catalog(types, info, modifier, modes),
-            None if modes.unknown => ColumnType::new(Kind::Opaque, D::Binary),
+            None if modes.unknown => opaque(modes.binary),
             None => return Ok(None),
         },
     }))
@@ -171,7 +182,7 @@ fn by_catalog(types: &Types, info: &TypeInfo, modifier: i32, modes: &ValueModes)
                 ColumnType::new(Kind::HstoreMap, D::Map(entries.into(), false))
             }
             "hstore" => utf8(Kind::HstoreJson, "io.debezium.data.Json"),
-            _ if modes.unknown => ColumnType::new(Kind::Opaque, D::Binary),
+            _ if modes.unknown => opaque(modes.binary),
             _ => return Ok(None),
         },
     }))
@@ -184,20 +195,33 @@ fn binary(mode: BinaryMode) -> ColumnType {
     }
 }
 
+/// What is not known.
+fn opaque(mode: BinaryMode) -> ColumnType {
+    match mode {
+        BinaryMode::Bytes => ColumnType::new(Kind::Opaque, DataType::Binary),
+        mode => ColumnType::new(Kind::OpaqueText(mode), DataType::Utf8),
+    }
+}
+
 fn numeric(modifier: i32, mode: DecimalMode) -> ColumnType {
+    let (precision, scale) = ((modifier - 4) >> 16 & 0xffff, (modifier - 4) & 0x7ff);
+    let fixed = modifier >= 4 && scale & 0x400 == 0;
     match mode {
         DecimalMode::Double => return ColumnType::new(Kind::Float64, DataType::Float64),
-        DecimalMode::Text => return ColumnType::new(Kind::Text, DataType::Utf8),
+        DecimalMode::Text => {
+            let digits = if fixed { scale as usize } else { 0 };
+            return ColumnType::new(Kind::DecimalText(digits), DataType::Utf8);
+        }
         DecimalMode::Precise => {}
     }
-    let (precision, scale) = ((modifier - 4) >> 16 & 0xffff, (modifier - 4) & 0x7ff);
     // A scale below zero, or above the precision, is rare; there each value has its own.
-    if modifier < 4 || scale & 0x400 != 0 {
+    if !fixed {
         return ColumnType::named(
             Kind::VariableDecimal,
             DataType::Struct(variable_decimal_fields()),
             "io.debezium.data.VariableScaleDecimal",
-        );
+        )
+        .documented("Variable scaled decimal");
     }
     ColumnType::named(Kind::Decimal(scale as usize), DataType::Binary, DECIMAL)
         .parameters(json!({"scale": scale.to_string(), "connect.decimal.precision": precision.to_string()}))

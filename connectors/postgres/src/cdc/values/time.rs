@@ -123,6 +123,19 @@ pub(super) fn write_timestamp(out: &mut String, micros: i64) {
     out.push('Z');
 }
 
+/// The same with so many digits behind the point, at most six: what Debezium writes depends on the column, not on the value.
+pub(super) fn write_timestamp_digits(out: &mut String, micros: i64, digits: u8) {
+    let (days, of_day) = (micros.div_euclid(86_400_000_000), micros.rem_euclid(86_400_000_000));
+    write_date(out, days);
+    let (seconds, fraction) = (of_day / 1_000_000, of_day % 1_000_000);
+    let _ = write!(out, "T{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let digits = usize::from(digits.min(6));
+    if digits > 0 {
+        let _ = write!(out, ".{:0digits$}", fraction / 10i64.pow(6 - digits as u32));
+    }
+    out.push('Z');
+}
+
 /// `04:05:06.789+02:30` moved to UTC: `01:35:06.789Z`.
 pub(super) fn time_tz(text: &[u8]) -> Option<String> {
     let at = text.iter().rposition(|byte| matches!(byte, b'+' | b'-'))?;
