@@ -12,7 +12,7 @@ use crate::log::{LogRecords, TopicPartition};
 #[derive(Debug, Clone)]
 pub struct Layer {
     pub(super) number: u64,
-    /// Shards that have changes.
+    /// What has changed, in the order of writing: of each shard once, or once for each of the parts that were joined.
     pub changes: Vec<Arc<ShardChanges>>,
 }
 
@@ -39,6 +39,12 @@ pub struct Positions {
 }
 
 impl Layer {
+    /// Appends the next part of the same transaction: they are committed together.
+    pub fn join(&mut self, next: Self) {
+        self.number = next.number;
+        self.changes.extend(next.changes);
+    }
+
     /// Whether the transaction has nothing to write for it. It is committed all the same.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()

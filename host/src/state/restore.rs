@@ -62,6 +62,8 @@ impl<'l> LogChangelog<'l> {
         settings.insert("enable.partition.eof".into(), "true".into());
         settings.insert("isolation.level".into(), "read_committed".into());
         settings.insert("enable.auto.commit".into(), "false".into());
+        // The end is told when a fetch finds nothing: the last offsets are a transaction's marker, which is no record.
+        settings.insert("fetch.max.wait.ms".into(), "20".into());
         settings.entry("group.id".into()).or_insert_with(|| format!("{topic}-restore"));
         let partition = TopicPartition { topic: topic.into(), partition: shard };
         Self { log, settings, partition, reader: None, end: 0, position: 0, timeout, stop }
@@ -102,7 +104,7 @@ impl ChangelogReader for LogChangelog<'_> {
             }
             let Some(reader) = &mut self.reader else { break };
             let events = reader
-                .poll(50_000, 8 << 20, Duration::from_millis(100))
+                .poll(50_000, 8 << 20, Duration::from_millis(20))
                 .map_err(|error| StateError::new(format!("restoring state from {}: {error}", self.partition.topic)))?;
             let mut batches = Vec::new();
             for event in events {

@@ -78,10 +78,12 @@ pub struct Store {
     ordered: BTreeMap<Box<[u8]>, u32>,
     bytes: usize,
     budget: usize,
+    /// What of the budget is for entries.
+    room: usize,
     hand: usize,
     layer: u64,
     dirty: Vec<u32>,
-    /// Memory that the dirty ones take, about.
+    /// Memory that the open transaction's ones take, about.
     layer_bytes: usize,
     removed: VecDeque<(u64, u32)>,
     /// Whether something may be in SQLite and not in memory.
@@ -105,6 +107,7 @@ impl Store {
             ordered: BTreeMap::new(),
             bytes: 0,
             budget,
+            room: room(budget, 0),
             hand: 0,
             layer: 1,
             dirty: Vec::new(),
@@ -132,20 +135,20 @@ impl Store {
         self.reader.has_entries()
     }
 
-    /// Whether it is time to commit: memory is full of what is not saved, or the open layer alone takes a third of it, so that one
-    /// layer is saved while the next one is written.
+    /// Whether it is time to commit: memory is full of what is not saved, or the open transaction alone takes a third of it, so that
+    /// one is saved while the next one is written.
     pub fn is_full(&self) -> bool {
-        self.is_over() || self.layer_bytes > self.budget / 3
+        self.is_over() || self.layer_bytes > self.room / 3
     }
 
     /// Whether memory is full of what is not saved.
     pub(super) fn is_over(&self) -> bool {
-        self.bytes > self.budget
+        self.bytes > self.room
     }
 
     /// Whether memory would be full with another layer.
     pub(super) fn is_tight(&self) -> bool {
-        self.bytes > self.budget - self.budget / 3
+        self.bytes > self.room - self.room / 3
     }
 
     /// Whether entries may be in SQLite only.
@@ -357,10 +360,11 @@ impl Store {
                 self.remove(at);
             }
         }
-        if self.bytes <= self.budget || self.stuck_at == Some(saved) {
+        self.room = room(self.budget, self.reader.bytes());
+        if self.bytes <= self.room || self.stuck_at == Some(saved) {
             return;
         }
-        let (target, mut left) = (self.budget / 10 * 9, self.slots.len() * 2);
+        let (target, mut left) = (self.room / 10 * 9, self.slots.len() * 2);
         while self.bytes > target && left > 0 {
             left -= 1;
             self.hand = if self.hand + 1 < self.slots.len() { self.hand + 1 } else { 0 };
@@ -406,11 +410,19 @@ impl Store {
         (self.bytes, self.layer_bytes, self.hand, self.stuck_at) = (0, 0, 0, None);
     }
 
-    /// What was written since the last time, as the changelog wants it. The next layer begins.
-    pub(super) fn seal(&mut self) -> Result<Option<ShardChanges>> {
+    /// How many entries were written since the last layer was sealed.
+    pub(super) fn unsealed(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// What was written since the last time, as the changelog wants it. The next layer begins; it is of the same transaction if this
+    /// was only a `part` of it.
+    pub(super) fn seal(&mut self, part: bool) -> Result<Option<ShardChanges>> {
         let number = self.layer;
         self.layer += 1;
-        self.layer_bytes = 0;
+        if !part {
+            self.layer_bytes = 0;
+        }
         if self.dirty.is_empty() {
             return Ok(None);
         }
@@ -471,6 +483,7 @@ impl Store {
 
     pub(super) fn set_budget(&mut self, bytes: usize) {
         self.budget = bytes;
+        self.room = room(bytes, self.reader.bytes());
         self.stuck_at = None;
     }
 
@@ -628,6 +641,13 @@ impl Store {
         }
         Ok(all)
     }
+}
+
+/// What of a budget is for entries: not what it takes to find those in SQLite, unless that is more than half of it, and a little is left
+/// for the batch that comes before somebody looks again.
+fn room(budget: usize, segments: usize) -> usize {
+    let room = budget - segments.min(budget / 2);
+    room - room / 16
 }
 
 /// Over all the bits that the table looks at.

@@ -173,14 +173,28 @@ impl TaskState {
         self.lock().stores.values().any(Store::is_full)
     }
 
+    /// How many entries are in the open layer.
+    pub fn unsealed(&self) -> usize {
+        self.lock().stores.values().map(Store::unsealed).sum()
+    }
+
     /// Closes the open layer: what this transaction has to write. The next writes belong to the next layer.
     pub fn seal(&self) -> Result<Layer> {
+        self.seal_all(false)
+    }
+
+    /// The same, for a transaction that goes on: its part so far, to be written while the rest is made. [`Layer::join`] puts them together.
+    pub fn seal_part(&self) -> Result<Layer> {
+        self.seal_all(true)
+    }
+
+    fn seal_all(&self, part: bool) -> Result<Layer> {
         let mut inner = self.lock();
         let number = inner.layer;
         inner.layer += 1;
         let mut changes = Vec::new();
         for store in inner.stores.values_mut() {
-            changes.extend(store.seal()?.map(Arc::new));
+            changes.extend(store.seal(part)?.map(Arc::new));
         }
         Ok(Layer { number, changes })
     }

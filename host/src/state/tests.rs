@@ -20,7 +20,7 @@ enum Op {
     Load,
     Scan { key: u8, from: i64, to: i64 },
     Due { scanned: bool, up_to: i64, keep: bool },
-    Seal,
+    Seal { part: bool },
     Commit,
     Discard { sealed: bool },
     Maintain,
@@ -39,7 +39,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Load),
         1 => (key, time.clone(), time).prop_map(|(key, from, to)| Op::Scan { key, from, to }),
         1 => (any::<bool>(), 0..20_i64, any::<bool>()).prop_map(|(scanned, up_to, keep)| Op::Due { scanned, up_to, keep }),
-        3 => Just(Op::Seal),
+        4 => prop::bool::weighted(0.3).prop_map(|part| Op::Seal { part }),
         3 => Just(Op::Commit),
         1 => any::<bool>().prop_map(|sealed| Op::Discard { sealed }),
         3 => Just(Op::Maintain),
@@ -64,6 +64,8 @@ struct Model {
     /// Sealed, then the open one.
     layers: Vec<Writes>,
     sealed: Vec<Layer>,
+    /// Sealed parts of the open one.
+    parts: Option<Layer>,
     log: MemoryLog,
 }
 
@@ -96,7 +98,8 @@ fn open(directory: &std::path::Path, budget: usize, log: &mut MemoryLog) -> (Arc
 fn run(ops: Vec<Op>, budget: usize, page: usize) -> Result<(), TestCaseError> {
     let directory = tempfile::tempdir().unwrap();
     let log = MemoryLog { page, ..MemoryLog::default() };
-    let mut model = Model { committed: Entries::new(), layers: vec![Writes::new()], sealed: Vec::new(), log };
+    let mut model =
+        Model { committed: Entries::new(), layers: vec![Writes::new()], sealed: Vec::new(), parts: None, log };
     let (mut state, _) = open(directory.path(), budget, &mut model.log);
     for op in ops {
         match op {
@@ -160,9 +163,21 @@ fn run(ops: Vec<Op>, budget: usize, page: usize) -> Result<(), TestCaseError> {
                     .collect();
                 prop_assert_eq!(left, vec![]);
             }
-            Op::Seal => {
-                model.sealed.push(state.seal().unwrap());
-                model.layers.push(Writes::new());
+            Op::Seal { part } => {
+                let layer = if part { state.seal_part().unwrap() } else { state.seal().unwrap() };
+                let whole = match model.parts.take() {
+                    Some(mut parts) => {
+                        parts.join(layer);
+                        parts
+                    }
+                    None => layer,
+                };
+                if part {
+                    model.parts = Some(whole);
+                } else {
+                    model.sealed.push(whole);
+                    model.layers.push(Writes::new());
+                }
             }
             Op::Commit => {
                 if !model.sealed.is_empty() {
@@ -181,6 +196,7 @@ fn run(ops: Vec<Op>, budget: usize, page: usize) -> Result<(), TestCaseError> {
                 }
                 state.discard(model.sealed.first().cloned()).unwrap();
                 model.sealed.clear();
+                model.parts = None;
                 model.layers = vec![Writes::new()];
             }
             Op::Maintain => state
@@ -197,6 +213,7 @@ fn run(ops: Vec<Op>, budget: usize, page: usize) -> Result<(), TestCaseError> {
                 (state, restored) = open(directory.path(), budget, &mut model.log);
                 prop_assert_eq!(restored.next_offset, model.log.records.len() as i64);
                 model.sealed.clear();
+                model.parts = None;
                 model.layers = vec![Writes::new()];
             }
         }

@@ -17,9 +17,12 @@ import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.Suppressed;
 import org.apache.kafka.streams.kstream.TimeWindows;
+import org.apache.kafka.streams.processor.PunctuationType;
 import org.apache.kafka.streams.processor.api.Processor;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
+import org.apache.kafka.streams.state.KeyValueIterator;
+import org.apache.kafka.streams.state.KeyValueStore;
 import org.apache.kafka.streams.state.Stores;
 import org.apache.kafka.streams.state.WindowStore;
 import org.apache.kafka.streams.state.WindowStoreIterator;
@@ -34,6 +37,41 @@ public class StreamsJob {
             return JSON.readTree(value);
         } catch (java.io.IOException e) {
             throw new java.io.UncheckedIOException(e);
+        }
+    }
+
+    /** Lets the first record of an id through. Ids are forgotten once an hour of event time, which is as seldom as can be. */
+    static class FirstByKey implements Processor<String, byte[], String, byte[]> {
+        ProcessorContext<String, byte[]> context;
+        KeyValueStore<String, Long> seen;
+
+        @Override
+        public void init(ProcessorContext<String, byte[]> context) {
+            this.context = context;
+            seen = context.getStateStore("seen");
+            context.schedule(TTL, PunctuationType.STREAM_TIME, this::forget);
+        }
+
+        void forget(long now) {
+            try (KeyValueIterator<String, Long> all = seen.all()) {
+                while (all.hasNext()) {
+                    KeyValue<String, Long> known = all.next();
+                    if (known.value + TTL.toMillis() <= now) {
+                        seen.delete(known.key);
+                    }
+                }
+            }
+        }
+
+        @Override
+        public void process(Record<String, byte[]> record) {
+            String id = parse(record.value()).get("id").textValue();
+            Long known = seen.get(id);
+            if (known != null && Math.abs(record.timestamp() - known) < TTL.toMillis()) {
+                return;
+            }
+            seen.put(id, record.timestamp());
+            context.forward(record);
         }
     }
 
@@ -89,9 +127,16 @@ public class StreamsJob {
         var produced = Produced.with(Serdes.String(), Serdes.ByteArray());
         KStream<String, byte[]> input = builder.stream(args[2], consumed);
         if (args[1].equals("first")) {
-            builder.addStateStore(Stores.windowStoreBuilder(
-                    Stores.persistentWindowStore("seen", TTL, TTL, false), Serdes.String(), Serdes.Long()));
-            input.process(First::new, "seen").to(args[3], produced);
+            String store = System.getProperty("store", "memory");
+            if (store.equals("window")) {
+                builder.addStateStore(Stores.windowStoreBuilder(
+                        Stores.persistentWindowStore("seen", TTL, TTL, false), Serdes.String(), Serdes.Long()));
+                input.process(First::new, "seen").to(args[3], produced);
+            } else {
+                var supplier = store.equals("memory") ? Stores.inMemoryKeyValueStore("seen") : Stores.persistentKeyValueStore("seen");
+                builder.addStateStore(Stores.keyValueStoreBuilder(supplier, Serdes.String(), Serdes.Long()));
+                input.process(FirstByKey::new, "seen").to(args[3], produced);
+            }
         } else {
             input.groupByKey(Grouped.with(Serdes.String(), Serdes.ByteArray()))
                     .windowedBy(TimeWindows.ofSizeAndGrace(Duration.ofSeconds(10), Duration.ofSeconds(5)))

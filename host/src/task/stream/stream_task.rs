@@ -13,7 +13,7 @@ use super::repartition::Repartition;
 use super::sink_target::SinkTarget;
 use super::stages::Stages;
 use crate::log::{ClientSettings, ConsumerEvent, FetchedBatch, Log, LogConsumer, LogError, LogRecords, TopicPartition};
-use crate::state::{Layer, LogChangelog, Positions, Shard, StateError, TaskState};
+use crate::state::{Layer, LogChangelog, Positions, Shard, ShardChanges, StateError, TaskState};
 use crate::task::control::{TaskControl, now_ms};
 use crate::task::dead_letters::Letterhead;
 use crate::task::delivery::{Part, TopicUsed};
@@ -46,6 +46,9 @@ const CHANGELOG: Duration = Duration::from_secs(120);
 /// Records and bytes of an open transaction: what it writes is held in memory.
 const MAX_RECORDS: usize = 500_000;
 const MAX_BYTES: usize = 64 << 20;
+/// Entries of the state that are worth being sent while the transaction goes on: at its end there is less to wait for. An entry that
+/// changes again is written again. Few in builds that check their assertions, so that every test comes by here.
+const EARLY: usize = if cfg!(debug_assertions) { 64 } else { 16_384 };
 /// How many transactions in a row may come to nothing.
 const FRUITLESS: u32 = 10;
 
@@ -197,7 +200,7 @@ struct Running {
     started: BTreeSet<TopicPartition>,
     /// Where partitions that had no committed offset were first read from.
     first_read: BTreeMap<TopicPartition, i64>,
-    /// Of the transaction that is being committed.
+    /// What the transaction has written of the state so far; while it is being committed, all of it.
     layer: Option<Layer>,
     /// What goes with the transaction of a sink: it is opened only when the connector has flushed.
     waiting: Vec<Part>,
@@ -617,6 +620,7 @@ impl Running {
             self.write(stage, &partition, batch, Some(&inbound))?;
         }
         self.transactor.positions.advance(partition, inbound.next_offset);
+        self.seal_early()?;
         self.drive()
     }
 
@@ -661,6 +665,7 @@ impl Running {
             }
         }
         self.transactor.positions.advance(partition, next);
+        self.seal_early()?;
         self.drive()
     }
 
@@ -939,6 +944,8 @@ impl Running {
             }
         }
         let layer = self.state.as_ref().map(|state| state.state.seal()).transpose().map_err(state_error)?;
+        let mut slices = layer.as_ref().map(|layer| self.slices(layer)).unwrap_or_default();
+        let layer = self.joined(layer);
         let changes = layer.as_ref().is_some_and(|layer| !layer.is_empty());
         if self.transactor.positions.is_clean() && !changes {
             self.opened = Instant::now();
@@ -947,15 +954,6 @@ impl Running {
                 (Some(state), Some(layer)) => state.state.committed(layer, Positions::default()).map_err(state_error),
                 _ => Ok(()),
             };
-        }
-        let mut slices = Vec::new();
-        if let (Some(state), Some(layer)) = (&self.state, &layer) {
-            let topic: Arc<str> = state.changelog.as_str().into();
-            slices.extend(layer.changes.iter().map(|changes| Slice {
-                part: part(&topic, changes.records()),
-                alone: false,
-                mark: Some(changes.shard as u64),
-            }));
         }
         self.layer = layer;
         if changes {
@@ -970,6 +968,43 @@ impl Running {
             0 => Ok(()),
             _ => Err(Trouble::Stopped),
         }
+    }
+
+    /// Sends what there is of the state's changes, if they are many. A sink's transaction is opened only when the connector has flushed.
+    fn seal_early(&mut self) -> Done {
+        let Some(StreamState { state, .. }) = &self.state else { return Ok(()) };
+        if self.sink.is_some() || state.unsealed() < EARLY {
+            return Ok(());
+        }
+        let layer = state.seal_part().map_err(state_error)?;
+        let parts = self.slices(&layer);
+        self.layer = self.joined(Some(layer));
+        self.transactor.positions.touch();
+        self.transactor.add(Piece { parts });
+        Ok(())
+    }
+
+    /// A layer behind those of the same transaction.
+    fn joined(&mut self, layer: Option<Layer>) -> Option<Layer> {
+        match (self.layer.take(), layer) {
+            (Some(mut all), Some(layer)) => {
+                all.join(layer);
+                Some(all)
+            }
+            (all, layer) => all.or(layer),
+        }
+    }
+
+    /// A layer as records of the changelog.
+    fn slices(&self, layer: &Layer) -> Vec<Slice> {
+        let Some(StreamState { changelog, .. }) = &self.state else { return Vec::new() };
+        let topic: Arc<str> = changelog.as_str().into();
+        let slice = |changes: &Arc<ShardChanges>| Slice {
+            part: part(&topic, changes.records()),
+            alone: false,
+            mark: Some(changes.shard as u64),
+        };
+        layer.changes.iter().map(slice).collect()
     }
 
     /// A transaction is committed.
@@ -988,6 +1023,9 @@ impl Running {
         };
         let mut ends = BTreeMap::new();
         for changes in &layer.changes {
+            if ends.contains_key(&changes.shard) {
+                continue;
+            }
             let next = match told.get(&(changes.shard as u64)) {
                 Some(next) => *next,
                 // Nobody else writes to this partition.

@@ -132,8 +132,11 @@ impl Aggregate {
         let mut picks = self.place_picks();
         picks.extend(aggregations.iter().filter_map(|aggregation| aggregation.argument.as_ref()));
         records::open(part, picks.iter().filter(|pick| pick.opens()).map(|pick| pick.expression()));
-        part.open(Target::Key);
-        part.open(Target::Value);
+        for (target, variable) in [(Target::Key, Variable::Key), (Target::Value, Variable::Value)] {
+            if picks.iter().any(|pick| pick.expression().needs(variable).is_some()) {
+                part.open(target);
+            }
+        }
         let with_headers = picks.iter().any(|pick| pick.expression().needs(Variable::Headers).is_some());
         let records = Records::of(part, with_headers);
         let (mut rows, mut left_out, mut key) = (Vec::with_capacity(part.rows.len()), 0, Vec::new());

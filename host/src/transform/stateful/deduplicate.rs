@@ -139,8 +139,10 @@ impl Deduplicate {
     fn read(&self, part: &mut Part<'_>, refused: &mut Vec<(usize, String)>, keys: &mut Vec<u8>) -> Vec<Row> {
         let (order, picks) = (self.order(), self.place_picks());
         records::open(part, picks.iter().filter(|pick| pick.opens()).map(|pick| pick.expression()));
-        for target in [Target::Key, Target::Value] {
-            part.open(target);
+        for (target, variable) in [(Target::Key, Variable::Key), (Target::Value, Variable::Value)] {
+            if picks.iter().any(|pick| pick.expression().needs(variable).is_some()) {
+                part.open(target);
+            }
         }
         let with_headers = picks.iter().any(|pick| pick.expression().needs(Variable::Headers).is_some());
         let records = Records::of(part, with_headers);
