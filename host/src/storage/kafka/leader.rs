@@ -1,9 +1,9 @@
 //! The leader's writes to the config topic: in transactions, so that whoever led before can write no more.
 //!
-//! Two producers take turns in a burst of writes. After a commit the broker is busy for some milliseconds with the markers of the
-//! transaction, and refuses the next one of the same id; librdkafka then waits 20 ms, which is longer than the write itself.
-//! The first id is Kafka Connect's own, and a Connect worker that takes the group over fences only that one: so the second writes
-//! only right after the first could. Where the second is not permitted, the first does it all.
+//! Several producers take turns in a burst of writes. After a commit the broker is busy for some milliseconds with the markers of the
+//! transaction, and refuses the next one of the same id; librdkafka then waits 20 ms, which is longer than some writes take.
+//! The first id is Kafka Connect's own, and a Connect worker that takes the group over fences only that one: so the others write
+//! only right after the first could. Where they are not permitted, the first does it all.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,8 +18,10 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a transaction of a leader that died may hide what comes after it, if nobody takes its place.
 const TRANSACTION: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long after a commit of the first producer the second may write: nobody becomes the leader so quickly.
+/// How long after a commit of the first producer the others may write: nobody becomes the leader so quickly.
 const BURST: Duration = Duration::from_millis(100);
+/// Producers that take turns.
+const PRODUCERS: usize = 4;
 
 /// The transactional producer, while this worker leads.
 pub(super) struct LeaderWriter {
@@ -32,11 +34,29 @@ pub(super) struct LeaderWriter {
 
 #[derive(Default)]
 struct Leading {
-    /// The first one, and the second where it is permitted; none: this worker does not lead.
+    /// The first one, and the others as far as they are permitted; none: this worker does not lead.
     producers: Vec<Box<dyn TransactionalProducer>>,
-    /// When the first one committed, if it is the second one's turn.
+    /// When the first one committed.
     first_committed: Option<Instant>,
+    /// Whose turn it is, as long as the first one's commit is not long ago.
+    next: usize,
     token: u64,
+}
+
+impl Leading {
+    /// Who writes now.
+    fn turn(&self) -> usize {
+        let burst = self.first_committed.is_some_and(|at| at.elapsed() < BURST);
+        if burst && self.next < self.producers.len() { self.next } else { 0 }
+    }
+
+    /// That one has committed.
+    fn committed(&mut self, turn: usize) {
+        if turn == 0 {
+            self.first_committed = Some(Instant::now());
+        }
+        self.next = turn + 1;
+    }
 }
 
 impl LeaderWriter {
@@ -51,28 +71,33 @@ impl LeaderWriter {
     pub(super) fn claim(&self) -> Result<(), StorageError> {
         let mut leading = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         retire(&mut leading);
-        let second = format!("{}-2", self.id);
-        let (first, second) = std::thread::scope(|scope| {
-            let second = scope.spawn(|| self.producer(&second));
-            (self.producer(&self.id), second.join())
+        let others = (2..=PRODUCERS).map(|number| format!("{}-{number}", self.id)).collect::<Vec<_>>();
+        let (first, others) = std::thread::scope(|scope| {
+            let others = others.iter().map(|id| scope.spawn(|| self.producer(id))).collect::<Vec<_>>();
+            let first = self.producer(&self.id);
+            (first, others.into_iter().map(|other| other.join()).collect::<Vec<_>>())
         });
-        let first = first?;
-        match second {
-            Ok(Ok(second)) => leading.producers.extend([first, second]),
-            Ok(Err(error)) if error.kind == StorageErrorKind::Misconfigured => {
-                tracing::info!("changes of configs take some milliseconds longer: {error}");
-                leading.producers.push(first);
-            }
-            Ok(Err(error)) => {
-                let _ = first.close_transactional(Duration::from_secs(1));
-                return Err(error);
-            }
-            Err(_) => {
-                let _ = first.close_transactional(Duration::from_secs(1));
-                return Err(StorageError::other("the thread that claims the config topic panicked"));
+        let mut failed = first.map(|first| leading.producers.push(first)).err();
+        for other in others {
+            match other {
+                Ok(Ok(other)) => leading.producers.push(other),
+                Ok(Err(error)) if error.kind == StorageErrorKind::Misconfigured => {
+                    tracing::info!("changes of configs take some milliseconds longer: {error}");
+                }
+                Ok(Err(error)) => failed = failed.or(Some(error)),
+                Err(_) => {
+                    let panicked = "a thread that claims the config topic panicked";
+                    failed = failed.or_else(|| Some(StorageError::other(panicked)));
+                }
             }
         }
-        Ok(())
+        match failed {
+            None => Ok(()),
+            Some(error) => {
+                retire(&mut leading);
+                Err(error)
+            }
+        }
     }
 
     /// A producer that has fenced those before it with the same id.
@@ -102,12 +127,11 @@ impl LeaderWriter {
         let mut leading = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         leading.token += 1;
         let token = leading.token;
-        let burst = leading.first_committed.take().is_some_and(|at| at.elapsed() < BURST);
-        let turn = usize::from(burst && leading.producers.len() > 1);
+        let turn = leading.turn();
         let Some(producer) = leading.producers.get_mut(turn) else { return Err(self.not_leading()) };
         match self.transaction(&mut **producer, rows, token) {
             Ok(offset) => {
-                leading.first_committed = (turn == 0).then(Instant::now);
+                leading.committed(turn);
                 Ok(offset)
             }
             Err(error) => {
