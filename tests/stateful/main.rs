@@ -7,6 +7,7 @@ mod letters;
 mod life_cycle;
 mod lost_commits;
 mod offsets;
+mod outbox;
 mod refused;
 mod repartition;
 mod rig;
