@@ -1,5 +1,6 @@
 //! Stateful transforms from topic to topic, exactly once: what is written equals what a batch over the input gives, whatever breaks.
 
+mod embedded;
 mod events;
 mod exactly_once;
 mod ledger;
