@@ -183,7 +183,7 @@ impl StoredOffsets {
         if let OffsetChange::Alter(_) = change {
             group.check(&offsets)?;
         }
-        let asked = group.as_asked(&offsets, change == OffsetChange::Reset)?;
+        let asked = group.as_asked(&offsets, change == OffsetChange::Reset, registry::keeps_state(config))?;
         let own = config.clone();
         let checked = self.ask("sink", name, config, move |connector| connector.alter_sink_offsets(&own, &asked))?;
         match change {

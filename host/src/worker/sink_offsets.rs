@@ -177,11 +177,17 @@ impl<'a> SinkGroup<'a> {
         &self,
         offsets: &[TopicPartitionOffset],
         reset: bool,
+        keeps_state: bool,
     ) -> Result<Vec<TopicPartitionOffset>, OffsetsError> {
         let mut asked = offsets.to_vec();
         let outbox = changelog::outbox_topic(self.environment.group_of_state(), self.connector);
-        let identity = self.environment.log.admin().topic_identity(&outbox, TIMEOUT);
-        let Some(identity) = identity.map_err(|error| self.failed(&error))? else { return Ok(asked) };
+        let identity = match self.environment.log.admin().topic_identity(&outbox, TIMEOUT) {
+            Ok(Some(identity)) => identity,
+            Ok(None) => return Ok(asked),
+            // Without state there is no outbox, and it does not matter if the cluster tells nothing of the topic.
+            Err(_) if !keeps_state => return Ok(asked),
+            Err(error) => return Err(self.failed(&error)),
+        };
         let label: Arc<str> = changelog::outbox_label(&outbox, identity.id.as_deref()).into();
         for offset in asked.iter_mut().filter(|offset| *offset.topic == *outbox) {
             offset.topic = label.clone();

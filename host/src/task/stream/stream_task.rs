@@ -1,5 +1,7 @@
 //! The loop of a stream task: one thread, one transaction after the other.
 
+mod results;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +11,7 @@ use tributary_sdk::sink::RecordFailure;
 
 use super::Trouble;
 use super::group_offsets::GroupOffsets;
-use super::outbox::{self, Outbox};
+use super::outbox::Outbox;
 use super::repartition::Repartition;
 use super::sink_target::SinkTarget;
 use super::stages::Stages;
@@ -289,7 +291,12 @@ impl Running {
     fn purge(&mut self) {
         let committed = self.transactor.positions.committed();
         let passed = committed.filter(|(partition, _)| self.stages.is_own_topic(&partition.topic));
-        let passed = passed.filter(|at| !self.purged.contains(at)).collect::<Vec<_>>();
+        // A sink may have gone back behind what is committed.
+        let given = |(partition, next): (TopicPartition, i64)| {
+            let place = self.outbox.as_ref().and_then(|outbox| outbox.place(&partition));
+            (partition, place.map_or(next, |place| place.min(next)))
+        };
+        let passed = passed.map(given).filter(|at| !self.purged.contains(at)).collect::<Vec<_>>();
         match self.log.admin().delete_records(&passed, ASK) {
             Ok(()) => {
                 self.purged.retain(|(old, _)| !passed.iter().any(|(new, _)| new == old));
@@ -565,26 +572,6 @@ impl Running {
         if committed.is_empty() { Ok(()) } else { sink.open(&committed) }
     }
 
-    /// The same of those of the outbox: where they are read from is for the connector to say.
-    fn open_outbox(&mut self, places: &mut [(TopicPartition, Option<i64>)]) -> Done {
-        let (Some(sink), Some(outbox)) = (&mut self.sink, &mut self.outbox) else { return Ok(()) };
-        let own = places.iter_mut().filter(|(partition, _)| self.stages.is_outbox(&partition.topic));
-        let own = own.collect::<Vec<_>>();
-        if own.is_empty() {
-            return Ok(());
-        }
-        let labelled = own.iter().map(|(partition, _)| outbox.labelled(partition)).collect::<Vec<_>>();
-        let wanted = sink.open_outbox(&labelled)?;
-        for (partition, place) in own {
-            let begin = wanted.get(&partition.partition).copied().or(*place).unwrap_or_default();
-            let there = self.log.admin().watermarks(partition, ASK).map_err(client_error)?;
-            outbox.check(partition, begin, there)?;
-            outbox.gave(partition, begin);
-            *place = Some(begin);
-        }
-        Ok(())
-    }
-
     /// Tells it that they are taken away.
     fn close_sink(&mut self, partitions: &[TopicPartition]) -> Result<(), TaskError> {
         let Some(sink) = &mut self.sink else { return Ok(()) };
@@ -683,23 +670,6 @@ impl Running {
         self.drive()
     }
 
-    /// Records of the outbox go to the sink.
-    fn take_results(&mut self, fetched: FetchedBatch) -> Done {
-        let batches = self.outbox.as_mut().map_or_else(|| Ok(Vec::new()), |outbox| outbox.read(&fetched))?;
-        for batch in batches {
-            // With the next records, the sink's own offset passes those that failed.
-            if !self.owed.is_empty() {
-                self.commit()?;
-            }
-            let next = batch.place().and_then(|(_, offsets)| offsets.values().last().map(|last| last + 1));
-            self.put(batch, None)?;
-            if let (Some(outbox), Some(next)) = (&mut self.outbox, next) {
-                outbox.gave(&fetched.topic_partition, next);
-            }
-        }
-        self.drive()
-    }
-
     /// Records of a repartition topic go through the stage behind it.
     fn take_passed(&mut self, stage: usize, fetched: FetchedBatch) -> Done {
         let partition = fetched.topic_partition.clone();
@@ -754,15 +724,6 @@ impl Running {
         let class = cut.cut.class.clone();
         self.refuse(batch, from, crossing.refused, &class)?;
         self.add(crossing.part);
-        Ok(())
-    }
-
-    /// A batch goes to the outbox, of a partition of the last stage.
-    fn post(&mut self, partition: &TopicPartition, batch: &Batch, from: Option<&Inbound>) -> Done {
-        let Some(topic) = self.stages.outbox() else { return Ok(()) };
-        let (part, refused) = outbox::write(topic, partition.partition, batch)?;
-        self.refuse(batch, from, refused, "outbox")?;
-        self.add(part);
         Ok(())
     }
 
@@ -1021,12 +982,6 @@ impl Running {
         Ok(())
     }
 
-    /// The same as [`Self::commit`], with the offsets of the outbox up to what the sink has.
-    fn commit_all(&mut self) -> Done {
-        self.outbox.iter_mut().for_each(Outbox::hurry);
-        self.commit()
-    }
-
     /// Commits outputs, state and offsets together. Nothing, as long as the connector keeps records back.
     fn commit(&mut self) -> Done {
         self.drive()?;
@@ -1084,23 +1039,6 @@ impl Running {
             0 => Ok(()),
             _ => Err(Trouble::Stopped),
         }
-    }
-
-    /// What the sink has of the outbox becomes part of the open transaction, from time to time.
-    fn follow(&mut self) -> Done {
-        let (Some(sink), Some(outbox)) = (&mut self.sink, &mut self.outbox) else { return Ok(()) };
-        let positions = &mut self.transactor.positions;
-        let offered = outbox.offered(&positions.all());
-        if offered.is_empty() {
-            return Ok(());
-        }
-        let asked = offered.iter().map(|(partition, next)| (outbox.labelled(partition), *next)).collect::<Vec<_>>();
-        let safe = sink.safe(&asked)?;
-        if asked.iter().all(|(partition, next)| safe.get(&partition.partition) == Some(next)) {
-            sink.flushed = Some(sink.epoch);
-        }
-        safe.into_iter().for_each(|(partition, next)| positions.advance(outbox.unlabelled(partition), next));
-        Ok(())
     }
 
     /// A transaction is committed.

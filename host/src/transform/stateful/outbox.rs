@@ -179,7 +179,7 @@ mod tests {
         let fields = vec![
             // A null is no default.
             Arc::new(
-                Field::new("n", DataType::Int32, true).with_metadata([("connect.default".into(), "5".into())].into()),
+                Field::new("n", DataType::Int32, true).with_metadata([("connect.default".to_owned(), "5".to_owned())]),
             ),
             Arc::new(Field::new("x", DataType::Float64, false)),
             Arc::new(Field::new("b", DataType::Binary, true)),
@@ -196,7 +196,7 @@ mod tests {
             ("connect.doc", "what"),
             ("connect.optional", "false"),
         ];
-        let metadata = metadata.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let metadata = metadata.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let field = Field::new("", array.data_type().clone(), true).with_metadata(metadata);
         Column::new(field, Arc::new(array))
     }
@@ -208,7 +208,7 @@ mod tests {
         let text = Column::text(StringArray::from(vec![Some("ä"), None, Some("")]));
         let metadata =
             [("connect.optional".to_owned(), "true".to_owned()), ("connect.doc".to_owned(), "what".to_owned())];
-        let field = Field::new("", DataType::Utf8, true).with_metadata(metadata.into());
+        let field = Field::new("", DataType::Utf8, true).with_metadata(metadata);
         let described = Column::new(field, text.array().clone());
         for value in [structs(), json, bytes, text, described] {
             for own in [Offsets::None, Offsets::Sink(Int64Array::from(vec![7, 9, i64::MAX]))] {
