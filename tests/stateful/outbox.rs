@@ -314,7 +314,7 @@ fn the_outbox_lives_as_long_as_the_state() -> Result<()> {
     let options = options(&plugins)?.set("group.id", &group);
     let mut worker = TributaryWorker::start_with(&broker.bootstrap(), options)?;
     let [name, input] = ["boxed", "in"].map(unique);
-    let (rest, file, outbox) = (worker.rest(), worker.dir().join("lines.db"), format!("{group}-{name}-outbox"));
+    let (rest, file, outbox) = (worker.rest(), worker.dir().join("lines.db"), format!("{group}-{name}-sink-outbox"));
     broker.create_topic(&input, 1, &[])?;
     let config = json!({
         "connector.class": "com.example.LedgerSink", "file": file, "topics": input,

@@ -55,7 +55,7 @@ pub fn repartition_topic(group_id: &str, connector: &str, number: usize) -> Stri
 
 /// The name of the topic between a connector's stateful transforms and its sink, where that keeps its own offsets.
 pub fn outbox_topic(group_id: &str, connector: &str) -> String {
-    format!("{group_id}-{connector}-outbox")
+    format!("{group_id}-{connector}-sink-outbox")
 }
 
 /// By what such a sink knows the topic. It keeps offsets under this name, which are not to be those of an earlier topic of the same name.

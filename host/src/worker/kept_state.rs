@@ -27,12 +27,13 @@ impl Environment {
                 self.fence_former_tasks(connector)?;
                 let ids = transactional_ids(self.group_of_state(), connector, tasks.max(1));
                 self.log.fence_producers(&ids, FENCE_WITHIN)?;
-                self.delete_own_topics(connector)?;
+                self.delete_repartition_topics(connector)?;
+                self.delete_outbox(connector)?;
                 self.log.admin().delete_topic(&topic, ASK)?;
                 tracing::info!(connector, "purged the state of its transforms: deleted topic {topic}");
             }
             // They are made before the changelog.
-            Ok(None) => self.delete_own_topics(connector)?,
+            Ok(None) => self.delete_repartition_topics(connector)?,
             Err(error) if registry::keeps_state(config) => return Err(error),
             Err(_) => {}
         }
@@ -40,8 +41,8 @@ impl Environment {
         purged.map_err(|error| LogError { message: error.message, retriable: error.retriable, code: None })
     }
 
-    /// What is on its way between two stages, or to the sink, belongs to the state.
-    fn delete_own_topics(&self, connector: &str) -> Result<(), LogError> {
+    /// What is on its way between two stages belongs to the state.
+    fn delete_repartition_topics(&self, connector: &str) -> Result<(), LogError> {
         let admin = self.log.admin();
         let topic = |number| changelog::repartition_topic(self.group_of_state(), connector, number);
         let mut count = 0;
@@ -53,6 +54,12 @@ impl Environment {
             admin.delete_topic(&topic(number), ASK)?;
             tracing::info!(connector, "deleted topic {}", topic(number));
         }
+        Ok(())
+    }
+
+    /// What is on its way to the sink does, too. Without a changelog, a topic of the name is none that has anything of the connector.
+    fn delete_outbox(&self, connector: &str) -> Result<(), LogError> {
+        let admin = self.log.admin();
         let outbox = changelog::outbox_topic(self.group_of_state(), connector);
         if admin.topic(&outbox, ASK)?.is_some() {
             admin.delete_topic(&outbox, ASK)?;

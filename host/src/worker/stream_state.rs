@@ -190,9 +190,11 @@ impl Assembly<'_> {
     /// Refuses to leave results behind that an earlier config has put into an outbox.
     pub(super) fn without_outbox(&self) -> Result<(), TaskError> {
         let connector = &self.spec.id.connector;
-        let topic = changelog::outbox_topic(self.environment.group_of_state(), connector);
-        // One that cannot be looked up holds nothing up.
-        if let Ok(Some(_)) = self.environment.log.admin().topic(&topic, LOOK) {
+        let group = self.environment.group_of_state();
+        let topic = changelog::outbox_topic(group, connector);
+        // One that cannot be looked up holds nothing up, and without a changelog it has nothing of the connector.
+        let is_there = |topic: &str| matches!(self.environment.log.admin().topic(topic, LOOK), Ok(Some(_)));
+        if is_there(&topic) && is_there(&changelog::topic(group, connector)) {
             return Err(TaskError::new(format!(
                 "results of the connector's earlier config may wait in the topic {topic}, which this config does not read: an outbox is between \
                  transforms that keep state and a connector that keeps its own offsets. Go back to that config; or, when its offsets show that \
