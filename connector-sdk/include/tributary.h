@@ -166,7 +166,8 @@ struct tributary_str {
  * array is a struct array with these children, of which only value must be there:
  * key, value (binary, utf8, utf8 with extension arrow.json, or any other type), headers
  * (list of struct {key utf8, schema utf8 nullable, value binary nullable}), timestamp (int64, ms since the epoch),
- * partition (int32), offset (utf8 JSON for sources, a non-null one marks a place to resume; int64 for sinks).
+ * partition (int32), offset (utf8 JSON for sources, a non-null one marks a place to resume; int64 for sinks),
+ * origin_offset (int64, of batches with an origin).
  *
  * Child schemas and arrays have release set as well, as Arrow's libraries do: a null one means moved or released.
  * Unions, views and run-end encoded types do not cross.
@@ -189,6 +190,15 @@ struct tributary_batch {
     struct ArrowSchema schema;
     /* The columns. */
     struct ArrowArray array;
+    /*
+     * Sinks whose tributary_connector_vtable.exactly_once_support says so: the topic by which open named what these records were read from,
+     * where that is not topic and partition; else empty. Since minor version 1.
+     */
+    tributary_str origin_topic;
+    /* The partition of origin_topic, whose offsets are the column origin_offset; -1 without one. */
+    int32_t origin_partition;
+    /* Zero. */
+    uint32_t origin_reserved;
 };
 
 /* Where one call puts its results. Made by the caller, valid for the call only, used on the calling thread only. */
@@ -383,7 +393,10 @@ struct tributary_connector_vtable {
      * connector has checked or done it itself, false when it does not care. May be null.
      */
     tributary_json_fn alter_offsets;
-    /* Whether a source with this config supports exactly-once. text: "supported", "unsupported". May be null: unknown. */
+    /*
+     * Whether a source with this config supports exactly-once; whether a sink with this config keeps its offsets in its own store and
+     * begins where open answers, by the origins of batches. text: "supported", "unsupported". May be null: unknown.
+     */
     tributary_json_fn exactly_once_support;
     /* Whether a source with this config can define transaction boundaries. text: true or false. May be null: false. */
     tributary_json_fn transaction_boundaries;

@@ -9,6 +9,8 @@ use std::sync::{Arc, LazyLock};
 use arrow_array::{Array, ArrayRef, BinaryArray, Int32Array, Int64Array, ListArray, StringArray};
 use arrow_schema::{DataType, Field, FieldRef, Fields};
 
+use crate::sink::TopicPartition;
+
 /// Field metadata key of Arrow's extension types.
 pub const EXTENSION_NAME: &str = "ARROW:extension:name";
 /// Extension name of schemaless JSON text.
@@ -139,6 +141,18 @@ pub enum Offsets {
     Sink(Int64Array),
 }
 
+/// What the records of a batch were read from, where that is not its topic and partition: an outbox in front of an exactly-once sink. It is
+/// what `open`, `pre_commit` and `close` name, and what such a sink keeps offsets of.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The topic, as `open` named it.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The offset of each record there.
+    pub offsets: Int64Array,
+}
+
 /// The fields of one header in [`Batch::headers`]: `key`, `schema` (a Connect type name such as `int32`, or null: not known)
 /// and `value` (the header's serialized form: text, or raw bytes). Keys may repeat within a record; their order is kept.
 ///
@@ -173,6 +187,8 @@ pub struct Batch {
     pub partitions: Option<Int32Array>,
     /// The offset of each record.
     pub offsets: Offsets,
+    /// In exactly-once sinks behind transforms that keep state: what was read. Topic, partition and offsets are then the records' own.
+    pub origin: Option<Origin>,
 }
 
 impl Batch {
@@ -188,6 +204,21 @@ impl Batch {
             timestamps: None,
             partitions: None,
             offsets: Offsets::None,
+            origin: None,
+        }
+    }
+
+    /// In sinks: the partition that the records were read from, as `open` named it, and their offsets there: the [`Origin`], if there is one.
+    pub fn place(&self) -> Option<(TopicPartition, &Int64Array)> {
+        match (&self.origin, self.partition, &self.offsets) {
+            (Some(origin), ..) => {
+                let partition = TopicPartition { topic: origin.topic.clone(), partition: origin.partition };
+                Some((partition, &origin.offsets))
+            }
+            (None, Some(partition), Offsets::Sink(offsets)) => {
+                Some((TopicPartition { topic: self.topic.clone(), partition }, offsets))
+            }
+            _ => None,
         }
     }
 
@@ -243,6 +274,11 @@ impl Batch {
                 Offsets::Source(offsets) => Offsets::Source(offsets.slice(from, length)),
                 Offsets::Sink(offsets) => Offsets::Sink(offsets.slice(from, length)),
             },
+            origin: self.origin.as_ref().map(|origin| Origin {
+                topic: origin.topic.clone(),
+                partition: origin.partition,
+                offsets: origin.offsets.slice(from, length),
+            }),
         }
     }
 

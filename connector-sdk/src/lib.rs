@@ -19,7 +19,7 @@ pub mod source;
 pub mod state;
 pub mod transform;
 
-pub use batch::{Batch, Column, Form, Offsets};
+pub use batch::{Batch, Column, Form, Offsets, Origin};
 pub use config::Config;
 pub use config_def::{ConfigDef, ConfigKey, ConfigValue, Importance, Parsed, Type, Validator, Width};
 pub use context::{Context, Level, Services};

@@ -41,13 +41,17 @@
 //! For the same reason records have to come once, and in the order of their offsets: a transform that makes several batches of the same
 //! records is refused.
 //!
+//! Behind transforms that keep state, records come through an outbox topic, whose offsets count: [`Batch::place`] has the partition that `open`
+//! named and the offsets there, whatever topic and offset the records themselves have. The worker asks
+//! [`exactly_once_support`](crate::SinkConnector::exactly_once_support) whether to make one.
+//!
 //! Records of transactions that were aborted must not be read: set `consumer.override.isolation.level=read_committed` where the topic is written
 //! in transactions, as the outputs of `KafkaSink` are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::batch::{Batch, Offsets};
+use crate::batch::Batch;
 use crate::errors::{Error, Result};
 use crate::sink::{TopicPartition, TopicPartitionOffset};
 
@@ -142,13 +146,12 @@ impl OwnOffsets {
 
     /// The records of a batch that are not there yet, and what is to be written with them. `None`: all of them are there.
     pub fn begin(&mut self, table: &mut impl OffsetTable, batch: &Batch) -> Result<Option<(Batch, Entry)>> {
-        let (Some(number), Offsets::Sink(offsets)) = (batch.partition, &batch.offsets) else {
+        let Some((partition, offsets)) = batch.place() else {
             return Err(Error::failed(
-                "records without offsets (results of stateful transforms) cannot be written exactly once: let a KafkaSink write \
-                 them to a topic, and read that",
+                "records without offsets (results of stateful transforms) cannot be written exactly once: the connector has to say in \
+                 exactly_once_support that it keeps its own offsets, so that they come through an outbox topic",
             ));
         };
-        let partition = TopicPartition { topic: batch.topic.clone(), partition: number };
         if self.doubted.contains(&partition) {
             for found in table.read(&self.connector, std::slice::from_ref(&partition))? {
                 let held = self.held.get_mut(&found.partition).filter(|held| held.epoch == found.epoch);
@@ -159,9 +162,9 @@ impl OwnOffsets {
         }
         let Some(held) = self.held.get(&partition) else {
             return Err(Error::failed(format!(
-                "records of {}-{number} were put, and the partition is not open: a transform has renamed their topic, which an \
+                "records of {}-{} were put, and the partition is not open: a transform has renamed their topic, which an \
                  exactly-once sink cannot follow",
-                batch.topic
+                partition.topic, partition.partition
             )));
         };
         let found = held.found.unwrap_or(i64::MIN);
@@ -170,8 +173,11 @@ impl OwnOffsets {
         let again = held.next_offset.and_then(|next| offsets.values()[first..].iter().find(|offset| **offset < next));
         if let Some(again) = again {
             return Err(Error::failed(format!(
-                "the record {again} of {}-{number} was put again by a task that has already moved the offset in its store past it, so it may                  be missing there, and is not skipped. Either the connector names rows in its failures that its offset then passes: it has to                  refuse the batch instead. Or a transform makes several batches of the same records, or their transaction was done again                  because transforms keep state: let a KafkaSink run these transforms, and read its topic",
-                batch.topic
+                "the record {again} of {}-{} was put again by a task that has already moved the offset in its store past it, so it may \
+                 be missing there, and is not skipped. Either the connector names rows in its failures that its offset then passes: it has to \
+                 refuse the batch instead. Or a transform makes several batches of the same records, or their transaction was done again \
+                 because transforms keep state: the connector has to say in exactly_once_support that it keeps its own offsets",
+                partition.topic, partition.partition
             )));
         }
         let Some(last) = offsets.values()[first..].iter().max() else { return Ok(None) };
@@ -212,6 +218,7 @@ mod tests {
 
     use super::*;
     use crate::Column;
+    use crate::batch::{Offsets, Origin};
 
     #[derive(Default)]
     struct Table(BTreeMap<TopicPartition, (i64, Option<i64>)>);
@@ -293,6 +300,24 @@ mod tests {
         own.close(&[at()]);
         assert!(own.begin(&mut table, &batch(10..11)).unwrap_err().to_string().contains("not open"));
     }
+
+    #[test]
+    fn records_are_known_by_their_origin() {
+        let mut table = Table::default();
+        let (mut own, _) = opened(&mut table);
+        let mut outbox = batch(7..9);
+        outbox.offsets = Offsets::None;
+        assert!(own.begin(&mut table, &outbox).unwrap_err().to_string().contains("exactly_once_support"));
+        outbox.topic = "orders".into();
+        let offsets = vec![0, 3].into();
+        outbox.origin = Some(Origin { topic: "t".into(), partition: 0, offsets });
+        let (rows, entry) = own.begin(&mut table, &outbox).unwrap().unwrap();
+        assert_eq!((&*rows.topic, entry.partition.clone(), entry.next_offset), ("orders", at(), 4));
+        let written = table.write(&entry);
+        own.end(entry, Ok(written)).unwrap();
+        assert_eq!(opened(&mut table).1[0].offset, Some(4));
+    }
+
     #[test]
     fn what_this_task_has_passed_is_not_skipped() {
         let mut table = Table::default();

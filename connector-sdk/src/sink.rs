@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::config_def::ConfigDef;
 use crate::context::Context;
 use crate::errors::Result;
+use crate::source::ExactlyOnceSupport;
 
 /// A Kafka topic and partition number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -98,6 +99,13 @@ pub trait SinkConnector: Default + Send + 'static {
     /// A user wants to change the group's offsets. `Ok(true)`: checked and fine; `Ok(false)`: this sink does not care; `Err`: refused, with the reason.
     fn alter_offsets(&mut self, _config: &Config, _offsets: &[TopicPartitionOffset]) -> Result<bool> {
         Ok(false)
+    }
+
+    /// Whether the connector writes each record exactly once with this config, because it keeps its offsets in its own store and goes on
+    /// where that says ([`own_offsets`](crate::own_offsets)); `None`: not known. Where transforms keep state, such a sink gets their results
+    /// through an outbox topic: batches have an [`Origin`](crate::Origin), by which it has to keep its offsets ([`Batch::place`]).
+    fn exactly_once_support(&mut self, _config: &Config) -> Option<ExactlyOnceSupport> {
+        None
     }
 }
 

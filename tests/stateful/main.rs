@@ -1,5 +1,6 @@
 //! Stateful transforms from topic to topic, exactly once: what is written equals what a batch over the input gives, whatever breaks.
 
+mod embedded;
 mod events;
 mod exactly_once;
 mod ledger;
@@ -7,6 +8,7 @@ mod letters;
 mod life_cycle;
 mod lost_commits;
 mod offsets;
+mod outbox;
 mod refused;
 mod repartition;
 mod rig;

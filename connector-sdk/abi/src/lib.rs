@@ -149,7 +149,8 @@ pub struct ArrowArray {
 /// `array` is a struct array with these children, of which only `value` must be there:
 /// `key`, `value` (binary, utf8, utf8 with extension `arrow.json`, or any other type), `headers`
 /// (list of struct {key utf8, schema utf8 nullable, value binary nullable}), `timestamp` (int64, ms since the epoch),
-/// `partition` (int32), `offset` (utf8 JSON for sources, a non-null one marks a place to resume; int64 for sinks).
+/// `partition` (int32), `offset` (utf8 JSON for sources, a non-null one marks a place to resume; int64 for sinks),
+/// `origin_offset` (int64, of batches with an origin).
 ///
 /// Child schemas and arrays have `release` set as well, as Arrow's libraries do: a null one means moved or released.
 /// Unions, views and run-end encoded types do not cross.
@@ -172,6 +173,13 @@ pub struct Batch {
     pub schema: ArrowSchema,
     /// The columns.
     pub array: ArrowArray,
+    /// Sinks whose [`ConnectorVtable::exactly_once_support`] says so: the topic by which `open` named what these records were read from,
+    /// where that is not `topic` and `partition`; else empty. Since minor version 1.
+    pub origin_topic: Str,
+    /// The partition of `origin_topic`, whose offsets are the column `origin_offset`; -1 without one.
+    pub origin_partition: i32,
+    /// Zero.
+    pub origin_reserved: u32,
 }
 
 /// Where one call puts its results. Made by the caller, valid for the call only, used on the calling thread only.
@@ -376,7 +384,8 @@ pub struct ConnectorVtable {
     /// `{"config":{…},"offsets":[{"topic","partition","offset"}]}` for a sink (no `offset`: reset). `text`: `true` when the
     /// connector has checked or done it itself, `false` when it does not care. May be null.
     pub alter_offsets: Option<JsonFn>,
-    /// Whether a source with this config supports exactly-once. `text`: `"supported"`, `"unsupported"`. May be null: unknown.
+    /// Whether a source with this config supports exactly-once; whether a sink with this config keeps its offsets in its own store and
+    /// begins where `open` answers, by the origins of batches. `text`: `"supported"`, `"unsupported"`. May be null: unknown.
     pub exactly_once_support: Option<JsonFn>,
     /// Whether a source with this config can define transaction boundaries. `text`: `true` or `false`. May be null: false.
     pub transaction_boundaries: Option<JsonFn>,

@@ -39,7 +39,7 @@ impl<C: SourceConnector> Source<C> {
         cancel: None,
         destroy: destroy::<C>,
         alter_offsets: Some(alter_offsets::<Self>),
-        exactly_once_support: Some(exactly_once_support::<C>),
+        exactly_once_support: Some(exactly_once_support::<Self>),
         transaction_boundaries: Some(transaction_boundaries::<C>),
         task: std::ptr::from_ref(source_task::Table::<C::Task>::REF).cast(),
     };
@@ -56,7 +56,7 @@ impl<C: SinkConnector> Sink<C> {
         cancel: None,
         destroy: destroy::<C>,
         alter_offsets: Some(alter_offsets::<Self>),
-        exactly_once_support: None,
+        exactly_once_support: Some(exactly_once_support::<Self>),
         transaction_boundaries: None,
         task: std::ptr::from_ref(sink_task::Table::<C::Task>::REF).cast(),
     };
@@ -70,6 +70,7 @@ trait Connector {
     fn task_configs(inner: &mut Self::Inner, max_tasks: usize) -> Result<Vec<Config>>;
     fn stop(inner: &mut Self::Inner) -> Result<()>;
     fn alter_offsets(inner: &mut Self::Inner, config: &Config, offsets: Value) -> Result<bool>;
+    fn exactly_once_support(inner: &mut Self::Inner, config: &Config) -> Option<ExactlyOnceSupport>;
 }
 
 impl<C: SourceConnector> Connector for Source<C> {
@@ -94,6 +95,10 @@ impl<C: SourceConnector> Connector for Source<C> {
     fn alter_offsets(inner: &mut C, config: &Config, offsets: Value) -> Result<bool> {
         inner.alter_offsets(config, &serde_json::from_value::<Vec<SourcePosition>>(offsets)?)
     }
+
+    fn exactly_once_support(inner: &mut C, config: &Config) -> Option<ExactlyOnceSupport> {
+        inner.exactly_once_support(config)
+    }
 }
 
 impl<C: SinkConnector> Connector for Sink<C> {
@@ -117,6 +122,10 @@ impl<C: SinkConnector> Connector for Sink<C> {
 
     fn alter_offsets(inner: &mut C, config: &Config, offsets: Value) -> Result<bool> {
         inner.alter_offsets(config, &serde_json::from_value::<Vec<TopicPartitionOffset>>(offsets)?)
+    }
+
+    fn exactly_once_support(inner: &mut C, config: &Config) -> Option<ExactlyOnceSupport> {
+        inner.exactly_once_support(config)
     }
 }
 
@@ -186,15 +195,15 @@ unsafe extern "C" fn alter_offsets<C: Connector>(c: *const abi::Call, instance: 
 }
 
 #[allow(clippy::undocumented_unsafe_blocks)]
-unsafe extern "C" fn exactly_once_support<C: SourceConnector>(
+unsafe extern "C" fn exactly_once_support<C: Connector>(
     c: *const abi::Call,
     instance: *mut c_void,
     json: abi::Str,
 ) -> i32 {
     unsafe {
-        call::<C>(c, instance, |frame| {
+        call::<C::Inner>(c, instance, |frame| {
             let config = Config::from_json(text(json, "a config")?)?;
-            match frame.inner.exactly_once_support(&config) {
+            match C::exactly_once_support(frame.inner, &config) {
                 Some(ExactlyOnceSupport::Supported) => frame.reporter.text("\"supported\""),
                 Some(ExactlyOnceSupport::Unsupported) => frame.reporter.text("\"unsupported\""),
                 None => frame.reporter.text("null"),

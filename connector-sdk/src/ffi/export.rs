@@ -25,14 +25,16 @@ pub struct Exported {
     // What the strings in `raw` point to.
     _topic: Arc<str>,
     _source_partition: Option<Arc<str>>,
+    _origin_topic: Option<Arc<str>>,
 }
 
 impl Exported {
     /// Exports without copying the columns. Fails on columns of unequal length.
     pub fn new(batch: Batch) -> Result<Self> {
-        let Batch { topic, source_partition, partition, key, value, headers, timestamps, partitions, offsets } = batch;
-        let mut fields: Vec<FieldRef> = Vec::with_capacity(6);
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(6);
+        let Batch { topic, source_partition, partition, key, value, headers, timestamps, partitions, offsets, origin } =
+            batch;
+        let mut fields: Vec<FieldRef> = Vec::with_capacity(7);
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(7);
         let rows = value.len();
         let mut add = |field: FieldRef, column: ArrayRef| {
             if column.len() != rows {
@@ -64,6 +66,13 @@ impl Exported {
             Offsets::Source(offsets) => add(SOURCE_OFFSET.clone(), Arc::new(offsets))?,
             Offsets::Sink(offsets) => add(SINK_OFFSET.clone(), Arc::new(offsets))?,
         }
+        let (origin_topic, origin_partition) = match origin {
+            None => (None, -1),
+            Some(origin) => {
+                add(ORIGIN_OFFSET.clone(), Arc::new(origin.offsets))?;
+                (Some(origin.topic), origin.partition)
+            }
+        };
         let columns = StructArray::try_new(Fields::from(fields), columns, None)?;
         let schema = FFI_ArrowSchema::try_from(columns.data_type())?;
         let array = FFI_ArrowArray::new(&columns.into_data());
@@ -77,8 +86,11 @@ impl Exported {
             schema: unsafe { std::mem::transmute::<FFI_ArrowSchema, abi::ArrowSchema>(schema) },
             // SAFETY: as above.
             array: unsafe { std::mem::transmute::<FFI_ArrowArray, abi::ArrowArray>(array) },
+            origin_topic: origin_topic.as_deref().map_or(abi::Str::EMPTY, super::str),
+            origin_partition,
+            origin_reserved: 0,
         };
-        Ok(Self { raw, _topic: topic, _source_partition: source_partition })
+        Ok(Self { raw, _topic: topic, _source_partition: source_partition, _origin_topic: origin_topic })
     }
 
     /// For the one call that moves it.
@@ -103,6 +115,8 @@ static TIMESTAMP: LazyLock<FieldRef> = LazyLock::new(|| Arc::new(Field::new("tim
 static PARTITION: LazyLock<FieldRef> = LazyLock::new(|| Arc::new(Field::new("partition", DataType::Int32, true)));
 static SOURCE_OFFSET: LazyLock<FieldRef> = LazyLock::new(|| Arc::new(Field::new("offset", DataType::Utf8, true)));
 static SINK_OFFSET: LazyLock<FieldRef> = LazyLock::new(|| Arc::new(Field::new("offset", DataType::Int64, true)));
+static ORIGIN_OFFSET: LazyLock<FieldRef> =
+    LazyLock::new(|| Arc::new(Field::new("origin_offset", DataType::Int64, true)));
 
 /// The column's field under its name in the struct. Nullable always: a key may be missing, a value may be a tombstone.
 fn named(column: &Column, name: &'static str) -> FieldRef {

@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Field, FieldRef};
 use tributary_abi as abi;
 
 use super::check;
-use crate::batch::{Batch, Column, HEADER_FIELDS, Offsets};
+use crate::batch::{Batch, Column, HEADER_FIELDS, Offsets, Origin};
 use crate::errors::{Error, Result};
 
 /// A batch that was moved to this side and not looked at yet. Dropping it releases it.
@@ -18,6 +18,7 @@ pub struct Taken {
     topic: Result<Arc<str>>,
     source_partition: Result<Option<Arc<str>>>,
     partition: i32,
+    origin: Result<Option<(Arc<str>, i32)>>,
     schema: FFI_ArrowSchema,
     array: FFI_ArrowArray,
 }
@@ -33,13 +34,14 @@ impl Taken {
         }
         // SAFETY: not null, and by the contract at least `size` is there.
         let size = unsafe { (*batch).size };
-        if size < size_of::<abi::Batch>() {
+        // What was appended later need not be there.
+        let needed = std::mem::offset_of!(abi::Batch, origin_topic);
+        if size < needed {
             return Err(Error::failed(format!(
-                "a batch says it is {size} bytes large, {} are needed: is `size` set?",
-                size_of::<abi::Batch>()
+                "a batch says it is {size} bytes large, {needed} are needed: is `size` set?"
             )));
         }
-        // SAFETY: the size covers all fields, which the contract says are initialised. The layouts are the same (asserted
+        // SAFETY: the size covers all fields that are read, which the contract says are initialised. The layouts are the same (asserted
         // in `export`), and `from_raw` leaves an empty struct behind, whose release is null.
         unsafe {
             let array = FFI_ArrowArray::from_raw((&raw mut (*batch).array).cast());
@@ -47,7 +49,13 @@ impl Taken {
             let topic = super::text((*batch).topic, "the topic of a batch").map(Arc::from);
             let source_partition = super::text((*batch).source_partition, "the source partition of a batch")
                 .map(|text| (!text.is_empty()).then(|| Arc::from(text)));
-            Ok(Self { topic, source_partition, partition: (*batch).partition, schema, array })
+            let origin = if size < size_of::<abi::Batch>() {
+                Ok(None)
+            } else {
+                super::text((*batch).origin_topic, "the origin of a batch")
+                    .map(|text| (!text.is_empty()).then(|| (Arc::from(text), (*batch).origin_partition)))
+            };
+            Ok(Self { topic, source_partition, partition: (*batch).partition, origin, schema, array })
         }
     }
 
@@ -56,8 +64,8 @@ impl Taken {
     /// # Safety
     /// The arrays follow the Arrow C Data Interface as far as [`super`] says it cannot be checked.
     pub unsafe fn into_batch(self) -> Result<Batch> {
-        let Self { topic, source_partition, partition, mut schema, mut array } = self;
-        let (topic, source_partition) = (topic?, source_partition?);
+        let Self { topic, source_partition, partition, origin, mut schema, mut array } = self;
+        let (topic, source_partition, origin) = (topic?, source_partition?, origin?);
         if let Some(json) = &source_partition
             && !serde_json::from_str::<serde_json::Value>(json).is_ok_and(|value| value.is_object())
         {
@@ -77,7 +85,12 @@ impl Taken {
         if columns.null_count() > 0 {
             return Err(malformed("whole rows are null: use null values for tombstones".into()));
         }
-        let mut batch = assemble(&columns, topic.clone()).map_err(malformed)?;
+        let (mut batch, origin_offsets) = assemble(&columns, topic.clone()).map_err(malformed)?;
+        batch.origin = match (origin, origin_offsets) {
+            (None, None) => None,
+            (Some((topic, partition)), Some(offsets)) => Some(Origin { topic, partition, offsets }),
+            _ => return Err(malformed("an origin and the column origin_offset go together".into())),
+        };
         batch.source_partition = source_partition;
         batch.partition = (partition >= 0).then_some(partition);
         Ok(batch)
@@ -101,14 +114,16 @@ fn settle(data: ArrayData) -> ArrayData {
     unsafe { data.into_builder().child_data(children).build_unchecked() }
 }
 
-fn assemble(columns: &StructArray, topic: Arc<str>) -> Result<Batch, String> {
+/// With the offsets of its origin.
+fn assemble(columns: &StructArray, topic: Arc<str>) -> Result<(Batch, Option<Int64Array>), String> {
     let mut value = None;
     let mut key = None;
     let mut headers = None;
     let mut timestamps = None;
     let mut partitions = None;
     let mut offsets = Offsets::None;
-    let mut seen: Vec<&str> = Vec::with_capacity(6);
+    let mut origin_offsets = None;
+    let mut seen: Vec<&str> = Vec::with_capacity(7);
     for (field, column) in columns.fields().iter().zip(columns.columns()) {
         let name = field.name().as_str();
         if seen.contains(&name) {
@@ -127,15 +142,16 @@ fn assemble(columns: &StructArray, topic: Arc<str>) -> Result<Batch, String> {
                     _ => Offsets::Sink(typed::<Int64Array>(name, column, "int64 or utf8")?),
                 }
             }
+            "origin_offset" => origin_offsets = Some(typed::<Int64Array>(name, column, "int64")?),
             other => {
                 return Err(format!(
-                    "unknown column {other}: columns are key, value, headers, timestamp, partition and offset"
+                    "unknown column {other}: columns are key, value, headers, timestamp, partition, offset and origin_offset"
                 ));
             }
         }
     }
     let value = value.ok_or("there is no column value")?;
-    Ok(Batch { key, headers, timestamps, partitions, offsets, ..Batch::new(topic, value) })
+    Ok((Batch { key, headers, timestamps, partitions, offsets, ..Batch::new(topic, value) }, origin_offsets))
 }
 
 fn typed<A: Clone + 'static>(name: &str, column: &ArrayRef, wanted: &str) -> Result<A, String> {

@@ -51,16 +51,17 @@ impl<C: SinkConnector> SinkRun<C> {
     /// Puts a batch once. Its partition and offsets are filled in where they are missing: partition 0, offsets that go on.
     pub fn put(&mut self, mut batch: Batch) -> Result<Failures> {
         let partition = *batch.partition.get_or_insert(0);
-        let at = TopicPartition { topic: batch.topic.clone(), partition };
-        let next = self.put.get(&at).copied().unwrap_or(0);
         let rows = batch.len() as i64;
-        if matches!(batch.offsets, Offsets::None) {
+        if batch.origin.is_none() && matches!(batch.offsets, Offsets::None) {
+            let at = TopicPartition { topic: batch.topic.clone(), partition };
+            let next = self.put.get(&at).copied().unwrap_or(0);
             batch.offsets = Offsets::Sink((next..next + rows).collect::<Vec<i64>>().into());
         }
-        let end = match &batch.offsets {
-            Offsets::Sink(offsets) if rows > 0 => offsets.value(rows as usize - 1) + 1,
-            _ => next + rows,
+        let Some((at, offsets)) = batch.place() else {
+            return Err(Error::failed("a sink is given records with offsets"));
         };
+        let next = self.put.get(&at).copied().unwrap_or(0);
+        let end = if rows > 0 { offsets.value(rows as usize - 1) + 1 } else { next };
         let mut failures = Failures::default();
         self.task.put(batch, &mut failures)?;
         self.put.insert(at, end);

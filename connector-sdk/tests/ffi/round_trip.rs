@@ -2,7 +2,7 @@
 
 use tributary_sdk::arrow::array::{BinaryArray, DictionaryArray, LargeStringArray, MapArray};
 use tributary_sdk::arrow::schema::Fields;
-use tributary_sdk::{Error, Form, Record, Records};
+use tributary_sdk::{Error, Form, Origin, Record, Records};
 
 use super::*;
 
@@ -21,6 +21,8 @@ fn assert_same(a: &Batch, b: &Batch) {
         column(a, b);
     }
     assert_eq!((&a.headers, &a.timestamps, &a.partitions), (&b.headers, &b.timestamps, &b.partitions));
+    let origin = |batch: &Batch| batch.origin.as_ref().map(|at| (at.topic.clone(), at.partition, at.offsets.clone()));
+    assert_eq!(origin(a), origin(b));
     match (&a.offsets, &b.offsets) {
         (Offsets::None, Offsets::None) => {}
         (Offsets::Source(a), Offsets::Source(b)) => assert_eq!(a, b),
@@ -65,6 +67,10 @@ fn every_column_and_slice_crosses() {
     let mut sink = Batch::new("t", Column::text(StringArray::from(vec!["a"])));
     sink.partition = Some(0);
     sink.offsets = Offsets::Sink(Int64Array::from(vec![i64::MAX]));
+    assert_same(&sink, &cross(sink.clone()).unwrap());
+    sink.origin = Some(Origin { topic: "outbox".into(), partition: 7, offsets: Int64Array::from(vec![3]) });
+    assert_same(&sink, &cross(sink.clone()).unwrap());
+    sink.offsets = Offsets::None;
     assert_same(&sink, &cross(sink.clone()).unwrap());
 }
 

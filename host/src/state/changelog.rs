@@ -53,6 +53,16 @@ pub fn repartition_topic(group_id: &str, connector: &str, number: usize) -> Stri
     format!("{group_id}-{connector}-{number}-repartition")
 }
 
+/// The name of the topic between a connector's stateful transforms and its sink, where that keeps its own offsets.
+pub fn outbox_topic(group_id: &str, connector: &str) -> String {
+    format!("{group_id}-{connector}-sink-outbox")
+}
+
+/// By what such a sink knows the topic. It keeps offsets under this name, which are not to be those of an earlier topic of the same name.
+pub fn outbox_label(topic: &str, identity: Option<&str>) -> String {
+    identity.map_or_else(|| topic.to_owned(), |id| format!("{topic}@{id}"))
+}
+
 /// The settings that the changelog topic is made with, whatever the cluster's defaults are.
 pub fn topic_settings() -> BTreeMap<String, String> {
     let settings =

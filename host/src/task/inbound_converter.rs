@@ -69,6 +69,7 @@ impl InboundConverter {
             timestamps: records.timestamps.clone(),
             partitions: None,
             offsets: Offsets::Sink(fetched.offsets.clone()),
+            origin: None,
         };
         let mut batches = Vec::new();
         let mut filtered = 0;

@@ -5,7 +5,7 @@ use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, UInt32Array};
 use arrow_schema::ArrowError;
 use arrow_select::take::take as take_array;
-use tributary_sdk::{Batch, Column, Offsets};
+use tributary_sdk::{Batch, Column, Offsets, Origin};
 
 use crate::log::LogRecords;
 
@@ -46,6 +46,14 @@ pub fn take(batch: &Batch, rows: &[usize]) -> Result<Batch, ArrowError> {
             Offsets::None => Offsets::None,
             Offsets::Source(offsets) => Offsets::Source(pick(offsets)?.as_string().clone()),
             Offsets::Sink(offsets) => Offsets::Sink(pick(offsets)?.as_primitive::<Int64Type>().clone()),
+        },
+        origin: match &batch.origin {
+            None => None,
+            Some(Origin { topic, partition, offsets }) => Some(Origin {
+                topic: topic.clone(),
+                partition: *partition,
+                offsets: pick(offsets)?.as_primitive::<Int64Type>().clone(),
+            }),
         },
     })
 }

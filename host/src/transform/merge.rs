@@ -184,6 +184,8 @@ fn close(part: Part<'_>) -> Merged {
             Offsets::Source(array) => Offsets::Source(taken!(array)),
             Offsets::Sink(array) => Offsets::Sink(taken!(array)),
         },
+        // Nothing is transformed behind an outbox.
+        origin: None,
     };
     Merged { batch, rows }
 }

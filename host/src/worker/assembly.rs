@@ -49,6 +49,12 @@ const SOURCE_CHANGELOG_PARTITIONS: i32 = 8;
 /// Bytes of the largest record that a source's dead-letter topic takes, where the worker makes it.
 const MAX_SOURCE_LETTER: u32 = 64 << 20;
 
+/// Bytes of the largest record that an outbox topic takes.
+pub(super) const MAX_OUTBOX_RECORD: u32 = 64 << 20;
+
+/// How long a transaction is open that ends at an outbox, if `offset.flush.interval.ms` is not less.
+const OUTBOX_INTERVAL: Duration = Duration::from_millis(500);
+
 /// What a task is made from.
 pub struct Assembly<'a> {
     pub environment: &'a Arc<Environment>,
@@ -69,7 +75,10 @@ impl Assembly<'_> {
             Kind::Sink if registry::keeps_state(&connector_config) => {
                 self.stream(&connector_config, Some(task_config))?.run()
             }
-            Kind::Sink => self.sink(&connector_config, task_config)?.run(),
+            Kind::Sink => {
+                self.without_outbox()?;
+                self.sink(&connector_config, task_config)?.run()
+            }
             Kind::Transform => Err(TaskError::new("a transform is not a connector")),
         }
     }
@@ -197,8 +206,9 @@ impl Assembly<'_> {
                 Some(SinkTarget::new(handle, task_config, services.clone()))
             }
         };
+        let exactly_once = sink.is_some() && self.keeps_own_offsets(config)?;
         let mut consumer = self.consumer_settings(config)?;
-        let (id, producer) = self.transactional_producer(config, &consumer)?;
+        let (id, producer) = self.transactional_producer(config, &consumer, exactly_once)?;
         let max_records = consumer.remove("max.poll.records").and_then(|text| text.trim().parse().ok());
         // What others have not committed is not there; it also makes a new owner wait for what the previous one has open.
         consumer.insert("isolation.level".into(), "read_committed".into());
@@ -208,17 +218,20 @@ impl Assembly<'_> {
         let mut topics = subscription(config)?;
         let (state, stages) = match chain.is_stateful() {
             true => {
-                let (state, stages) = self.state(config, &topics, &mut chain)?;
+                let (state, stages) = self.state(config, &topics, &mut chain, exactly_once)?;
                 (Some(state), stages)
             }
             false => (None, Stages::default()),
         };
         if let Subscription::Topics(topics) = &mut topics {
             topics.extend(stages.cuts().iter().map(|cut| cut.topic.to_string()));
+            topics.extend(stages.outbox().map(|outbox| outbox.topic.to_string()));
         }
         let worker = &self.environment.config;
         let interval = match sink {
             None => Duration::from_millis(checked(config.parsed("transaction.interval.ms", 500))?),
+            // The sink is given only what is committed.
+            Some(_) if exactly_once => worker.offset_flush_interval.min(OUTBOX_INTERVAL),
             Some(_) => worker.offset_flush_interval,
         };
         let head = self.letterhead(config, Kind::Sink)?;
@@ -246,6 +259,7 @@ impl Assembly<'_> {
                 from_end: consumer.get("auto.offset.reset").is_some_and(|reset| reset.trim() == "latest"),
                 topic: config.get("topic").map(str::trim).filter(|topic| !topic.is_empty()).map(Into::into),
                 late_topics: registry::late_topics(config),
+                flush_interval: worker.offset_flush_interval,
                 flush_timeout: worker.offset_flush_timeout,
                 topic_used: self.topic_used(),
             },
@@ -258,7 +272,12 @@ impl Assembly<'_> {
     }
 
     /// Offsets, outputs and state are in one transaction, so in one cluster.
-    fn transactional_producer(&self, config: &Config, consumer: &ClientSettings) -> Result<(String, Make), TaskError> {
+    fn transactional_producer(
+        &self,
+        config: &Config,
+        consumer: &ClientSettings,
+        outbox: bool,
+    ) -> Result<(String, Make), TaskError> {
         let mut settings = self.client(ClientKind::Producer, config)?;
         let worker = self.environment.config.cluster_settings().map_err(|error| TaskError::new(error.to_string()))?;
         for (name, settings) in [("producer", &settings), ("consumer", consumer)] {
@@ -272,6 +291,10 @@ impl Assembly<'_> {
         settings.insert("enable.idempotence".into(), "true".into());
         settings.insert("acks".into(), "all".into());
         settings.entry("transaction.timeout.ms".into()).or_insert_with(|| "60000".into());
+        if outbox {
+            // A record is larger there than in the topic that it comes from.
+            settings.entry("max.request.size".into()).or_insert_with(|| MAX_OUTBOX_RECORD.to_string());
+        }
         let group = self.environment.config.group_id.as_deref().unwrap_or("connect");
         let id = format!("{group}-{}", self.spec.id);
         let (log, own) = (self.environment.log.clone(), id.clone());

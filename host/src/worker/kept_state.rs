@@ -28,6 +28,7 @@ impl Environment {
                 let ids = transactional_ids(self.group_of_state(), connector, tasks.max(1));
                 self.log.fence_producers(&ids, FENCE_WITHIN)?;
                 self.delete_repartition_topics(connector)?;
+                self.delete_outbox(connector)?;
                 self.log.admin().delete_topic(&topic, ASK)?;
                 tracing::info!(connector, "purged the state of its transforms: deleted topic {topic}");
             }
@@ -52,6 +53,17 @@ impl Environment {
         for number in (1..=count).rev() {
             admin.delete_topic(&topic(number), ASK)?;
             tracing::info!(connector, "deleted topic {}", topic(number));
+        }
+        Ok(())
+    }
+
+    /// What is on its way to the sink does, too. Without a changelog, a topic of the name is none that has anything of the connector.
+    fn delete_outbox(&self, connector: &str) -> Result<(), LogError> {
+        let admin = self.log.admin();
+        let outbox = changelog::outbox_topic(self.group_of_state(), connector);
+        if admin.topic(&outbox, ASK)?.is_some() {
+            admin.delete_topic(&outbox, ASK)?;
+            tracing::info!(connector, "deleted topic {outbox}");
         }
         Ok(())
     }

@@ -183,7 +183,8 @@ impl StoredOffsets {
         if let OffsetChange::Alter(_) = change {
             group.check(&offsets)?;
         }
-        let (asked, own) = (offsets.clone(), config.clone());
+        let asked = group.as_asked(&offsets, change == OffsetChange::Reset, registry::keeps_state(config))?;
+        let own = config.clone();
         let checked = self.ask("sink", name, config, move |connector| connector.alter_sink_offsets(&own, &asked))?;
         match change {
             OffsetChange::Alter(_) => group.alter(&offsets)?,

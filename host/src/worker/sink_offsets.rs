@@ -13,6 +13,7 @@ use super::environment::Environment;
 use super::offsets::{OffsetsError, PartitionOffset};
 use crate::config::{ClientKind, client_settings};
 use crate::log::{LogAdmin, LogError, TopicPartition};
+use crate::state::changelog;
 
 const TOPIC: &str = "kafka_topic";
 const PARTITION: &str = "kafka_partition";
@@ -168,6 +169,35 @@ impl<'a> SinkGroup<'a> {
                 self.connector, unknown.partition, unknown.topic
             ))),
         }
+    }
+
+    /// The same offsets as the connector knows their partitions. It knows an outbox by another name, and may have offsets of one whose group
+    /// has none yet: they are forgotten, too.
+    pub fn as_asked(
+        &self,
+        offsets: &[TopicPartitionOffset],
+        reset: bool,
+        keeps_state: bool,
+    ) -> Result<Vec<TopicPartitionOffset>, OffsetsError> {
+        let mut asked = offsets.to_vec();
+        let outbox = changelog::outbox_topic(self.environment.group_of_state(), self.connector);
+        let identity = match self.environment.log.admin().topic_identity(&outbox, TIMEOUT) {
+            Ok(Some(identity)) => identity,
+            Ok(None) => return Ok(asked),
+            // Without state there is no outbox, and it does not matter if the cluster tells nothing of the topic.
+            Err(_) if !keeps_state => return Ok(asked),
+            Err(error) => return Err(self.failed(&error)),
+        };
+        let label: Arc<str> = changelog::outbox_label(&outbox, identity.id.as_deref()).into();
+        for offset in asked.iter_mut().filter(|offset| *offset.topic == *outbox) {
+            offset.topic = label.clone();
+        }
+        for partition in (0..identity.partitions).filter(|_| reset) {
+            if !asked.iter().any(|known| known.topic == label && known.partition == partition) {
+                asked.push(TopicPartitionOffset { topic: label.clone(), partition, offset: None });
+            }
+        }
+        Ok(asked)
     }
 
     /// Commits and forgets offsets.

@@ -1,27 +1,34 @@
-//! The state of a stream task: its changelog, and the repartition topics in front of its stages.
+//! The state of a stream task: its changelog, the repartition topics in front of its stages, and the outbox topic in front of its sink.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tributary_sdk::Config;
+use tributary_sdk::source::ExactlyOnceSupport;
+use tributary_sdk::{Config, Error};
 
-use super::assembly::{ASK, Assembly};
+use super::assembly::{ASK, Assembly, MAX_OUTBOX_RECORD};
 use crate::log::{NewTopic, Subscription, TopicPartition};
 use crate::state::changelog;
 use crate::task::ensure_topic::ensure_topic;
 use crate::task::errors::TaskError;
-use crate::task::stream::{CutTopic, StageFacts, Stages, StreamState};
+use crate::task::services::InstanceServices;
+use crate::task::stream::{CutTopic, OutboxTopic, StageFacts, Stages, StreamState};
 use crate::transform::stateful::passed::upstream;
 use crate::transform::{Cut, TransformChain};
 
+/// How long an outbox is looked for that should not be there.
+const LOOK: Duration = Duration::from_secs(5);
+
 impl Assembly<'_> {
-    /// The state of stateful transforms, with the topics that it needs, which are made if they are missing.
+    /// The state of stateful transforms, with the topics that it needs, which are made if they are missing: with an outbox, if the sink keeps
+    /// its own offsets.
     pub(super) fn state(
         &self,
         config: &Config,
         subscription: &Subscription,
         chain: &mut TransformChain,
+        exactly_once: bool,
     ) -> Result<(StreamState, Stages), TaskError> {
         let inputs = self.inputs(subscription)?;
         let cuts = chain.cuts(config);
@@ -37,9 +44,19 @@ impl Assembly<'_> {
             makes_records: chain.stage_makes_records(stage),
         };
         let facts: Vec<_> = read.enumerate().map(fact).collect();
+        let outbox = match facts.last().filter(|_| exactly_once) {
+            Some(last) => Some(self.outbox(last.partitions)?),
+            None => {
+                self.without_outbox()?;
+                None
+            }
+        };
         self.ensure_changelog(&changelog, Stages::shards(&facts))?;
         let counts: Vec<i32> = inputs.iter().map(|(_, partitions)| *partitions).collect();
-        let stages = Stages::new(inputs.into_iter().map(|(topic, _)| topic).collect(), cuts, &facts);
+        let mut stages = Stages::new(inputs.into_iter().map(|(topic, _)| topic).collect(), cuts, &facts);
+        if let Some(outbox) = outbox {
+            stages = stages.with_outbox(outbox);
+        }
         for stage in 1..=stages.last() {
             let read = if stage == 1 { counts.clone() } else { vec![facts[stage - 1].partitions] };
             let origins = stages.origins(stage - 1, &read);
@@ -109,7 +126,7 @@ impl Assembly<'_> {
                 let new = NewTopic {
                     name: topic.clone(),
                     partitions: Some(cut.partitions.unwrap_or(default)),
-                    settings: repartition_settings(),
+                    settings: own_topic_settings(),
                     ..NewTopic::default()
                 };
                 _ = ensure_topic(&*self.environment.log, &new, self.control)?;
@@ -134,6 +151,58 @@ impl Assembly<'_> {
             )));
         }
         Ok(topics)
+    }
+
+    /// Whether a sink connector says that it keeps its offsets in its own store.
+    pub(super) fn keeps_own_offsets(&self, config: &Config) -> Result<bool, TaskError> {
+        let (environment, name) = (self.environment, &self.spec.id.connector);
+        let (offsets, state) = (environment.offsets.clone(), environment.state.clone());
+        let services = InstanceServices::new(name, None, self.control.clone(), offsets, state);
+        let mut connector = environment.create_connector(config, Arc::new(services), self.control)?;
+        match connector.exactly_once_support(config) {
+            Ok(support) => Ok(support == Some(ExactlyOnceSupport::Supported)),
+            Err(Error::Unsupported(_)) => Ok(false),
+            Err(error) => Err(TaskError::of_call("exactly_once_support", error)),
+        }
+    }
+
+    /// The topic between the last stage, which reads so many partitions, and the sink. It is made if it is missing.
+    fn outbox(&self, partitions: i32) -> Result<OutboxTopic, TaskError> {
+        let connector = &self.spec.id.connector;
+        let topic = changelog::outbox_topic(self.environment.group_of_state(), connector);
+        let mut settings = own_topic_settings();
+        settings.insert("max.message.bytes".to_owned(), MAX_OUTBOX_RECORD.to_string());
+        let new = NewTopic { name: topic.clone(), partitions: Some(partitions), settings, ..NewTopic::default() };
+        ensure_topic(&*self.environment.log, &new, self.control)?;
+        let known = self.visible(&topic)?;
+        if known != partitions {
+            return Err(TaskError::new(format!(
+                "the chain's last stage has {partitions} partitions, and the topic {topic} was made with {known}. Create a connector with \
+                 another name, or stop it and reset its offsets (DELETE /connectors/{connector}/offsets), which purges the state and deletes \
+                 the topic"
+            )));
+        }
+        let identity = self.environment.log.admin().topic_identity(&topic, ASK)?.and_then(|topic| topic.id);
+        let label = changelog::outbox_label(&topic, identity.as_deref()).into();
+        Ok(OutboxTopic { topic: topic.into(), label, partitions })
+    }
+
+    /// Refuses to leave results behind that an earlier config has put into an outbox.
+    pub(super) fn without_outbox(&self) -> Result<(), TaskError> {
+        let connector = &self.spec.id.connector;
+        let group = self.environment.group_of_state();
+        let topic = changelog::outbox_topic(group, connector);
+        // One that cannot be looked up holds nothing up, and without a changelog it has nothing of the connector.
+        let is_there = |topic: &str| matches!(self.environment.log.admin().topic(topic, LOOK), Ok(Some(_)));
+        if is_there(&topic) && is_there(&changelog::topic(group, connector)) {
+            return Err(TaskError::new(format!(
+                "results of the connector's earlier config may wait in the topic {topic}, which this config does not read: an outbox is between \
+                 transforms that keep state and a connector that keeps its own offsets. Go back to that config; or, when its offsets show that \
+                 the topic was read to its end, delete the topic; or stop the connector and reset its offsets (DELETE \
+                 /connectors/{connector}/offsets), which purges the state and deletes the topic"
+            )));
+        }
+        Ok(())
     }
 
     /// Waits until a topic that was made is known with all its partitions, and answers how many. A member of a group that subscribes to one
@@ -183,8 +252,8 @@ impl Assembly<'_> {
     }
 }
 
-/// Records stay until the next stage has them.
-fn repartition_settings() -> BTreeMap<String, String> {
+/// Records stay until the next stage, or the sink, has them.
+fn own_topic_settings() -> BTreeMap<String, String> {
     let settings = [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
     settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
 }

@@ -22,7 +22,7 @@ fn in_rust() -> String {
         Str: ptr len;
         ArrowSchema: format name metadata flags n_children children dictionary release private_data;
         ArrowArray: length null_count offset n_buffers n_children buffers children dictionary release private_data;
-        Batch: size topic source_partition partition reserved schema array;
+        Batch: size topic source_partition partition reserved schema array origin_topic origin_partition origin_reserved;
         Call: size ctx error text emit fail_record;
         StateWrite: key value remove reserved;
         Host: size abi_minor reserved log_enabled log metric cancelled wait now_ms offsets pause resume request_commit

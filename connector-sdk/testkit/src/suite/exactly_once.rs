@@ -1,7 +1,8 @@
 //! What sinks promise that keep their offsets in their own store ([`tributary_sdk::own_offsets`]).
 
 use tributary_sdk::sink::{SinkConnector, TopicPartitionOffset};
-use tributary_sdk::{Batch, Config, Offsets};
+use tributary_sdk::source::ExactlyOnceSupport;
+use tributary_sdk::{Batch, Config, Offsets, Origin};
 
 use super::common::Dice;
 use super::sink::{SinkSubject, TOPIC};
@@ -109,6 +110,35 @@ pub fn passed_records_are_not_skipped<S: SinkSubject>(subject: &mut S) {
     assert!(refused, "a record that was put again is skipped, or written twice, without an error");
     drop(run);
     each_once(subject, 0..10);
+}
+
+/// Records of a topic of their own, which came through the one that was opened.
+fn through<S: SinkSubject>(subject: &S, from: usize, rows: usize) -> Batch {
+    let mut batch = subject.batch(from, rows);
+    batch.topic = "of-the-records".into();
+    batch.partition = Some(3);
+    batch.offsets = Offsets::None;
+    let offsets = (from as i64..(from + rows) as i64).collect::<Vec<_>>().into();
+    batch.origin = Some(Origin { topic: TOPIC.into(), partition: 0, offsets });
+    batch
+}
+
+/// Behind transforms that keep state, records come through an outbox: they have a topic and offsets of their own, or none, and it is the
+/// outbox's that count. The connector has to say that it can be given them.
+pub fn outboxes_are_followed<S: SinkSubject>(subject: &mut S) {
+    let config = subject.prepare();
+    let supports = S::Connector::default().exactly_once_support(&config);
+    assert_eq!(supports, Some(ExactlyOnceSupport::Supported), "exactly_once_support says whether an outbox is made");
+    let mut run = start::<S>(&config);
+    assert_eq!(open::<S>(&mut run), 0);
+    put::<S>(&mut run, through(subject, 0, 30));
+    drop(run);
+    let written = subject.stored().len();
+    let mut run = start::<S>(&config);
+    assert_eq!(open::<S>(&mut run), written);
+    put::<S>(&mut run, through(subject, 0, 40));
+    run.stop().expect("stop succeeds");
+    each_once(subject, 0..40);
 }
 
 /// Offsets that a user has changed are those that the next task begins at.

@@ -37,7 +37,7 @@ macro_rules! sink_suite {
 macro_rules! exactly_once_sink_suite {
     ($name:ident, $subject:expr) => {
         $crate::suite_tests!(exactly_once, $name, $subject; goes_on_from_its_own_offsets, exactly_once_under_kills,
-            former_tasks_write_nothing, passed_records_are_not_skipped, changed_offsets_are_followed);
+            former_tasks_write_nothing, passed_records_are_not_skipped, changed_offsets_are_followed, outboxes_are_followed);
     };
 }
 

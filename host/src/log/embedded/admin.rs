@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::super::{LogAdmin, LogError, NewTopic, TopicDescription, TopicPartition};
+use super::super::{Log, LogAdmin, LogError, NewTopic, TopicDescription, TopicIdentity, TopicPartition};
 use super::catalog::Topic;
 use super::database::from_sqlite;
 use super::record_batch::BatchReader;
@@ -171,6 +171,14 @@ impl LogAdmin for EmbeddedLog {
         self.inner.refresh()?;
         let partition = self.inner.known_partition(partition, "reading the offsets of")?;
         Ok((partition.first(), partition.next()))
+    }
+
+    fn topic_identity(&self, name: &str, timeout: Duration) -> Result<Option<TopicIdentity>, LogError> {
+        let Some(topic) = self.inner.find_topic(name)? else { return Ok(None) };
+        // Numbers of partitions are not used again.
+        let first = topic.partitions.first().map_or(0, |partition| partition.id);
+        let id = Some(format!("{}-{first}", self.cluster_id(timeout)?));
+        Ok(Some(TopicIdentity { id, partitions: topic.partitions.len() as i32 }))
     }
 
     fn size(&self, partition: &TopicPartition, _timeout: Duration) -> Result<Option<u64>, LogError> {

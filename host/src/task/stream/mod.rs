@@ -10,6 +10,8 @@
 //! Any other sink whose transforms keep state runs the same loop: what is put is flushed first, then state and offsets are committed. So a
 //! crash repeats what was put, but loses nothing, and state counts nothing twice.
 //!
+//! A sink that keeps its offsets in its own store gets results exactly once, from an [`outbox`] topic that the same task reads and writes.
+//!
 //! Partitions come and go with the consumer group. Before one is given up, the open transaction is committed; before one is read, its
 //! committed offset is asked for (which waits for transactions of the previous owner), and its state restored. A previous owner that does
 //! not know yet cannot commit: its membership in the group is checked when offsets are added to its transaction.
@@ -21,6 +23,7 @@
 
 mod connector;
 mod group_offsets;
+mod outbox;
 mod repartition;
 mod sink_target;
 mod stages;
@@ -28,7 +31,7 @@ mod stream_task;
 
 pub use connector::{CLASS, KafkaSinkConnector, plugin};
 pub use sink_target::SinkTarget;
-pub use stages::{CutTopic, StageFacts, Stages};
+pub use stages::{CutTopic, OutboxTopic, StageFacts, Stages};
 pub use stream_task::{StreamSettings, StreamState, StreamTask};
 
 use super::errors::TaskError;

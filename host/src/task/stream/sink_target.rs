@@ -1,5 +1,6 @@
 //! The plugin of a sink task whose transforms keep state.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tributary_sdk::sink::{RecordFailure, TopicPartitionOffset};
@@ -30,12 +31,14 @@ pub struct SinkTarget {
     pub unflushed: bool,
     /// Whether it was told that the connector keeps records back.
     pub told: bool,
+    /// With an outbox: what was put up to here is safe, and its offsets are in the open transaction.
+    pub flushed: Option<u64>,
 }
 
 impl SinkTarget {
     /// Not started yet.
     pub fn new(handle: Box<dyn SinkTaskHandle>, config: Config, services: Arc<InstanceServices>) -> Self {
-        Self { handle, config, services, epoch: 0, panicked: false, unflushed: false, told: false }
+        Self { handle, config, services, epoch: 0, panicked: false, unflushed: false, told: false, flushed: None }
     }
 
     /// Starts the plugin.
@@ -48,6 +51,17 @@ impl SinkTarget {
         })
     }
 
+    /// These partitions of the outbox are given to the connector, as it knows them. Answers where it wants to begin, by partition.
+    pub fn open_outbox(&mut self, partitions: &[TopicPartition]) -> Result<BTreeMap<i32, i64>, TaskError> {
+        let asked = partitions.iter().map(|partition| partition.at(None)).collect::<Vec<_>>();
+        let answer = self.handle.open(&asked);
+        let known = |at: &TopicPartitionOffset| {
+            partitions.iter().any(|known| (&known.topic, known.partition) == (&at.topic, at.partition))
+        };
+        let answer = self.checked("open", answer)?.into_iter().filter(known);
+        Ok(answer.filter_map(|at| Some((at.partition, at.offset?))).collect())
+    }
+
     /// These partitions are read from their committed offsets on.
     pub fn open(&mut self, committed: &[(TopicPartition, Option<i64>)]) -> Result<(), TaskError> {
         let partitions = committed.iter().map(|(partition, _)| partition.at(None)).collect::<Vec<_>>();
@@ -58,7 +72,8 @@ impl SinkTarget {
             if offset.is_some() && offset != here {
                 return Err(TaskError::new(format!(
                     "the connector wants to begin at offset {} of {topic}-{partition}, and the state of its transforms is that of offset {}: \
-                     a connector that keeps offsets in its own store needs the stateful transforms in a KafkaSink in front of it",
+                     a connector that keeps offsets in its own store has to say so in exactly_once_support, so that an outbox topic is put in \
+                     front of it. Or let a KafkaSink run the stateful transforms, and read its topic",
                     offset.unwrap_or_default(),
                     here.unwrap_or_default(),
                 )));
@@ -108,6 +123,26 @@ impl SinkTarget {
             );
         }
         Ok(all)
+    }
+
+    /// Those of these next-to-read offsets of the outbox that may be committed, by partition; nothing while the connector cannot flush.
+    pub fn safe(&mut self, offered: &[(TopicPartition, i64)]) -> Result<BTreeMap<i32, i64>, Trouble> {
+        let asked = offered.iter().map(|(partition, next)| partition.at(Some(*next))).collect::<Vec<_>>();
+        let answer = match self.handle.pre_commit(&asked) {
+            Err(Error::Retriable(message)) => {
+                tracing::warn!(
+                    "the group's offsets do not follow until the next interval: the connector cannot flush: {message}"
+                );
+                return Ok(BTreeMap::new());
+            }
+            answer => self.checked("pre_commit", answer)?,
+        };
+        let safe = |(partition, next): &(TopicPartition, i64)| {
+            let answered =
+                answer.iter().find(|at| (&at.topic, at.partition) == (&partition.topic, partition.partition))?;
+            Some((partition.partition, answered.offset?.min(*next)))
+        };
+        Ok(offered.iter().filter_map(safe).collect())
     }
 
     /// Partitions are taken away.

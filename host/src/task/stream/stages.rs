@@ -4,6 +4,8 @@
 //! a member of one group for all the topics, and what it writes to a repartition topic is in the transaction with everything else.
 //! Partitions of one number need not be in one task, unless a stage reads several topics. So each stage has shards of its own: the
 //! changelog has the partitions of all stages that keep state, one after the other.
+//!
+//! In front of a sink that keeps its own offsets, behind the last stage, is an outbox topic: see [`super::outbox`].
 
 use std::sync::Arc;
 
@@ -22,6 +24,17 @@ pub struct CutTopic {
     pub partitions: i32,
 }
 
+/// The topic in front of the sink.
+#[derive(Debug, Clone)]
+pub struct OutboxTopic {
+    /// Its name.
+    pub topic: Arc<str>,
+    /// By what the sink knows it: no topic that had the same name before.
+    pub label: Arc<str>,
+    /// Number of its partitions: as many as the last stage reads.
+    pub partitions: i32,
+}
+
 /// See the module's documentation.
 #[derive(Debug, Clone, Default)]
 pub struct Stages {
@@ -32,6 +45,7 @@ pub struct Stages {
     bases: Vec<Option<Shard>>,
     /// Whether what leaves a stage is made by it.
     made: Vec<bool>,
+    outbox: Option<OutboxTopic>,
 }
 
 /// What is known of a stage.
@@ -55,7 +69,40 @@ impl Stages {
             facts.stateful.then_some(base)
         };
         let bases = facts.iter().map(base).collect();
-        Self { inputs, cuts, bases, made: facts.iter().map(|facts| facts.makes_records).collect() }
+        Self { inputs, cuts, bases, made: facts.iter().map(|facts| facts.makes_records).collect(), outbox: None }
+    }
+
+    /// With a topic between the last stage and the sink.
+    pub fn with_outbox(self, outbox: OutboxTopic) -> Self {
+        Self { outbox: Some(outbox), ..self }
+    }
+
+    /// The topic between the last stage and the sink, if there is one.
+    pub fn outbox(&self) -> Option<&OutboxTopic> {
+        self.outbox.as_ref()
+    }
+
+    /// Whether a topic is the outbox.
+    pub fn is_outbox(&self, topic: &str) -> bool {
+        self.outbox.as_ref().is_some_and(|outbox| *outbox.topic == *topic)
+    }
+
+    /// Whether the connector is given the records of a topic, or what the chain makes of them.
+    pub fn is_for_sink(&self, topic: &str) -> bool {
+        match &self.outbox {
+            Some(outbox) => *outbox.topic == *topic,
+            None => self.stage(topic) == self.last(),
+        }
+    }
+
+    /// Whether records pass through topics of the connector's own.
+    pub fn has_own_topics(&self) -> bool {
+        self.outbox.is_some() || !self.cuts.is_empty()
+    }
+
+    /// Whether a topic is one of those: what is read there has been taken from the input already.
+    pub fn is_own_topic(&self, topic: &str) -> bool {
+        self.is_outbox(topic) || self.stage(topic) > 0
     }
 
     /// Shards of all stages together: the partitions of the changelog.
@@ -68,13 +115,18 @@ impl Stages {
         &self.cuts
     }
 
-    /// The number of the last stage.
+    /// The number of the chain's last stage.
     pub fn last(&self) -> usize {
         self.cuts.len()
     }
 
     /// The stage that reads a topic.
+    ///
+    /// The outbox is read by none of the chain: its number is the one behind the last.
     pub fn stage(&self, topic: &str) -> usize {
+        if self.is_outbox(topic) {
+            return self.last() + 1;
+        }
         self.cuts.iter().position(|cut| *cut.topic == *topic).map_or(0, |cut| cut + 1)
     }
 
@@ -164,6 +216,19 @@ mod tests {
         }
         assert_eq!(stages.origins(0, &[1, 2]), [at("in", 0), at("on", 0), at("on", 1)]);
         assert_eq!(stages.origins(1, &[2]), [at("r1", 0), at("r1", 1)]);
+    }
+
+    #[test]
+    fn an_outbox_is_behind_the_last_stage() {
+        let facts = [facts(3, true, false), facts(2, true, true)];
+        let outbox = OutboxTopic { topic: "o".into(), label: "o@1".into(), partitions: 2 };
+        let stages = Stages::new(vec!["in".into()], vec![cut("r1", 2)], &facts).with_outbox(outbox);
+        assert_eq!((stages.stage("o"), stages.last(), stages.shard(&at("o", 1))), (2, 1, None));
+        let sink = |topic| (stages.is_for_sink(topic), stages.is_own_topic(topic));
+        assert_eq!([sink("in"), sink("r1"), sink("o")], [(false, false), (false, true), (true, true)]);
+        assert!(!stages.makes_records(1) && !stages.makes_records(2));
+        let stages = Stages::new(vec!["in".into()], vec![cut("r1", 2)], &facts);
+        assert_eq!(["in", "r1"].map(|topic| stages.is_for_sink(topic)), [false, true]);
     }
 
     #[test]

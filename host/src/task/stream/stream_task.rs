@@ -1,5 +1,7 @@
 //! The loop of a stream task: one thread, one transaction after the other.
 
+mod results;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use tributary_sdk::sink::RecordFailure;
 
 use super::Trouble;
 use super::group_offsets::GroupOffsets;
+use super::outbox::Outbox;
 use super::repartition::Repartition;
 use super::sink_target::SinkTarget;
 use super::stages::Stages;
@@ -66,6 +69,8 @@ pub struct StreamSettings {
     pub topic: Option<Arc<str>>,
     /// Topics of late records. They are written to the log, also by sink tasks.
     pub late_topics: Vec<String>,
+    /// How often the group's offsets of the outbox follow.
+    pub flush_interval: Duration,
     /// How long stopping may wait for the last commit.
     pub flush_timeout: Duration,
     /// Told of each topic read or written.
@@ -123,6 +128,7 @@ impl StreamTask {
         let errors = ErrorHandler { policy: self.errors, task: self.name.as_str().into(), control: control.clone() };
         let positions = GroupOffsets::new(self.consumer);
         let flush_timeout = self.settings.flush_timeout;
+        let outbox = self.stages.outbox().map(|topic| Outbox::new(topic.clone(), self.settings.flush_interval));
         let mut running = Running {
             inbound: self.inbound,
             outbound: self.outbound,
@@ -136,6 +142,7 @@ impl StreamTask {
             state: self.state,
             stages: self.stages,
             repartition: Repartition::default(),
+            outbox,
             purged: Vec::new(),
             control,
             events: VecDeque::new(),
@@ -145,6 +152,7 @@ impl StreamTask {
             first_read: BTreeMap::new(),
             layer: None,
             waiting: Vec::new(),
+            owed: Vec::new(),
             records: 0,
             bytes: 0,
             opened: Instant::now(),
@@ -160,7 +168,7 @@ impl StreamTask {
         // A part of a batch may be in the state already: the transaction must not be committed then.
         if result.is_ok() && running.control.may_write() && !running.torn {
             running.deadline = Some(Instant::now() + flush_timeout);
-            result = match running.commit() {
+            result = match running.commit_all() {
                 Err(Trouble::Fatal(error)) => Err(error),
                 // What was not committed is read again.
                 Err(Trouble::Again(reason)) => {
@@ -187,7 +195,9 @@ struct Running {
     state: Option<StreamState>,
     stages: Stages,
     repartition: Repartition,
-    /// Up to where repartition topics were emptied.
+    /// The sink's half, where there is an outbox.
+    outbox: Option<Outbox>,
+    /// Up to where the connector's own topics were emptied.
     purged: Vec<(TopicPartition, i64)>,
     control: Arc<TaskControl>,
     topics: UsedTopics,
@@ -204,6 +214,8 @@ struct Running {
     layer: Option<Layer>,
     /// What goes with the transaction of a sink: it is opened only when the connector has flushed.
     waiting: Vec<Part>,
+    /// Dead letters of what the sink was given from the outbox: it is not given that again, so they stay until they are committed.
+    owed: Vec<Part>,
     /// Records that the open transaction is made from, and bytes that it writes.
     records: usize,
     bytes: usize,
@@ -265,7 +277,7 @@ impl Running {
                     begun = Some(self.begin_anew());
                 }
             }
-            if self.stages.last() > 0 && Instant::now() >= next_purge {
+            if self.stages.has_own_topics() && Instant::now() >= next_purge {
                 next_purge = Instant::now() + PURGE;
                 self.purge();
             }
@@ -278,17 +290,22 @@ impl Running {
         Ok(())
     }
 
-    /// What the next stage has for good need not be kept in the repartition topic.
+    /// What the next stage, or the sink, has for good need not be kept in the topic in front of it.
     fn purge(&mut self) {
         let committed = self.transactor.positions.committed();
-        let passed = committed.filter(|(partition, _)| self.stages.stage(&partition.topic) > 0);
-        let passed = passed.filter(|at| !self.purged.contains(at)).collect::<Vec<_>>();
+        let passed = committed.filter(|(partition, _)| self.stages.is_own_topic(&partition.topic));
+        // A sink may have gone back behind what is committed.
+        let given = |(partition, next): (TopicPartition, i64)| {
+            let place = self.outbox.as_ref().and_then(|outbox| outbox.place(&partition));
+            (partition, place.map_or(next, |place| place.min(next)))
+        };
+        let passed = passed.map(given).filter(|at| !self.purged.contains(at)).collect::<Vec<_>>();
         match self.log.admin().delete_records(&passed, ASK) {
             Ok(()) => {
                 self.purged.retain(|(old, _)| !passed.iter().any(|(new, _)| new == old));
                 self.purged.extend(passed);
             }
-            Err(error) => tracing::warn!("the repartition topic keeps what it need not: {error}"),
+            Err(error) => tracing::warn!("the connector's own topics keep what they need not: {error}"),
         }
     }
 
@@ -298,7 +315,7 @@ impl Running {
 
     fn turn(&mut self, paused: bool, ticks: bool) -> Done {
         if paused != self.paused {
-            self.commit()?;
+            self.commit_all()?;
             let partitions = self.assigned.clone();
             let change = match paused {
                 true => self.consumer().pause(&partitions),
@@ -322,7 +339,7 @@ impl Running {
                 ConsumerEvent::Batch(fetched) => self.take(*fetched)?,
                 ConsumerEvent::Assigned(partitions) => self.start(partitions)?,
                 ConsumerEvent::Revoked(partitions) => {
-                    let committed = self.commit();
+                    let committed = self.commit_all();
                     let clean = self.transactor.positions.is_clean();
                     let closed = self.close_sink(&partitions);
                     // Whatever became of it: the group waits.
@@ -339,6 +356,9 @@ impl Running {
                     let closed = self.close_sink(&partitions);
                     self.give_up(&partitions)?;
                     closed?;
+                    if let (Some(sink), Some(true)) = (&self.sink, self.outbox.as_ref().map(Outbox::is_closed)) {
+                        sink.services.state.discard();
+                    }
                     return Err(Trouble::Again("partitions were taken away while a transaction was open".to_owned()));
                 }
                 ConsumerEvent::End(..) => {}
@@ -357,7 +377,9 @@ impl Running {
             }
             self.tell()?;
         }
-        if self.is_due() || self.control.take_commit_request() {
+        if self.control.take_commit_request() {
+            self.commit_all()?;
+        } else if self.is_due() {
             self.commit()?;
         }
         // What is aborted meanwhile is sent again.
@@ -375,7 +397,18 @@ impl Running {
     /// Pauses and resumes what the connector asks for.
     fn obey_connector(&mut self) -> Done {
         let Some(sink) = &self.sink else { return Ok(()) };
-        for (hold, partitions) in sink.services.pauses.take(&self.assigned) {
+        let requests = match &self.outbox {
+            None => sink.services.pauses.take(&self.assigned),
+            Some(outbox) => {
+                let own = self.assigned.iter().filter(|partition| self.stages.is_outbox(&partition.topic));
+                let requests = sink.services.pauses.take(&own.map(|own| outbox.labelled(own)).collect::<Vec<_>>());
+                let unlabelled = |partitions: Vec<TopicPartition>| {
+                    partitions.iter().map(|at| outbox.unlabelled(at.partition)).collect()
+                };
+                requests.into_iter().map(|(hold, partitions)| (hold, unlabelled(partitions))).collect()
+            }
+        };
+        for (hold, partitions) in requests {
             self.held_by_connector.retain(|held| !partitions.contains(held));
             let change = if hold {
                 self.held_by_connector.extend(partitions.iter().cloned());
@@ -443,10 +476,11 @@ impl Running {
         let mut places = committed;
         for (partition, place) in places.iter_mut().filter(|(_, place)| place.is_none()) {
             // The end moves: what comes from now on is to be read, also if the first transaction has to be done again.
-            if self.settings.from_end || self.stages.stage(&partition.topic) > 0 {
+            if self.settings.from_end || self.stages.is_own_topic(&partition.topic) {
                 *place = Some(self.first_read(partition)?);
             }
         }
+        self.open_outbox(&mut places)?;
         self.consumer().assign(&places).map_err(TaskError::from)?;
         self.started.extend(partitions.iter().cloned());
         let held =
@@ -509,8 +543,8 @@ impl Running {
             return Ok(*known);
         }
         let (first, next) = self.log.admin().watermarks(partition, ASK).map_err(client_error)?;
-        // A repartition topic has what was taken from the input already.
-        if !self.settings.from_end || self.stages.stage(&partition.topic) > 0 {
+        // The connector's own topics have what was taken from the input already.
+        if !self.settings.from_end || self.stages.is_own_topic(&partition.topic) {
             return Ok(first);
         }
         self.first_read.insert(partition.clone(), next);
@@ -523,6 +557,7 @@ impl Running {
         self.started.retain(|partition| !partitions.contains(partition));
         self.first_read.retain(|partition, _| !partitions.contains(partition));
         self.transactor.positions.forget(partitions);
+        self.outbox.iter_mut().for_each(|outbox| outbox.forget(partitions));
         self.repartition.retain(&self.stages, &self.assigned);
         for shard in self.shards() {
             if !self.assigned.iter().any(|partition| self.stages.shard(partition) == Some(shard)) {
@@ -534,17 +569,24 @@ impl Running {
 
     /// Tells the connector of partitions whose records it will be given.
     fn open_sink(&mut self, committed: &[(TopicPartition, Option<i64>)]) -> Result<(), TaskError> {
-        let Some(sink) = &mut self.sink else { return Ok(()) };
-        let last = |(partition, _): &&(TopicPartition, _)| self.stages.stage(&partition.topic) == self.stages.last();
-        let committed = committed.iter().filter(last).cloned().collect::<Vec<_>>();
+        let Some(sink) = self.sink.as_mut().filter(|_| self.outbox.is_none()) else { return Ok(()) };
+        let its = |(partition, _): &&(TopicPartition, _)| self.stages.is_for_sink(&partition.topic);
+        let committed = committed.iter().filter(its).cloned().collect::<Vec<_>>();
         if committed.is_empty() { Ok(()) } else { sink.open(&committed) }
     }
 
     /// Tells it that they are taken away.
     fn close_sink(&mut self, partitions: &[TopicPartition]) -> Result<(), TaskError> {
         let Some(sink) = &mut self.sink else { return Ok(()) };
-        let last = |partition: &&TopicPartition| self.stages.stage(&partition.topic) == self.stages.last();
-        sink.close(&partitions.iter().filter(last).cloned().collect::<Vec<_>>())
+        let its = partitions.iter().filter(|partition| self.stages.is_for_sink(&partition.topic));
+        match &self.outbox {
+            None => sink.close(&its.cloned().collect::<Vec<_>>()),
+            Some(outbox) => {
+                // Those that were opened.
+                let its = its.filter(|partition| outbox.place(partition).is_some());
+                sink.close(&its.map(|partition| outbox.labelled(partition)).collect::<Vec<_>>())
+            }
+        }
     }
 
     fn close_shard(&mut self, shard: Shard) {
@@ -561,7 +603,10 @@ impl Running {
         self.repartition.reset();
         self.layer = None;
         self.waiting.clear();
-        if let Some(sink) = &self.sink {
+        // What the sink was given from an outbox stays given, and its offsets are offered again.
+        self.outbox.iter_mut().for_each(Outbox::hurry);
+        self.sink.iter_mut().for_each(|sink| sink.flushed = None);
+        if let Some(sink) = self.sink.as_ref().filter(|_| self.outbox.is_none()) {
             sink.services.state.discard();
         }
         (self.records, self.bytes, self.opened) = (0, 0, Instant::now());
@@ -582,11 +627,13 @@ impl Running {
                 None => self.first_read(&partition)?,
             };
             if self.started.contains(&partition) {
+                let offset = self.outbox.as_ref().and_then(|outbox| outbox.place(&partition)).unwrap_or(offset);
                 self.consumer().seek(&partition, offset).map_err(client_error)?;
             } else {
-                let place = (partition.clone(), Some(offset));
-                self.open_sink(std::slice::from_ref(&place))?;
-                self.consumer().assign(&[place]).map_err(TaskError::from)?;
+                let mut place = [(partition.clone(), Some(offset))];
+                self.open_sink(&place)?;
+                self.open_outbox(&mut place)?;
+                self.consumer().assign(&place).map_err(TaskError::from)?;
                 if self.paused {
                     self.consumer().pause(std::slice::from_ref(&partition)).map_err(TaskError::from)?;
                 }
@@ -600,6 +647,9 @@ impl Running {
         if !self.assigned.contains(&fetched.topic_partition) {
             // Read before the partition was given up.
             return Ok(());
+        }
+        if self.stages.is_outbox(&fetched.topic_partition.topic) {
+            return self.take_results(fetched);
         }
         if self.transactor.positions.is_clean() {
             self.opened = Instant::now();
@@ -676,22 +726,30 @@ impl Running {
         let origin = self.stages.origin(stage, partition);
         let crossing = self.repartition.cross(cut, (stage, origin), batch, &places, now_ms())?;
         self.control.counters.filtered(crossing.dropped);
-        let made = !matches!(batch.offsets, tributary_sdk::Offsets::Sink(_));
         let class = cut.cut.class.clone();
-        let failed = |row, message| FailedRecord::data(row, Stage::Transformation, &class, message);
+        self.refuse(batch, from, crossing.refused, &class)?;
+        self.add(crossing.part);
+        Ok(())
+    }
+
+    /// Rows of a batch, by their numbers, that do not go on.
+    fn refuse(&mut self, batch: &Batch, from: Option<&Inbound>, rows: Vec<(usize, String)>, class: &str) -> Done {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let made = !matches!(batch.offsets, tributary_sdk::Offsets::Sink(_));
+        let failed = |row, message| FailedRecord::data(row, Stage::Transformation, class, message);
         match from.filter(|_| !made) {
             Some(inbound) => {
                 let row = |(row, message)| failed(inbound.row_of(batch, row), message);
-                let failed = crossing.refused.into_iter().map(row).collect::<Vec<_>>();
-                self.dispose(&failed, inbound, &inbound.fetched.records)?;
+                let failed = rows.into_iter().map(row).collect::<Vec<_>>();
+                self.dispose(&failed, inbound, &inbound.fetched.records)
             }
             None => {
-                let failed = crossing.refused.into_iter().map(|(row, message)| failed(row, message));
-                self.dispose_made(&failed.collect::<Vec<_>>(), &Polled(batch.clone()))?;
+                let failed = rows.into_iter().map(|(row, message)| failed(row, message));
+                self.dispose_made(&failed.collect::<Vec<_>>(), &Polled(batch.clone()))
             }
         }
-        self.add(crossing.part);
-        Ok(())
     }
 
     /// What is new of the partitions that are read goes to the shards of the next stages.
@@ -785,6 +843,7 @@ impl Running {
             batch.partition = Some(partition.partition);
         }
         match &self.sink {
+            Some(_) if !late && self.outbox.is_some() => self.post(partition, &batch, from),
             Some(_) if !late => self.put(batch, from),
             _ => self.produce(batch, from),
         }
@@ -825,8 +884,13 @@ impl Running {
             Ok(true)
         };
         let put = sink.put(batch, errors, &mut dispose)?;
-        self.transactor.positions.touch();
-        kept.into_iter().for_each(|letters| self.add(letters));
+        if self.outbox.is_none() {
+            self.transactor.positions.touch();
+        }
+        match self.outbox {
+            Some(_) => self.owed.extend(kept),
+            None => kept.into_iter().for_each(|letters| self.add(letters)),
+        }
         if put { Ok(()) } else { Err(Trouble::Stopped) }
     }
 
@@ -932,7 +996,9 @@ impl Running {
             self.emit(applied, shard)?;
         }
         self.tell()?;
-        if let Some(sink) = &mut self.sink {
+        if self.outbox.is_some() {
+            self.follow()?;
+        } else if let Some(sink) = &mut self.sink {
             let positions = &self.transactor.positions;
             let last =
                 |(partition, _): &(TopicPartition, i64)| self.stages.stage(&partition.topic) == self.stages.last();
@@ -942,6 +1008,9 @@ impl Running {
                 (self.records, self.opened) = (0, Instant::now());
                 return self.push_back(self.stages.last() > 0 && self.bytes >= MAX_BYTES);
             }
+        }
+        if !self.owed.is_empty() {
+            self.transactor.positions.touch();
         }
         let layer = self.state.as_ref().map(|state| state.state.seal()).transpose().map_err(state_error)?;
         let mut slices = layer.as_ref().map(|layer| self.slices(layer)).unwrap_or_default();
@@ -960,7 +1029,7 @@ impl Running {
             self.transactor.positions.touch();
         }
         // Positions alone are a piece, too.
-        slices.extend(self.waiting.drain(..).map(Slice::from));
+        slices.extend(self.waiting.drain(..).chain(self.owed.iter().cloned()).map(Slice::from));
         self.transactor.add(Piece { parts: slices });
         self.transactor.machine.end(Ending::Commit);
         self.drive()?;
@@ -1010,9 +1079,12 @@ impl Running {
     /// A transaction is committed.
     fn settled(&mut self) -> Done {
         (self.records, self.bytes, self.fruitless, self.opened) = (0, 0, 0, Instant::now());
+        self.owed.clear();
         self.push_back(false)?;
         if let Some(sink) = &mut self.sink {
-            let stored = sink.services.state.commit(sink.epoch);
+            // Behind an outbox, what the plugin itself keeps goes with the offsets there.
+            let epoch = if self.outbox.is_some() { sink.flushed.take() } else { Some(sink.epoch) };
+            let stored = epoch.map_or(Ok(()), |epoch| sink.services.state.commit(epoch));
             stored.unwrap_or_else(|error| {
                 tracing::error!("state was not stored and will be at the next commit: {error}")
             });

@@ -87,6 +87,11 @@ impl Book for InState<'_> {
     }
 }
 
+/// How structured values are written: as they are, also where a null has a default.
+fn options() -> Options {
+    Options { replace_null_with_default: false, ..Options::default() }
+}
+
 /// A schema that was written as JSON.
 pub(super) fn field_of(schema: &[u8]) -> Option<FieldRef> {
     json::field_from_json(&serde_json::from_slice(schema).ok()?).ok()
@@ -124,17 +129,18 @@ impl<'b> Keeper<'b> {
     /// The same for records that are kept elsewhere.
     pub fn with(batch: &'b Batch, book: &mut dyn Book) -> Result<Self> {
         let mut writer = |column: &'b Column| -> Result<Writer<'b>> {
+            // A schema that says more than the type goes with the value.
+            let plain = column.field().metadata().is_empty();
             let form = match column.form() {
-                Form::Bytes => SideForm::Bytes,
-                Form::Text => SideForm::Text,
+                Form::Bytes if plain => SideForm::Bytes,
+                Form::Text if plain => SideForm::Text,
                 Form::Json => SideForm::Json,
-                Form::Structured => SideForm::Structured(book.number(column.field())?),
+                Form::Bytes | Form::Text | Form::Structured => SideForm::Structured(book.number(column.field())?),
             };
             let encoder = match form {
-                SideForm::Structured(_) => Some(
-                    Encoder::new(column.field(), column.array().as_ref(), &Options::default())
-                        .map_err(Error::failed)?,
-                ),
+                SideForm::Structured(_) => {
+                    Some(Encoder::new(column.field(), column.array().as_ref(), &options()).map_err(Error::failed)?)
+                }
                 _ => None,
             };
             Ok(Writer { column, form, encoder })
@@ -302,6 +308,7 @@ pub fn batches_with(held: &[Held], shard: Shard, book: &mut dyn Book) -> Result<
             timestamps: Some(run.iter().map(|held| held.timestamp).collect()),
             partitions: None,
             offsets: Offsets::None,
+            origin: None,
         });
     }
     Ok(batches)
@@ -324,7 +331,7 @@ fn column<'h>(sides: impl Iterator<Item = &'h Side> + Clone, book: &mut dyn Book
         SideForm::Structured(number) => {
             let field = book.find(number)?;
             let (array, failures): (ArrayRef, _) =
-                json::decode(&field, &texts()?, &Options::default()).map_err(Error::failed)?;
+                json::decode(&field, &texts()?, &options()).map_err(Error::failed)?;
             if let Some(failure) = failures.into_iter().next() {
                 return Err(damaged(&format!("a record that cannot be read ({})", failure.message)));
             }

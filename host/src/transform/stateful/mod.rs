@@ -11,6 +11,7 @@ mod deduplicate;
 mod distinct;
 mod event_time;
 mod held_record;
+pub mod outbox;
 mod output;
 pub mod passed;
 mod pick;

@@ -97,6 +97,7 @@ impl Shape {
             timestamps: Some(outcomes.iter().map(|outcome| Some(outcome.timestamp)).collect()),
             partitions: None,
             offsets: Offsets::None,
+            origin: None,
         })
     }
 }

@@ -86,7 +86,18 @@ pub struct Writer<'b> {
 
 /// The schemas of one batch, to be written before its records.
 #[derive(Default)]
-struct Written(Vec<(FieldRef, String)>);
+pub(super) struct Written(Vec<(FieldRef, String)>);
+
+impl Written {
+    /// Appends their number, and each with its length.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.push(self.0.len() as u8);
+        for (_, text) in &self.0 {
+            length(text.len(), out);
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+}
 
 impl Book for Written {
     fn number(&mut self, field: &FieldRef) -> Result<u64> {
@@ -113,11 +124,7 @@ impl<'b> Writer<'b> {
         let mut book = Written::default();
         let keeper = Keeper::with(batch, &mut book)?;
         let mut head = head(RECORD, from);
-        head.push(book.0.len() as u8);
-        for (_, text) in &book.0 {
-            length(text.len(), &mut head);
-            head.extend_from_slice(text.as_bytes());
-        }
+        book.write(&mut head);
         Ok(Self { head, keeper })
     }
 
@@ -141,21 +148,38 @@ pub enum Passed {
     News(News),
 }
 
+/// Schemas that were read.
+#[derive(Default)]
+pub(super) struct Known(HashMap<u64, FieldRef>);
+
+/// Takes what [`Written::write`] has written; `None`: something else.
+pub(super) fn read_schemas(rest: &mut &[u8], known: &mut Known) -> Option<()> {
+    let (&count, after) = rest.split_first()?;
+    *rest = after;
+    for _ in 0..count {
+        let schema = take(rest)?;
+        if let Entry::Vacant(new) = known.0.entry(digest(schema)) {
+            new.insert(field_of(schema)?);
+        }
+    }
+    Some(())
+}
+
 /// Reads for one transform.
 #[derive(Default)]
 pub struct Reader {
-    schemas: HashMap<u64, FieldRef>,
+    schemas: Known,
     /// Names, so that they are not made for each record.
     names: HashMap<(Box<[u8]>, i32), Arc<str>>,
 }
 
-impl Book for Reader {
+impl Book for Known {
     fn number(&mut self, _field: &FieldRef) -> Result<u64> {
         Err(Error::failed("schemas are only read here; this is a bug of the worker"))
     }
 
     fn find(&mut self, number: u64) -> Result<FieldRef> {
-        self.schemas.get(&number).cloned().ok_or_else(|| damaged("a record without its schema"))
+        self.0.get(&number).cloned().ok_or_else(|| damaged("a record without its schema"))
     }
 }
 
@@ -201,7 +225,7 @@ impl Reader {
     fn end(&mut self, run: &mut Vec<Held>, of: Option<Arc<str>>, shard: Shard, passed: &mut Vec<Passed>) -> Result<()> {
         let held = std::mem::take(run);
         if let Some(upstream) = of.filter(|_| !held.is_empty()) {
-            passed.push(Passed::Records { upstream, batches: batches_with(&held, shard, self)? });
+            passed.push(Passed::Records { upstream, batches: batches_with(&held, shard, &mut self.schemas)? });
         }
         Ok(())
     }
@@ -214,19 +238,15 @@ impl Reader {
         let (partition, after) = rest.split_first_chunk::<4>()?;
         *rest = after;
         let upstream = self.name(topic, i32::from_be_bytes(*partition))?;
-        let (&first, after) = rest.split_first()?;
-        *rest = after;
         let item = match kind {
             RECORD => {
-                for _ in 0..first {
-                    let schema = take(rest)?;
-                    if let Entry::Vacant(new) = self.schemas.entry(digest(schema)) {
-                        new.insert(field_of(schema)?);
-                    }
-                }
+                read_schemas(rest, &mut self.schemas)?;
                 Item::Record(Held::read(rest)?)
             }
-            NEWS => Item::News { idle: first & 1 != 0, latest: i64::from_be_bytes((*rest).try_into().ok()?) },
+            NEWS => {
+                let (&flags, latest) = rest.split_first()?;
+                Item::News { idle: flags & 1 != 0, latest: i64::from_be_bytes(latest.try_into().ok()?) }
+            }
             _ => return None,
         };
         Some((alias, upstream, item))

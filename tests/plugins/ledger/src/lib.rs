@@ -34,6 +34,10 @@ impl SinkConnector for Ledger {
         Store::open(config.required("file")?)?.alter(config.required("name")?, offsets)?;
         Ok(true)
     }
+
+    fn exactly_once_support(&mut self, _: &Config) -> Option<ExactlyOnceSupport> {
+        Some(ExactlyOnceSupport::Supported)
+    }
 }
 
 /// The task.
