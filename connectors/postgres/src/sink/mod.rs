@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use tributary_sdk::own_offsets::{OffsetTable, OwnOffsets};
 use tributary_sdk::sink::{Failures, TopicPartition, TopicPartitionOffset};
-use tributary_sdk::{Batch, Config, ConfigDef, Context, Error, Result, SinkConnector, SinkTask};
+use tributary_sdk::{Batch, Config, ConfigDef, Context, Error, ExactlyOnceSupport, Result, SinkConnector, SinkTask};
 
 use config::SinkConfig;
 use offsets::Offsets;
@@ -90,6 +90,11 @@ impl SinkConnector for PostgresSink {
             altered.map_err(|error| offsets::explained(error, table))?;
         }
         Ok(true)
+    }
+
+    fn exactly_once_support(&mut self, config: &Config) -> Option<ExactlyOnceSupport> {
+        let config = SinkConfig::parse(config).ok()?;
+        Some(if config.offsets.is_some() { ExactlyOnceSupport::Supported } else { ExactlyOnceSupport::Unsupported })
     }
 }
 
