@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use common::{Database, Event, PATIENCE, Run, SIGNALS, events, signal, take, until, up_to_now};
 use serde_json::{Value, json};
 use tributary_harness::Postgres;
+use tributary_testkit::TestServices;
 
 const STREAMING: [(&str, &str); 2] = [("snapshot.mode", "never"), ("signal.data.collection", "public.signals")];
 
@@ -355,5 +356,117 @@ fn a_table_is_read_by_the_index_that_is_its_replica_identity() {
     let there = database.sql("SELECT other FROM t").lines().map(|line| line.parse().unwrap()).collect();
     assert_eq!(left, there);
     assert!(!run.services().logged("was read 10 times"));
+    run.stop().unwrap();
+}
+
+/// Reads `t` while a transaction is open, which ends before its rows go out: what was read is held as long as nobody polls.
+fn read_across(more: &[(&str, &str)], rows: &str, transaction: &str) -> Vec<Event> {
+    let database = Database::new();
+    database.sql(&format!("{SIGNALS} {rows}"));
+    let mut run = database.start(&[&STREAMING, more].concat());
+    run.poll().unwrap();
+    let locks = "FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted";
+    std::thread::scope(|scope| {
+        // It is ended by force.
+        let holder =
+            scope.spawn(|| database.server.sql(&database.name, "SELECT pg_advisory_lock(7); SELECT pg_sleep(100)"));
+        let deadline = Instant::now() + PATIENCE;
+        while database.sql(&format!("SELECT count(*) {locks}")).trim() != "1" {
+            assert!(Instant::now() < deadline);
+        }
+        let held =
+            scope.spawn(|| database.sql(&format!("BEGIN; {transaction}; SELECT pg_advisory_xact_lock(7); COMMIT")));
+        wait_for_locks(&database, 1);
+        ask(&database, "1", "incremental");
+        let read = until(&mut run, |run, _| run.services().logged("reading public.t again"));
+        assert!(reads(&read).is_empty(), "{read:?}");
+        database.sql(&format!("SELECT pg_terminate_backend(l.pid) {locks}"));
+        assert!(holder.join().unwrap().is_err());
+        held.join().unwrap();
+        // Until the transaction has come from the server.
+        std::thread::sleep(Duration::from_millis(500));
+    });
+    let read = until(&mut run, |run, _| are_read(run));
+    run.stop().unwrap();
+    read
+}
+
+#[test]
+fn what_changes_between_a_chunk_and_its_turn_is_left_as_it_was_left() {
+    let read = read_across(
+        &[],
+        "CREATE TABLE t (id int PRIMARY KEY, v text, n int); ALTER TABLE t ALTER v SET STORAGE EXTERNAL; \
+         INSERT INTO t SELECT g, repeat('v', 2500) || g, 0 FROM generate_series(1, 5) g",
+        "UPDATE t SET n = 1 WHERE id = 1; UPDATE t SET n = 2 WHERE id = 1; UPDATE t SET v = 'new' WHERE id = 2; DELETE FROM t WHERE id = 3; \
+         UPDATE t SET id = 40 WHERE id = 4",
+    );
+    let mut rows: Vec<Value> = reads(&read).iter().map(|event| event.value["after"].clone()).collect();
+    rows.sort_by_key(|row| row["id"].as_i64());
+    let large = |id: i64| format!("{}{id}", "v".repeat(2500));
+    let row = |id: i64, v: i64, n: i64| json!({"id": id, "v": large(v), "n": n});
+    assert_eq!(rows, [row(1, 1, 2), row(5, 5, 0), row(40, 4, 0)]);
+    let last = read.iter().rposition(|event| event.value["op"] != "r").unwrap();
+    let first = read.iter().position(|event| event.value["op"] == "r").unwrap();
+    assert!(last < first, "a change comes behind a row that has it");
+}
+
+#[test]
+fn a_row_under_another_key_than_that_of_its_record_is_gone_where_it_was() {
+    let read = read_across(
+        &[("message.key.columns", "public.t:other")],
+        "CREATE TABLE t (id int PRIMARY KEY, other int NOT NULL); INSERT INTO t VALUES (1, 100), (2, 200)",
+        "UPDATE t SET id = 10 WHERE id = 1",
+    );
+    let ids: Vec<i64> = reads(&read).iter().map(|event| event.value["after"]["id"].as_i64().unwrap()).collect();
+    assert_eq!(ids, [2]);
+}
+
+#[test]
+fn kills_after_partial_deliveries_leave_out_no_row() {
+    let database = Database::new();
+    database.sql(&format!(
+        "{SIGNALS} CREATE TABLE done (id int PRIMARY KEY); CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, 0 FROM generate_series(1, 300) g"
+    ));
+    let mut more = STREAMING.to_vec();
+    more.extend([("incremental.snapshot.chunk.size", "20"), ("max.batch.size", "7")]);
+    let config = database.config(&more);
+    let services = TestServices::new();
+    let mut run = Run::start_in(services.clone(), &config).unwrap();
+    run.poll().unwrap();
+    // Dice that fall alike each time.
+    let mut dice = 7_u64;
+    let mut throw = |sides: u64| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) % sides
+    };
+    for kind in ["incremental", "blocking"] {
+        ask(&database, kind, kind);
+        database.sql("UPDATE t SET n = n + 1 WHERE id % 3 = 0");
+        let (mut ids, mut kills, deadline) = (BTreeSet::new(), 0, Instant::now() + PATIENCE);
+        let mut asked = false;
+        // It is over once the stored offset knows nothing of it any more.
+        while !(asked && common::stored(&services)["adhoc"].is_null() && ids.len() == 300) {
+            assert!(Instant::now() < deadline, "{} rows after {kills} kills: {:#?}", ids.len(), services.logs());
+            let batches = run.poll().unwrap();
+            let part = if kills < 15 { throw(batches.len() as u64 + 1) as usize } else { batches.len() };
+            run.deliver(&batches[..part]).unwrap();
+            for event in events(&batches[..part]) {
+                if event.topic == "server.public.t" && event.value["op"] == "r" {
+                    ids.insert(event.value["after"]["id"].as_i64().unwrap());
+                }
+            }
+            asked |= common::stored(&services)["adhoc"].is_array();
+            if part < batches.len() || (kills < 15 && throw(20) == 0) {
+                kills += 1;
+                drop(run);
+                run = Run::start_in(services.clone(), &config).unwrap();
+            }
+            if ids.len() == 300 {
+                // What is told with the next record.
+                database.sql("INSERT INTO done SELECT count(*) FROM done");
+            }
+        }
+        assert!(kills > 3, "{kills}");
+    }
     run.stop().unwrap();
 }
