@@ -236,6 +236,8 @@ impl Incremental {
             request.done.insert(table.name.clone());
             request.current = None;
             self.table = None;
+            // Another table has other rows.
+            (self.rows, self.statement) = (0, None);
         }
         Ok((!events.is_empty()).then(|| events.finish()))
     }
