@@ -235,14 +235,23 @@ impl Running {
                     self.after_snapshot(*offset)?;
                     Ok((Vec::new(), None))
                 }
+                Read::Refused(_, error) => Err(error),
             },
             Phase::Asked(stream, snapshot) => {
                 match snapshot.read(&self.context, &self.config, PATIENCE) {
                     Ok(Read::Rows(batches)) => return Ok((batches, None)),
-                    Ok(Read::Done(_)) => {}
-                    Err(error) => pass_over(&self.context, error)?,
+                    Ok(Read::Done(_)) => stream.end_request(),
+                    outcome => {
+                        if let Some(request) = snapshot.request() {
+                            stream.set_request(request);
+                        }
+                        match outcome {
+                            Ok(Read::Refused(table, error)) => stream.refuse(&self.context, table, &error),
+                            Err(error) => stream.fail_request(&self.context, &error),
+                            Ok(_) => {}
+                        }
+                    }
                 }
-                stream.end_request();
                 if let Phase::Asked(stream, _) = std::mem::replace(&mut self.phase, Phase::Away) {
                     self.phase = Phase::Streaming(stream);
                 }
@@ -253,7 +262,7 @@ impl Running {
                 Ok((Vec::new(), None))
             }
             Phase::Streaming(stream) => {
-                let patience = if stream.is_reading_again() { OFTEN } else { self.heartbeat.wait(PATIENCE) };
+                let patience = if stream.is_reading_now() { OFTEN } else { self.heartbeat.wait(PATIENCE) };
                 let mut batches = stream.read(&self.context, &self.config, patience)?;
                 let offset = stream.offset();
                 if self.heartbeat.due() {
@@ -330,6 +339,13 @@ impl Running {
         let config = self.config.clone();
         let mut session = self.session()?;
         slot::publish(&mut session.connection, &config, &session.tables)?;
+        match slot::signals_gap(&mut session.connection, &config) {
+            Ok(None) => {}
+            Ok(Some(gap)) => self.context.warn(gap),
+            Err(error) if error.passes() => return Err(error.into_error("looking for the table of signals")),
+            // A role that may not look: signals may come all the same.
+            Err(error) => self.context.warn(format!("signal.data.collection: looking for the table: {error}")),
+        }
         let found = slot::find(&mut session.connection, &config)?;
         let start = if self.always { Start::Anew } else { Start::of(self.emitted.clone())? };
         let mode = config.snapshot;
@@ -406,6 +422,21 @@ impl Running {
                 self.emitted = Some(snapshot.under_way());
                 self.phase = Phase::Snapshot(snapshot, replication);
             }
+            Begun::Rewritten(table) => {
+                self.context.info(format!(
+                    "{table} was rewritten when the slot {} was made, which does not see its rows: it is made again",
+                    self.config.slot
+                ));
+                if let Some(replication) = replication {
+                    replication.close();
+                }
+                let what = "dropping a replication slot that was just made";
+                let mut connection =
+                    self.config.server.connect(&self.interrupts).map_err(|error| error.into_error(what))?;
+                slot::drop_slot(&mut connection, &self.config.slot).map_err(|error| error.into_error(what))?;
+                connection.close();
+            }
+            Begun::Refused(_, error) => return Err(error),
             Begun::Waits(progress, xid) => {
                 if self.waiting.is_none() {
                     self.context.info(format!(
@@ -421,20 +452,24 @@ impl Running {
 
     /// Begins with the snapshot that a signal asked for; the log waits.
     fn begin_request(&mut self) -> Result<()> {
-        let session = self.session()?;
+        let session = self.session();
         let Phase::Streaming(mut stream) = std::mem::replace(&mut self.phase, Phase::Away) else { return Ok(()) };
         let Some(request) = stream.blocking_request() else {
             self.phase = Phase::Streaming(stream);
             return Ok(());
         };
         let from = From::Request(stream.offset(), request);
-        let begun = Snapshot::begin(&self.context, &self.config, &self.interrupts, session, from);
+        let begun =
+            session.and_then(|session| Snapshot::begin(&self.context, &self.config, &self.interrupts, session, from));
         self.phase = match begun {
             Ok(Begun::Reads(snapshot)) => Phase::Asked(stream, snapshot),
-            Ok(Begun::Waits(..)) => Phase::Streaming(stream),
+            Ok(Begun::Waits(..) | Begun::Rewritten(_)) => Phase::Streaming(stream),
+            Ok(Begun::Refused(table, error)) => {
+                stream.refuse(&self.context, table, &error);
+                Phase::Streaming(stream)
+            }
             Err(error) => {
-                pass_over(&self.context, error)?;
-                stream.end_request();
+                stream.fail_request(&self.context, &error);
                 Phase::Streaming(stream)
             }
         };
@@ -476,15 +511,6 @@ impl Running {
         let session = self.session()?;
         self.stream(replication, session, offset)
     }
-}
-
-/// What fails a snapshot that a signal asked for fails it always, and one bad signal must not be the end of the task; what passes is tried again.
-fn pass_over(context: &Context, error: Error) -> Result<()> {
-    if error.is_retriable() {
-        return Err(error);
-    }
-    context.warn(format!("a snapshot that a signal asked for is given up: {error}"));
-    Ok(())
 }
 
 /// Whether Kafka has everything that was handed over.

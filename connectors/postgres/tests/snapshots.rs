@@ -6,14 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use common::{Database, Event, PATIENCE, events, stored};
+use common::{Database, Event, PATIENCE, Run, SIGNALS, events, signal, stored, until, up_to_now};
 use serde_json::{Value, json};
-use tributary_connector_postgres::PostgresSource;
-use tributary_testkit::{SourceRun, TestServices};
+use tributary_testkit::TestServices;
 
-type Run = SourceRun<PostgresSource>;
-
-const SIGNALS: &str = "CREATE TABLE signals (id text PRIMARY KEY, type text, data text);";
 /// Something that keeps its value while it is not sent.
 const SAME: &str = "__debezium_unavailable_value";
 
@@ -46,31 +42,6 @@ impl Left {
         assert_eq!(self.0.len(), there.len());
         assert!(self.0 == there, "other values than in the table");
     }
-}
-
-/// Polls and delivers until something holds of the records so far.
-fn until(run: &mut Run, mut holds: impl FnMut(&Run, &[Event]) -> bool) -> Vec<Event> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut read = Vec::new();
-    while !holds(run, &read) {
-        assert!(Instant::now() < deadline, "{} records; {:#?}", read.len(), run.services().logs());
-        let batches = run.poll().unwrap_or_else(|error| panic!("{error}"));
-        run.deliver(&batches).unwrap();
-        read.extend(events(&batches));
-    }
-    read
-}
-
-/// Everything up to the row that is inserted into `done` now.
-fn up_to_now(run: &mut Run, database: &Database) -> Vec<Event> {
-    let id = database.sql("INSERT INTO done SELECT COALESCE(max(id), 0) + 1 FROM done RETURNING id");
-    let id: i64 = id.trim().parse().unwrap();
-    let is_it = |event: &Event| event.topic == "server.public.done" && event.key["id"] == json!(id);
-    until(run, |_, read| read.last().is_some_and(is_it) || read.iter().any(is_it))
-}
-
-fn signal(database: &Database, id: &str, kind: &str, data: &str) {
-    database.sql(&format!("INSERT INTO signals VALUES ('{id}', '{kind}', '{data}')"));
 }
 
 #[test]
@@ -197,8 +168,9 @@ fn a_signal_that_the_server_refuses_does_not_end_the_task() {
             r#"{{"data-collections": ["public.t"], "type": "{kind}", "additional-conditions": [{{"data-collection": "public.t", "filter": "nothing > 5"}}]}}"#
         );
         signal(&database, kind, "execute-snapshot", &data);
-        let said = if kind == "blocking" { "is given up" } else { "public.t is not read" };
-        until(&mut run, |run, _| run.services().logged(said));
+        let said = if kind == "blocking" { 2 } else { 1 };
+        let is_it = |line: &&tributary_testkit::LogLine| line.message.starts_with("public.t is not read");
+        until(&mut run, |run, _| run.services().logs().iter().filter(is_it).count() == said);
     }
     let read = up_to_now(&mut run, &database);
     assert!(read.iter().all(|event| event.value["op"] != "r"), "{read:?}");
@@ -233,7 +205,8 @@ fn large_tables_are_read_in_parts_that_are_not_read_twice() {
     let mut run = Run::start_in(services.clone(), &database.config(&more)).unwrap();
     let rest = up_to_now(&mut run, &database);
     let again = rest.iter().filter(|event| event.value["op"] == "r" && event.topic == "server.public.t").count();
-    assert!(again < 26_000, "{again}: the parts that were read are read again");
+    // 25 715 rows are left. More than 7000 of them are in the first part, into which 4300 may have moved.
+    assert!(again < 25_000, "{again}: the parts that were read are read again");
     assert_eq!(rest.iter().filter(|event| event.value["source"]["snapshot"] == "last").count(), 1);
     left.take(&rest, "t");
     small.take(&rest, "small");

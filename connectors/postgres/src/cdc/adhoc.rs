@@ -33,6 +33,9 @@ pub(crate) struct Request {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Current {
     pub table: String,
+    /// The columns of these keys; none: they are the table's own key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<String>,
     /// The greatest key when reading began: what comes behind it is streamed anyway.
     pub greatest: Vec<String>,
     /// The greatest key that was read.

@@ -101,19 +101,28 @@ pub(crate) struct CatalogTable {
     pub partitioned: bool,
 }
 
+impl CatalogTable {
+    /// `schema.table`.
+    pub fn full_name(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+}
+
 /// Reads tables; `condition` is about `n` (pg_namespace) and `c` (pg_class).
 pub(crate) fn tables(connection: &mut Connection, condition: &str) -> PgResult<Vec<CatalogTable>> {
+    // An index may include columns behind those of its key.
     let sql = format!(
         "SELECT c.oid::int8, n.nspname, c.relname, c.relispartition::int4, (c.relkind = 'p')::int4, \
                 a.attname, a.atttypid::int8, a.atttypmod, (a.attnotnull OR t.typnotnull)::int4, \
-                COALESCE(array_position(i.indkey::int2[], a.attnum), -1) \
+                COALESCE(array_position(i.indkey, a.attnum), -1) \
          FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
          JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-         LEFT JOIN LATERAL (SELECT x.indkey FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indisvalid \
+         LEFT JOIN LATERAL (SELECT k.indkey FROM pg_catalog.pg_index x \
+             CROSS JOIN LATERAL (SELECT (x.indkey::int2[])[0:x.indnkeyatts - 1] AS indkey) k WHERE x.indrelid = c.oid AND x.indisvalid \
              AND (x.indisprimary OR (x.indisunique AND x.indpred IS NULL AND x.indexprs IS NULL AND NOT EXISTS \
-                 (SELECT FROM pg_catalog.pg_attribute k WHERE k.attrelid = c.oid AND k.attnum = ANY (x.indkey) AND NOT k.attnotnull))) \
+                 (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (k.indkey) AND NOT a.attnotnull))) \
              ORDER BY x.indisprimary DESC, x.indisreplident DESC, x.indexrelid LIMIT 1) i ON true \
          WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND ({condition}) \
          ORDER BY n.nspname, c.relname, c.oid, a.attnum"
@@ -153,6 +162,18 @@ pub(crate) fn tables(connection: &mut Connection, condition: &str) -> PgResult<V
     }
     finish(&mut tables, &mut keys);
     Ok(tables)
+}
+
+/// The columns of the index that is the table's replica identity, in its order; none where it is another one.
+pub(crate) fn identity_index(connection: &mut Connection, oid: u32) -> PgResult<Vec<String>> {
+    let sql = format!(
+        "SELECT a.attname FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_index x ON x.indrelid = c.oid AND x.indisreplident AND x.indisvalid \
+         CROSS JOIN LATERAL pg_catalog.unnest((x.indkey::int2[])[0:x.indnkeyatts - 1]) WITH ORDINALITY AS k(attnum, place) \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum \
+         WHERE c.oid = {oid} AND c.relreplident = 'i' ORDER BY k.place"
+    );
+    connection.query(&sql)?.into_iter().map(|row| fields(row).map(|[name]| name)).collect()
 }
 
 /// The tables that are captured. Changes of partitions are changes of either the partitions or the partitioned table.

@@ -3,10 +3,11 @@
 //! - [`slot`] makes the replication slot and the publication, [`snapshot`] reads tables, [`reader`] reads the log on a thread of its own;
 //! - [`pgoutput`] takes messages apart, [`catalog`] knows tables and types, [`values`] turns texts into columns;
 //! - [`table`] and [`envelope`] make change events of rows, [`stream`] puts it all together;
-//! - [`adhoc`] and [`incremental`] read tables again while streaming, [`transactions`] tells where transactions begin and end;
+//! - [`adhoc`] and [`incremental`] read tables again while streaming, with pauses ([`backoff`]) where that fails, [`transactions`] tells where transactions begin and end;
 //! - [`offsets`] says where a task resumes, [`visibility`] what a snapshot has seen.
 
 pub(crate) mod adhoc;
+pub(crate) mod backoff;
 pub(crate) mod catalog;
 pub(crate) mod envelope;
 pub(crate) mod filters;

@@ -114,7 +114,7 @@ impl Reader {
         self.shared.state().bytes
     }
 
-    /// Whether the server is asked all the time how far it is: somebody waits for a place in the log that nothing may be written behind.
+    /// Whether the server is asked again and again how far it is: somebody waits for a place in the log that nothing may be written behind.
     pub fn ask_often(&self, often: bool) {
         self.shared.ask_often.store(often, Ordering::Release);
     }
@@ -162,7 +162,7 @@ const CHUNK: usize = 1 << 20;
 /// How often the thread looks up while the server sends nothing.
 const LOOK_UP: Duration = Duration::from_millis(100);
 /// The same where the server is asked all the time.
-const OFTEN: Duration = Duration::from_millis(1);
+const OFTEN: Duration = Duration::from_millis(5);
 
 impl Loop<'_> {
     fn run(mut self) -> PgResult<()> {
@@ -185,9 +185,14 @@ impl Loop<'_> {
                 return Err(PgError::Away(format!("it has been silent for {SILENCE:?}")));
             }
             while let Some(message) = next {
-                if let Some(item) = self.item(message)? {
-                    bytes += size(&item);
-                    chunk.push(item);
+                match (self.item(message)?, chunk.last_mut()) {
+                    // The later one says it all.
+                    (Some(Item::Alive { end }), Some(Item::Alive { end: last })) => *last = end.max(*last),
+                    (Some(item), _) => {
+                        bytes += size(&item);
+                        chunk.push(item);
+                    }
+                    (None, _) => {}
                 }
                 next = if bytes < CHUNK { self.connection.buffered() } else { None };
             }
@@ -260,7 +265,10 @@ impl Loop<'_> {
         if state.stopping {
             return Ok(false);
         }
-        if !chunk.is_empty() {
+        let waiting = state.chunks.back_mut().and_then(|chunk| chunk.last_mut());
+        if let ([Item::Alive { end }], Some(Item::Alive { end: last })) = (&*chunk, waiting) {
+            *last = (*end).max(*last);
+        } else if !chunk.is_empty() {
             state.bytes += bytes;
             state.chunks.push_back(chunk);
             drop(state);

@@ -84,6 +84,28 @@ pub(crate) fn start(connection: &mut Connection, config: &SourceConfig, from: u6
     ))
 }
 
+/// What keeps signals from coming, if there is something: the text says what to do.
+pub(crate) fn signals_gap(connection: &mut Connection, config: &SourceConfig) -> PgResult<Option<String>> {
+    let Some((schema, table)) = &config.signals else { return Ok(None) };
+    let name = format!("{}.{}", identifier(schema), identifier(table));
+    let exists = format!("SELECT pg_catalog.to_regclass({})::text", literal(&name));
+    if connection.query(&exists)?.into_iter().flatten().flatten().next().is_none() {
+        return Ok(Some(format!(
+            "signal.data.collection: there is no table {name}, so no signal can come: CREATE TABLE {name} (id varchar(42) PRIMARY KEY, \
+             type varchar(32) NOT NULL, data varchar(2048)), and have it in the publication {}",
+            config.publication
+        )));
+    }
+    let published = catalog::published(connection, &config.publication)?;
+    let is_in = published.iter().any(|(its_schema, its_name)| (its_schema, its_name) == (schema, table));
+    Ok((!is_in).then(|| {
+        format!(
+            "signal.data.collection: {name} is not in the publication, so no signal can come: ALTER PUBLICATION {} ADD TABLE {name}",
+            identifier(&config.publication)
+        )
+    }))
+}
+
 /// Makes the publication, or checks it, or adds the tables that are missing, as configured. `tables` are those that are captured.
 pub(crate) fn publish(connection: &mut Connection, config: &SourceConfig, tables: &[CatalogTable]) -> Result<()> {
     let name = &config.publication;

@@ -8,11 +8,12 @@ mod signals;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tributary_sdk::{Batch, Context, Error, Result};
 
 use super::adhoc::Request;
+use super::backoff::Backoff;
 use super::catalog::{self, Types};
 use super::envelope::{Events, Op, Place};
 use super::incremental::Incremental;
@@ -78,6 +79,12 @@ pub(crate) struct Stream {
     /// Snapshots that were asked for, the one under way first.
     requests: Vec<Request>,
     incremental: Incremental,
+    /// Of what was asked for.
+    backoff: Backoff,
+    /// When it was last said that what was asked for is paused.
+    paused: Option<Instant>,
+    /// Whether tables may be read again.
+    is_signalled: bool,
     /// The table of signals, once it was seen.
     signals: Option<u32>,
     last: Option<(u64, u64, i64)>,
@@ -92,6 +99,9 @@ const BYTES: usize = 4 << 20;
 const MANY: usize = 64;
 const GATHER: Duration = Duration::from_millis(2);
 const ENOUGH: usize = 256 << 10;
+/// A poll goes through so many of the log's messages at most, and so long: most of them may be of nothing that is captured.
+const MESSAGES: usize = 100_000;
+const LONG: Duration = Duration::from_millis(500);
 
 impl Stream {
     /// Streams on `replication`, from where `offset` says; what lies before `safe` is stored.
@@ -125,6 +135,9 @@ impl Stream {
             transactions: config.transaction_topic.is_some().then(Transactions::default),
             requests: offset.adhoc.clone(),
             incremental: Incremental::default(),
+            backoff: Backoff::default(),
+            paused: None,
+            is_signalled: config.signals.is_some() || !offset.adhoc.is_empty(),
             signals: None,
             resume: Some(offset),
             last: None,
@@ -180,7 +193,12 @@ impl Stream {
         if self.busy && self.items.len() == 0 && self.reader.queued() < ENOUGH {
             std::thread::sleep(GATHER);
         }
+        let (begun, mut messages) = (Instant::now(), 0_usize);
         while self.events < config.batch {
+            messages += 1;
+            if messages > MESSAGES || messages.is_multiple_of(1024) && begun.elapsed() >= LONG {
+                break;
+            }
             let Some(item) = self.items.next() else {
                 let chunk = self.reader.take(patience).map_err(|error| error.into_error("reading the log"))?;
                 if chunk.is_empty() {
@@ -220,7 +238,7 @@ impl Stream {
         }
         let topic = config.transaction_topic.as_deref().unwrap_or_default();
         batches.extend(self.transactions.as_mut().and_then(|transactions| transactions.finish(topic)));
-        batches.extend(self.read_again(context, config)?);
+        batches.extend(self.read_again(context, config));
         if !batches.is_empty() {
             self.moved = false;
         }
@@ -248,8 +266,10 @@ impl Stream {
                     let time_ms = open.time_us / 1000;
                     if !open.told {
                         transactions.begin(transactions::id(open.xid, open.begun), time_ms);
+                        self.events += 1;
                     }
                     transactions.end(transactions::id(open.xid, lsn), time_ms);
+                    self.events += 1;
                 }
                 self.last_commit = end;
                 self.sequence = Some(end);
@@ -260,7 +280,7 @@ impl Stream {
                 if self.signals == Some(relation) && self.open.is_some_and(|open| open.events >= open.skip) {
                     self.signal(context, config, &new)?;
                 }
-                self.touch(relation, &[Some(&new)]);
+                self.touch(relation, None, Some(&new));
                 self.loosen(config, relation, &new);
                 if let Some((events, place)) = self.change(config, relation, lsn, 'c') {
                     events.push(Op::Create, place, None, Some(&new))?;
@@ -269,7 +289,7 @@ impl Stream {
             Message::Update { relation, old, new } => self.update(config, relation, lsn, old, &new)?,
             Message::Delete { relation, old: (kind, old) } => {
                 let tombstones = config.tombstones;
-                self.touch(relation, &[Some(&old)]);
+                self.touch(relation, Some(&old), None);
                 if kind == Old::Full {
                     self.loosen(config, relation, &old);
                 }
@@ -289,7 +309,9 @@ impl Stream {
                     {
                         open.events -= 1;
                     }
-                    if let (Some(Table::Captured(events)), Some(open)) = (self.tables.get(&relation), self.open) {
+                    if let (Some(Table::Captured(events)), Some(open)) = (self.tables.get(&relation), self.open)
+                        && self.is_signalled
+                    {
                         self.incremental.truncate(&events.plan, open.xid);
                     }
                     if let Some((events, place)) = self.change(config, relation, lsn, 't') {
@@ -340,6 +362,7 @@ impl Stream {
             self.moved = true;
             if let Some(transactions) = self.transactions.as_mut().filter(|_| !open.told) {
                 transactions.begin(transactions::id(open.xid, open.begun), open.time_us / 1000);
+                self.events += 1;
             }
             open.told = true;
         }
@@ -363,12 +386,12 @@ impl Stream {
         Some((events, place, Place { order: second, ..place }))
     }
 
-    /// Tells a table that is being read of a change.
-    fn touch(&mut self, relation: u32, rows: &[Option<&[Value]>]) {
-        if self.incremental.waits()
+    /// Tells a table that is being read, or will be, of a change.
+    fn touch(&mut self, relation: u32, old: Option<&[Value]>, new: Option<&[Value]>) {
+        if self.is_signalled
             && let (Some(Table::Captured(events)), Some(open)) = (self.tables.get(&relation), self.open)
         {
-            self.incremental.touch(&events.plan, open.xid, rows);
+            self.incremental.touch(&events.plan, open.xid, old, new);
         }
     }
 
@@ -396,7 +419,8 @@ impl Stream {
         if let Some((Old::Full, old)) = &old {
             self.loosen(config, relation, old);
         }
-        self.touch(relation, &[old.as_ref().filter(|_| moved).map(|(_, old)| &**old), Some(new)]);
+        // Also where the record's key is the same: it need not be the one that a table is read by.
+        self.touch(relation, old.as_ref().map(|(_, old)| &**old), Some(new));
         self.loosen(config, relation, new);
         if !moved {
             if let Some((events, place)) = self.change(config, relation, lsn, 'u') {

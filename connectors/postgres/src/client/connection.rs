@@ -156,9 +156,19 @@ impl Connection {
         })
     }
 
-    /// Begins to copy out: [`Self::copied`] gives the lines.
+    /// Begins to copy out: [`Self::copied`] gives the lines. It is one statement, whatever is in it: that is what the extended protocol takes.
     pub fn copy_out(&mut self, sql: &str) -> PgResult<()> {
-        self.begin_copy(sql, b'H')
+        self.send(|buffer| {
+            frontend::parse("", sql, std::iter::empty(), buffer)?;
+            // Bind: no portal's name, no statement's name, no formats, no parameters, no formats of results.
+            buffer.put_u8(b'B');
+            buffer.put_u32(4 + 2 + 3 * 2);
+            buffer.put_bytes(0, 2 + 3 * 2);
+            frontend::execute("", 0, buffer)?;
+            frontend::sync(buffer);
+            Ok(())
+        })?;
+        self.await_copy(b'H')
     }
 
     /// The next line of what is copied out, with its end; `None` after the last one.
@@ -172,10 +182,15 @@ impl Connection {
 
     fn begin_copy(&mut self, sql: &str, begun: u8) -> PgResult<()> {
         self.send(|buffer| frontend::query(sql, buffer))?;
+        self.await_copy(begun)
+    }
+
+    fn await_copy(&mut self, begun: u8) -> PgResult<()> {
         loop {
             match self.read() {
                 Ok(Message { tag, .. }) if tag == begun => return Ok(()),
-                Ok(Message { tag: b'N' | b'S', .. }) => {}
+                // Notices, parameters; a statement is parsed and bound.
+                Ok(Message { tag: b'N' | b'S' | b'1' | b'2', .. }) => {}
                 Ok(Message { tag, .. }) => return Err(unexpected("COPY", tag)),
                 Err(error) => return self.after(error),
             }

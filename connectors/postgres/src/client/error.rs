@@ -43,6 +43,12 @@ impl PgError {
         }
     }
 
+    /// Whether the server refuses what the statement says, and so will the next time: syntax, names, rights, values that an expression cannot
+    /// have.
+    pub fn is_of_statement(&self) -> bool {
+        ["42", "22", "0A"].iter().any(|class| self.code().starts_with(class))
+    }
+
     /// The SQLSTATE, if the server gave one.
     pub fn code(&self) -> &str {
         match self {

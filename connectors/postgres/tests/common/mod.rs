@@ -127,6 +127,36 @@ pub fn stored(services: &TestServices) -> Value {
     services.stored_offsets().into_values().next().unwrap_or_default()
 }
 
+pub type Run = SourceRun<PostgresSource>;
+
+/// The table of signals.
+pub const SIGNALS: &str = "CREATE TABLE signals (id text PRIMARY KEY, type text, data text);";
+
+/// Polls and delivers until something holds of the records so far.
+pub fn until(run: &mut Run, mut holds: impl FnMut(&Run, &[Event]) -> bool) -> Vec<Event> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut read = Vec::new();
+    while !holds(run, &read) {
+        assert!(Instant::now() < deadline, "{} records; {:#?}", read.len(), run.services().logs());
+        let batches = run.poll().unwrap_or_else(|error| panic!("{error}"));
+        run.deliver(&batches).unwrap();
+        read.extend(events(&batches));
+    }
+    read
+}
+
+/// Everything up to the row that is inserted into `done` now.
+pub fn up_to_now(run: &mut Run, database: &Database) -> Vec<Event> {
+    let id = database.sql("INSERT INTO done SELECT COALESCE(max(id), 0) + 1 FROM done RETURNING id");
+    let id: i64 = id.trim().parse().unwrap();
+    let is_it = |event: &Event| event.topic == "server.public.done" && event.key["id"] == serde_json::json!(id);
+    until(run, |_, read| read.last().is_some_and(is_it) || read.iter().any(is_it))
+}
+
+pub fn signal(database: &Database, id: &str, kind: &str, data: &str) {
+    database.sql(&format!("INSERT INTO signals VALUES ('{id}', '{kind}', '{data}')"));
+}
+
 impl Database {
     /// A sink's config, with the server behind `port`.
     pub fn sink_config_at(&self, port: u16, more: &[(&str, &str)]) -> Config {

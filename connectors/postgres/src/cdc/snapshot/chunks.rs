@@ -61,7 +61,7 @@ pub(crate) struct Source {
     pub condition: Option<String>,
 }
 
-/// The parts of a table, beginning with its first page. `parts` is what was read of it; it is forgotten where it does not hold any more.
+/// The parts of a table, which is locked, beginning with its first page. `parts` is what was read of it; it is forgotten where it does not hold any more.
 pub(crate) fn divide(
     connection: &mut Connection,
     number_of: usize,
@@ -72,7 +72,7 @@ pub(crate) fn divide(
     let name = source.plan.full_name();
     let whole = |condition: Option<&str>| {
         let also = source.condition.as_deref();
-        let conditions: Vec<String> = also.into_iter().chain(condition).map(|text| format!("({text})")).collect();
+        let conditions: Vec<String> = also.into_iter().chain(condition).map(|text| format!("(\n{text}\n)")).collect();
         let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
         let columns: Vec<String> = source.plan.row.iter().map(|column| identifier(column)).collect();
         format!(
@@ -85,9 +85,10 @@ pub(crate) fn divide(
     if source.partitioned || source.condition.is_some() {
         return Ok(once());
     }
-    // Scans of ranges of places are new in 14, and only the server's own way to store tables has them.
+    // Scans of ranges of places are new in 14, and only the server's own way to store tables has them. The file is the one that the lock holds: a
+    // catalogue as old as the snapshot may know another one.
     let sql = format!(
-        "SELECT pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int8, c.relfilenode::int8, \
+        "SELECT pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int8, pg_catalog.pg_relation_filenode(c.oid)::int8, \
                 (COALESCE(a.amname, '') = 'heap' AND pg_catalog.current_setting('server_version_num')::int4 >= 140000)::int4, \
                 pg_catalog.current_setting('block_size')::int8 \
          FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam WHERE c.oid = {}",

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tributary_sdk::{Batch, Context, Error, Result};
 
 use self::chunks::{Source, divide};
-use self::reader::{Part, Readers};
+use self::reader::{Failure, Part, Readers};
 use super::adhoc::Request;
 use super::catalog::{CatalogTable, Types, fields};
 use super::envelope::Place;
@@ -29,7 +29,7 @@ use super::offsets::{Offset, SnapshotProgress};
 use super::slot::NewSlot;
 use super::table::Plan;
 use super::visibility::Visibility;
-use crate::client::{Connection, Interrupts, PgResult, literal};
+use crate::client::{Connection, Interrupts, PgError, PgResult, literal};
 use crate::config::SourceConfig;
 
 pub(crate) use self::chunks::{Parts, only};
@@ -99,6 +99,10 @@ pub(crate) enum From<'a> {
 /// What an attempt at a snapshot comes to.
 pub(crate) enum Begun {
     Reads(Box<Snapshot>),
+    /// This table was rewritten between the new slot's snapshot, which does not see its rows any more, and the lock: it takes another slot.
+    Rewritten(String),
+    /// A table cannot be read that a signal asked for, and could not the next time.
+    Refused(String, Error),
     /// What ran while the slot was made, or at the first attempt, is not over yet, of which this is the oldest. The next attempt is to be given the
     /// progress: compared with its own beginning, none would ever find everything over on a busy server.
     Waits(SnapshotProgress, u64),
@@ -109,6 +113,8 @@ pub(crate) enum Read {
     Rows(Vec<Batch>),
     /// All tables are read; streaming begins here.
     Done(Box<Offset>),
+    /// A table cannot be read that a signal asked for, and could not the next time.
+    Refused(String, Error),
 }
 
 const WHAT: &str = "reading the tables for the snapshot";
@@ -123,31 +129,22 @@ impl Snapshot {
         from: From<'_>,
     ) -> Result<Begun> {
         let Session { mut connection, types, tables } = session;
-        let refused = |error: crate::client::PgError| error.into_error(WHAT);
+        let refused = |error: PgError| error.into_error(WHAT);
         let (base, slot, mut progress, request) = match from {
             From::NewSlot(slot) => (at(slot.consistent), Some(slot), SnapshotProgress::default(), None),
             From::Place(start, progress) => (at(start), None, progress.unwrap_or_default(), None),
             From::Request(offset, request) => (offset, None, SnapshotProgress::default(), Some(request)),
         };
-        connection.query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").map_err(refused)?;
-        if let Some(slot) = slot {
-            connection.query(&format!("SET TRANSACTION SNAPSHOT {}", literal(&slot.snapshot))).map_err(refused)?;
-        }
-        let [seen] = one(connection.query("SELECT pg_catalog.pg_current_snapshot()::text").map_err(refused)?)?;
-        let parse = |text: &str| Visibility::parse(text).ok_or_else(|| Error::failed(format!("{text} is no snapshot")));
-        let visibility = parse(&seen)?;
-        if progress.begun.is_empty() {
-            progress.begun = visibility.show();
-        }
-        if slot.is_none() && request.is_none() && visibility.xmin < parse(&progress.begun)?.xmax {
-            // Some of what ran then still does. Nothing was read: the next attempt sees more.
-            connection.query("ROLLBACK").map_err(refused)?;
-            connection.close();
-            return Ok(Begun::Waits(progress, visibility.xmin));
-        }
         let mut sources = Vec::new();
         for table in &tables {
-            let plan = Arc::new(Plan::of_catalog(config, &types, table)?);
+            let plan = match Plan::of_catalog(config, &types, table) {
+                Ok(plan) => Arc::new(plan),
+                Err(error) if request.as_ref().is_some_and(|request| request.wants(&table.full_name())) => {
+                    return Ok(Begun::Refused(table.full_name(), error));
+                }
+                Err(_) if request.is_some() => continue,
+                Err(error) => return Err(error),
+            };
             let name = plan.full_name();
             let wanted = match &request {
                 Some(request) => request.wants(&name),
@@ -162,10 +159,45 @@ impl Snapshot {
             let (table, columns) = (source.plan.full_name(), source.plan.unknown.join(", "));
             context.warn(format!("columns of {table} are left out, since their types are not known: {columns}"));
         }
-        if !sources.is_empty() {
-            // Now, not when each one's turn comes: a TRUNCATE or a rewrite meanwhile would leave it empty for this snapshot.
-            let all: Vec<String> = sources.iter().map(|source| only(&source.plan, source.partitioned)).collect();
-            connection.query(&format!("LOCK TABLE {} IN ACCESS SHARE MODE", all.join(", "))).map_err(refused)?;
+        // All of them at the beginning, not when each one's turn comes, and before there is a snapshot: for one that is older than a rewrite the
+        // table is empty.
+        let lock = lock(&sources);
+        connection.query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").map_err(refused)?;
+        match slot {
+            Some(slot) => {
+                connection.query(&format!("SET TRANSACTION SNAPSHOT {}", literal(&slot.snapshot))).map_err(refused)?;
+            }
+            None => {
+                for source in &sources {
+                    match connection.query(&self::lock(std::slice::from_ref(source))) {
+                        Err(error) if request.is_some() && error.is_of_statement() => {
+                            return Ok(Begun::Refused(source.plan.full_name(), error.into_error(WHAT)));
+                        }
+                        locked => drop(locked.map_err(refused)?),
+                    }
+                }
+            }
+        }
+        let [seen] = one(connection.query("SELECT pg_catalog.pg_current_snapshot()::text").map_err(refused)?)?;
+        let parse = |text: &str| Visibility::parse(text).ok_or_else(|| Error::failed(format!("{text} is no snapshot")));
+        let visibility = parse(&seen)?;
+        if progress.begun.is_empty() {
+            progress.begun = visibility.show();
+        }
+        if slot.is_none() && request.is_none() && visibility.xmin < parse(&progress.begun)?.xmax {
+            // Some of what ran then still does. Nothing was read: the next attempt sees more.
+            connection.query("ROLLBACK").map_err(refused)?;
+            connection.close();
+            return Ok(Begun::Waits(progress, visibility.xmin));
+        }
+        if slot.is_some() {
+            // Its snapshot was there before the locks.
+            connection.query(&lock).map_err(refused)?;
+            if let Some(table) = rewritten(&mut connection, &sources).map_err(refused)? {
+                connection.query("ROLLBACK").map_err(refused)?;
+                connection.close();
+                return Ok(Begun::Rewritten(table));
+            }
         }
         let mut chunks = Vec::new();
         let mut tables: Vec<Table> = Vec::new();
@@ -174,7 +206,7 @@ impl Snapshot {
             tables.push(Table { plan: source.plan.clone(), parts: parts.len(), held: None, any: false });
             chunks.extend(parts);
         }
-        let connections = connections(config, interrupts, connection, chunks.len()).map_err(refused)?;
+        let connections = connections(context, config, interrupts, connection, chunks.len(), &lock).map_err(refused)?;
         context.info(format!(
             "taking a snapshot of {} tables in {} parts by {} connections; streaming will go on at {}",
             tables.len(),
@@ -206,8 +238,11 @@ impl Snapshot {
         let deadline = Instant::now() + patience;
         while self.ready.is_empty() && self.open > 0 {
             let wait = deadline.saturating_duration_since(Instant::now());
-            let part = match &self.readers {
-                Some(readers) => readers.next(wait)?,
+            let part = match self.readers.as_ref().map(|readers| readers.next(wait)) {
+                Some(Err(Failure { lasts: Some(table), error })) if self.request.is_some() => {
+                    return Ok(Read::Refused(self.tables[table].plan.full_name(), error));
+                }
+                Some(part) => part.map_err(|failure| failure.error)?,
                 None => None,
             };
             let Some(part) = part else { return Ok(Read::Rows(Vec::new())) };
@@ -328,6 +363,11 @@ impl Snapshot {
         }
     }
 
+    /// What was asked for while streaming, and how far that is.
+    pub fn request(&self) -> Option<&Request> {
+        self.request.as_ref()
+    }
+
     fn done(&self) -> Offset {
         let mut base = self.base.clone();
         if self.request.is_some() && !base.adhoc.is_empty() {
@@ -337,12 +377,41 @@ impl Snapshot {
     }
 }
 
-/// The connection that began, and others that see the same.
+/// The statement that locks the tables; nothing where there are none.
+fn lock(sources: &[Source]) -> String {
+    if sources.is_empty() {
+        return String::new();
+    }
+    let all: Vec<String> = sources.iter().map(|source| only(&source.plan, source.partitioned)).collect();
+    format!("LOCK TABLE {} IN ACCESS SHARE MODE", all.join(", "))
+}
+
+/// A table that has another file than this transaction's snapshot knows, if there is one.
+fn rewritten(connection: &mut Connection, sources: &[Source]) -> PgResult<Option<String>> {
+    let oids = |sources: &mut dyn Iterator<Item = &Source>| {
+        sources.map(|source| source.oid.to_string()).collect::<Vec<_>>().join(",")
+    };
+    let sql = format!(
+        "SELECT c.oid::regclass::text FROM pg_catalog.pg_class c \
+         WHERE (c.oid = ANY ('{{{}}}'::oid[]) OR c.oid IN (SELECT p.relid FROM pg_catalog.unnest('{{{}}}'::oid[]) AS v(oid) \
+             CROSS JOIN LATERAL pg_catalog.pg_partition_tree(v.oid) AS p)) \
+         AND c.relfilenode <> COALESCE(pg_catalog.pg_relation_filenode(c.oid), 0) LIMIT 1",
+        oids(&mut sources.iter()),
+        oids(&mut sources.iter().filter(|source| source.partitioned))
+    );
+    Ok(connection.query(&sql)?.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
+}
+
+/// The connection that began, and others that see the same. Each has the locks itself: those of the first one end with its own part of the work, and
+/// whoever waits for them would change a table before another one reads it. Where somebody waits already, one that came now would stand
+/// behind him, and the work would never begin: it is left out.
 fn connections(
+    context: &Context,
     config: &SourceConfig,
     interrupts: &Interrupts,
     mut first: Connection,
     parts: usize,
+    lock: &str,
 ) -> PgResult<Vec<Connection>> {
     let count = config.snapshot_threads.min(parts.max(1));
     if count < 2 {
@@ -350,12 +419,26 @@ fn connections(
     }
     let [name] = fields(first.query("SELECT pg_catalog.pg_export_snapshot()")?.into_iter().next().unwrap_or_default())?;
     let mut connections = vec![first];
-    for _ in 1..count {
+    let another = || {
         let mut next = config.server.connect(interrupts)?;
         prepare(&mut next, config)?;
         next.query("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")?;
         next.query(&format!("SET TRANSACTION SNAPSHOT {}", literal(&name)))?;
-        connections.push(next);
+        next.query(&format!("{lock} NOWAIT"))?;
+        Ok(next)
+    };
+    for _ in 1..count {
+        match another() {
+            Ok(next) => connections.push(next),
+            Err(error @ PgError::Server { .. }) if error.passes() => {
+                let left = connections.len();
+                context.warn(format!(
+                    "the snapshot is read by {left} connections only, since another one failed: {error}"
+                ));
+                break;
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(connections)
 }

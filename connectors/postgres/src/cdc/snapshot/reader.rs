@@ -15,7 +15,7 @@ use super::chunks::Chunk;
 use super::{WHAT, copy};
 use crate::cdc::envelope::{Events, Op, Place};
 use crate::cdc::table::Plan;
-use crate::client::Connection;
+use crate::client::{Connection, PgError};
 use crate::config::SourceConfig;
 
 /// Batches that wait for each thread.
@@ -34,9 +34,16 @@ pub(super) struct Part {
     pub ended: bool,
 }
 
+/// Why reading failed.
+pub(super) struct Failure {
+    pub error: Error,
+    /// The table that would fail the next time, too: the server refuses the statement, or a value cannot be given.
+    pub lasts: Option<usize>,
+}
+
 /// The threads. They end when this is dropped.
 pub(super) struct Readers {
-    parts: Option<Receiver<Result<Part>>>,
+    parts: Option<Receiver<Result<Part, Failure>>>,
     sockets: Vec<TcpStream>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -50,7 +57,8 @@ struct Work {
 }
 
 impl Readers {
-    /// Reads parts in their order, with as many threads as there are connections. Each is in a transaction with the snapshot, and ends it.
+    /// Reads parts in their order, with as many threads as there are connections. Each is in a transaction with the snapshot and with locks of its
+    /// own on all tables, and ends it when no part is left.
     pub fn start(
         connections: Vec<Connection>,
         chunks: Vec<Chunk>,
@@ -78,11 +86,14 @@ impl Readers {
     }
 
     /// What was read next; `None` if there is nothing within this time. An error once all is read that was to be read.
-    pub fn next(&self, patience: Duration) -> Result<Option<Part>> {
+    pub fn next(&self, patience: Duration) -> Result<Option<Part>, Failure> {
         match self.parts.as_ref().map(|parts| parts.recv_timeout(patience)) {
             Some(Ok(part)) => part.map(Some),
             Some(Err(RecvTimeoutError::Timeout)) => Ok(None),
-            _ => Err(Error::retriable(format!("{WHAT}: its threads have ended"))),
+            _ => {
+                let error = Error::retriable(format!("{WHAT}: its threads have ended"));
+                Err(Failure { error, lasts: None })
+            }
         }
     }
 }
@@ -100,11 +111,14 @@ impl Drop for Readers {
     }
 }
 
-fn read(mut connection: Connection, work: &Work, sender: &SyncSender<Result<Part>>) -> Result<()> {
-    let refused = |error: crate::client::PgError| error.into_error(WHAT);
+fn read(mut connection: Connection, work: &Work, sender: &SyncSender<Result<Part, Failure>>) -> Result<(), Failure> {
     let next_chunk = || work.chunks.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let mut values = Vec::new();
     while let Some(Chunk { table, sql, pages }) = next_chunk() {
+        let refused = |error: PgError| {
+            let lasts = error.is_of_statement().then_some(table);
+            Failure { lasts, error: error.into_error(WHAT) }
+        };
         connection.copy_out(&sql).map_err(refused)?;
         let mut events = Events::new(&work.config, work.plans[table].clone());
         let mut next = connection.copied().map_err(refused)?;
@@ -112,7 +126,8 @@ fn read(mut connection: Connection, work: &Work, sender: &SyncSender<Result<Part
             while events.len() < work.config.batch && events.bytes() < BYTES {
                 let Some(line) = next.take() else { break };
                 copy::row(&line, &mut values);
-                events.push(Op::Read, work.place, None, Some(&values))?;
+                let pushed = events.push(Op::Read, work.place, None, Some(&values));
+                pushed.map_err(|error| Failure { error, lasts: Some(table) })?;
                 next = connection.copied().map_err(refused)?;
             }
             let ended = next.is_none();
@@ -126,7 +141,7 @@ fn read(mut connection: Connection, work: &Work, sender: &SyncSender<Result<Part
         }
     }
     // Lets go of the tables: nobody could change their columns meanwhile.
-    connection.query("COMMIT").map_err(refused)?;
+    connection.query("COMMIT").map_err(|error| Failure { error: error.into_error(WHAT), lasts: None })?;
     connection.close();
     Ok(())
 }
