@@ -123,6 +123,28 @@ impl Connection {
         }
     }
 
+    /// Commits. A transaction that had failed is rolled back by it, which the server does not call an error.
+    pub fn commit(&mut self) -> PgResult<()> {
+        self.send(|buffer| frontend::query("COMMIT", buffer))?;
+        let (mut committed, mut refusal) = (false, None);
+        loop {
+            match self.read() {
+                Ok(Message { tag: b'C', body }) => committed = body.starts_with(b"COMMIT"),
+                Ok(Message { tag: b'Z', .. }) if refusal.is_none() && !committed => {
+                    return Err(PgError::Server {
+                        code: "40000".into(),
+                        message: "the server rolled the transaction back instead of committing it".into(),
+                        detail: String::new(),
+                    });
+                }
+                Ok(Message { tag: b'Z', .. }) => return refusal.map_or(Ok(()), Err),
+                Ok(_) => {}
+                Err(error @ PgError::Server { .. }) => refusal = Some(error),
+                Err(error) => return Err(refusal.unwrap_or(error)),
+            }
+        }
+    }
+
     /// Runs statements; those that copy in (COPY … FROM STDIN) take `data` in turn. Answers how many rows each statement touched, 0 where it does
     /// not say. After a refusal, which is of all statements unless there is a transaction around them, the connection can be used.
     ///

@@ -19,6 +19,9 @@ const UNANSWERED: Duration = Duration::from_secs(60);
 /// next owner of its partition waits for, so the server ends it after a while.
 const SETTINGS: &str = "SET client_min_messages = error; SET idle_in_transaction_session_timeout = '60s'";
 
+/// How soon the server gives up a session whose other end has gone without a word: its locks keep the next owner of its partitions waiting.
+const SERVER_TIMES: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '60s'";
+
 /// Connects to the first host that answers and may be written to.
 pub(super) fn connect(config: &SinkConfig, interrupts: &Interrupts) -> Result<Connection> {
     let mut last = None;
@@ -32,6 +35,11 @@ pub(super) fn connect(config: &SinkConfig, interrupts: &Interrupts) -> Result<Co
                 sql += &format!("; SELECT pg_catalog.set_config('search_path', {}, false)", literal(path));
             }
             connection.query(&sql)?;
+            // A server that does not know it does without.
+            match connection.query(SERVER_TIMES) {
+                Err(error @ PgError::Away(_)) => return Err(error),
+                _ => {}
+            }
             if config.servers.len() > 1 {
                 let rows = connection.query("SELECT pg_catalog.pg_is_in_recovery()")?;
                 if rows.first().and_then(|row| row.first()).is_some_and(|cell| cell.as_deref() == Some("t")) {
@@ -48,7 +56,7 @@ pub(super) fn connect(config: &SinkConfig, interrupts: &Interrupts) -> Result<Co
         }
     }
     let error = last.unwrap_or_else(|| PgError::Refused("there is no host".into()));
-    Err(error.into_error("connecting to the database"))
+    Err(told(&error, "connecting to the database"))
 }
 
 /// See the module.
@@ -100,7 +108,10 @@ impl Session {
     /// Makes the staging tables that statements need which are to run.
     pub fn make_stages(&mut self) -> PgResult<()> {
         for statement in self.stages.take_due() {
-            self.connection.query(&statement)?;
+            if let Err(error) = self.connection.query(&statement) {
+                self.stages.forget();
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -122,8 +133,8 @@ pub(super) enum Blame {
 pub(super) fn blame(error: &PgError) -> Blame {
     match error.code() {
         _ if error.passes() => Blame::Passing,
-        // Cancelled by somebody; a server that has become a standby, or whose connections are being moved.
-        "57014" | "25006" | "25P03" => Blame::Passing,
+        // Cancelled by somebody; a server that has become a standby, or whose connections are being moved; rolled back where a commit was asked for.
+        "57014" | "25006" | "25P03" | "40000" => Blame::Passing,
         // Data, constraints (also of views), rows that are too large, what triggers raise. 21: twice the same key, which only the database
         // knows to be the same.
         code if ["21", "22", "23", "44", "54", "P0", "38", "39"].iter().any(|class| code.starts_with(class)) => {
