@@ -27,6 +27,8 @@ pub(super) enum Datum<'a> {
     F32(f32),
     F64(f64),
     Str(&'a str),
+    /// A text that is a JSON document.
+    Document(&'a str),
     Bytes(&'a [u8]),
     /// Two's complement, and how many digits stand behind the point.
     Decimal(&'a [u8], i32),
@@ -60,6 +62,7 @@ pub(super) enum Kind {
     Int,
     Float,
     Str,
+    Zoned,
     Bytes,
     Decimal,
     Date,
@@ -85,6 +88,10 @@ pub(super) enum Values {
     F32(Float32Array),
     F64(Float64Array),
     Str(StringArray),
+    /// Texts that are JSON documents.
+    Documents(StringArray),
+    /// Texts that are timestamps with their zone.
+    Zoned(StringArray),
     Bytes(BinaryArray),
     Decimal(BinaryArray, i32),
     /// Scale and value.
@@ -132,6 +139,8 @@ impl Values {
             (DataType::Int64, _) => Self::Int64(long(array)),
             (DataType::Float32, _) => Self::F32(array.as_primitive::<Float32Type>().clone()),
             (DataType::Float64, _) => Self::F64(array.as_primitive::<Float64Type>().clone()),
+            (DataType::Utf8, "io.debezium.data.Json") => Self::Documents(array.as_string::<i32>().clone()),
+            (DataType::Utf8, "io.debezium.time.ZonedTimestamp") => Self::Zoned(array.as_string::<i32>().clone()),
             (DataType::Utf8, _) => Self::Str(array.as_string::<i32>().clone()),
             (DataType::Binary, DECIMAL) => {
                 Self::Decimal(array.as_binary::<i32>().clone(), parameter(field, "scale").unwrap_or(0))
@@ -200,7 +209,8 @@ impl Values {
             Self::Bool(_) => Kind::Bool,
             Self::Int8(_) | Self::Int16(_) | Self::Int32(_) | Self::Int64(_) | Self::ConstantInt(_) => Kind::Int,
             Self::F32(_) | Self::F64(_) => Kind::Float,
-            Self::Str(_) | Self::Constant(_) | Self::Nothing => Kind::Str,
+            Self::Str(_) | Self::Documents(_) | Self::Constant(_) | Self::Nothing => Kind::Str,
+            Self::Zoned(_) => Kind::Zoned,
             Self::Bytes(_) => Kind::Bytes,
             Self::Decimal(..) | Self::VariableDecimal(..) => Kind::Decimal,
             Self::Date(_) => Kind::Date,
@@ -230,7 +240,7 @@ impl Values {
         }
         match self {
             // The length first, which needs no look at the text.
-            Self::Str(array) => {
+            Self::Str(array) | Self::Documents(array) | Self::Zoned(array) => {
                 let length = array.value_length(row) as usize;
                 placeholder.lengths.contains(&length) && array.is_valid(row) && placeholder.is_text(array.value(row))
             }
@@ -271,7 +281,8 @@ impl Values {
             Self::Int64(array) => of!(array, Datum::Int),
             Self::F32(array) => of!(array, Datum::F32),
             Self::F64(array) => of!(array, Datum::F64),
-            Self::Str(array) => of!(array, Datum::Str),
+            Self::Str(array) | Self::Zoned(array) => of!(array, Datum::Str),
+            Self::Documents(array) => of!(array, Datum::Document),
             Self::Bytes(array) => of!(array, Datum::Bytes),
             Self::Decimal(array, scale) => of!(array, |bytes| Datum::Decimal(bytes, *scale)),
             Self::VariableDecimal(parts, scale, value) => {
@@ -354,8 +365,8 @@ impl Placeholder {
 
     /// Whether a value of a JSON document is it, or a list or an object of nothing else.
     fn is_json(&self, raw: &str) -> bool {
-        // Whatever is much longer is something else, and need not be read.
-        if raw.len() > 8 * self.text.len() + 64 {
+        // Whatever is shorter or much longer is something else, and need not be read.
+        if raw.len() < self.text.len() + 2 || raw.len() > 8 * self.text.len() + 64 {
             return false;
         }
         match raw.as_bytes().first() {

@@ -130,6 +130,9 @@ pub(super) enum Blame {
     Lasting,
 }
 
+/// What versions before 16 say of a text that is no `hstore`, under the code of an internal error.
+const HSTORE: [&str; 2] = ["Syntax error near", "Unexpected end of string"];
+
 pub(super) fn blame(error: &PgError) -> Blame {
     match error.code() {
         _ if error.passes() => Blame::Passing,
@@ -137,6 +140,11 @@ pub(super) fn blame(error: &PgError) -> Blame {
         "57014" | "25006" | "25P03" | "40000" => Blame::Passing,
         // Data, constraints (also of views), rows that are too large, what triggers raise. 21: twice the same key, which only the database
         // knows to be the same.
+        // Texts of ltree, hstore and the like: no statement has a syntax of a record's.
+        "42601" => Blame::Record,
+        "XX000" if matches!(error, PgError::Server { message, .. } if HSTORE.iter().any(|start| message.starts_with(start))) => {
+            Blame::Record
+        }
         code if ["21", "22", "23", "44", "54", "P0", "38", "39"].iter().any(|class| code.starts_with(class)) => {
             Blame::Record
         }
@@ -147,9 +155,16 @@ pub(super) fn blame(error: &PgError) -> Blame {
     }
 }
 
-/// The server's reason, without the detail that repeats the row.
+/// The server's reason, without the detail that repeats the row, nor the value that it quotes where it is the value that is wrong.
 pub(super) fn reason(error: &PgError) -> String {
     match error {
+        PgError::Server { code, message, .. } if code.starts_with("22") => {
+            let shown = match (message.find('"'), message.rfind('"')) {
+                (Some(from), Some(to)) if from < to => format!("{}\"…\"{}", &message[..from], &message[to + 1..]),
+                _ => message.clone(),
+            };
+            format!("{shown} (SQLSTATE {code})")
+        }
         PgError::Server { code, message, .. } => format!("{message} (SQLSTATE {code})"),
         other => other.to_string(),
     }

@@ -205,8 +205,10 @@ fn name(work: &Work, column: &Column) -> String {
 /// A column of the staging table as a value for the table's column.
 fn staged(work: &Work, column: &Column, prefix: &str) -> String {
     let name = name(work, column);
+    let cast = &work.table.columns[column.target].cast;
     match column.wire {
-        Wire::Cast(_) => format!("{prefix}{name}::{}", work.table.columns[column.target].cast),
+        Wire::Cast(_) => format!("{prefix}{name}::{cast}"),
+        Wire::Utc => format!("({prefix}{name}::timestamptz AT TIME ZONE 'UTC')::{cast}"),
         _ => format!("{prefix}{name}"),
     }
 }
@@ -215,7 +217,10 @@ fn staged(work: &Work, column: &Column, prefix: &str) -> String {
 fn same_key(work: &Work) -> String {
     let same = |column: &Column| {
         let (name, cast) = (name(work, column), &work.table.columns[column.target].cast);
-        format!("t.{name} = s.{name}::{cast}")
+        match column.wire {
+            Wire::Cast(_) | Wire::Utc => format!("t.{name} = {}", staged(work, column, "s.")),
+            _ => format!("t.{name} = s.{name}::{cast}"),
+        }
     };
     work.columns[..work.keys].iter().map(same).collect::<Vec<_>>().join(" AND ")
 }

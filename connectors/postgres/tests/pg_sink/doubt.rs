@@ -91,6 +91,7 @@ fn sessions_that_end_at_any_moment() {
     database.sql("CREATE TABLE t (id int, line text)");
     let mut run = start(&database.sink_config(&[ONCE]), "t");
     let done = std::sync::atomic::AtomicBool::new(false);
+    let mut written = 0;
     let kill = format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'tributary sink'",
         database.name
@@ -105,16 +106,17 @@ fn sessions_that_end_at_any_moment() {
         });
         let deadline = Instant::now() + PATIENCE;
         let mut failed = 0;
-        for from in (0..6000i64).step_by(200) {
-            while let Err(error) = run.put(batch(from..from + 200)) {
+        while written < 6000 || failed < 4 {
+            while let Err(error) = run.put(batch(written..written + 200)) {
                 failed += 1;
                 assert!(error.is_retriable() && Instant::now() < deadline, "{error}");
             }
+            written += 200;
+            assert!(Instant::now() < deadline, "{failed} puts were interrupted");
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(failed > 3, "{failed} puts were interrupted");
     });
-    assert_eq!(database.sql("SELECT count(*), count(DISTINCT id) FROM t"), "6000|6000");
+    assert_eq!(database.sql("SELECT count(*), count(DISTINCT id) FROM t"), format!("{written}|{written}"));
     run.stop().unwrap();
 }
 
@@ -187,4 +189,41 @@ fn a_lock_is_waited_for_again() {
         run.pre_commit().unwrap();
     }
     assert_eq!(database.sql("SELECT string_agg(id::text, ',' ORDER BY id) FROM t"), "0,2,3,4,5,6");
+}
+
+/// Of a topic that was made anew, say.
+#[test]
+fn records_that_are_passed_over_are_told() {
+    let database = Database::new();
+    database.sql("CREATE TABLE t (id int)");
+    let mut run = start(&database.sink_config(&[ONCE]), "t");
+    assert!(run.put(batch(0..5)).unwrap().is_empty());
+    let mut run = start(&database.sink_config(&[ONCE]), "t");
+    assert!(run.put(batch(0..2)).unwrap().is_empty());
+    assert!(run.put(batch(2..6)).unwrap().is_empty());
+    let logs = run.services().logs();
+    let told: Vec<_> = logs.iter().filter(|line| line.message.contains("2 records of t-0 are passed over")).collect();
+    assert!(told.len() == 1 && told[0].message.contains("DELETE /connectors/sink/offsets"), "{logs:?}");
+    assert_eq!(database.sql("SELECT count(*), count(DISTINCT id) FROM t"), "6|6");
+}
+
+/// DDL does not wait for ever, nor let readers wait behind it.
+#[test]
+fn ddl_waits_a_while() {
+    let database = Database::new();
+    database.sql("CREATE TABLE t (id int)");
+    let mut run = start(&database.sink_config(&[("schema.evolution", "basic")]), "t");
+    let rows = || json_batch("t", &[(Value::Null, json!({"id": 1, "more": 2}))]);
+    thread::scope(|scope| {
+        scope.spawn(|| database.sql("BEGIN; LOCK TABLE t IN ACCESS SHARE MODE; SELECT pg_sleep(14); COMMIT"));
+        let sleeps = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event = 'PgSleep'",
+            database.name
+        );
+        until("the lock", || database.sql(&sleeps) == "1");
+        let error = run.put(rows()).unwrap_err();
+        assert!(error.is_retriable() && error.to_string().contains("lock timeout"), "{error}");
+    });
+    assert!(run.put(rows()).unwrap().is_empty());
+    assert_eq!(database.sql("SELECT * FROM t"), "1|2");
 }
