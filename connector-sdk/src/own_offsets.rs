@@ -23,7 +23,8 @@
 //!
 //! fn put(&mut self, batch: Batch, _: &mut Failures) -> Result<()> {
 //!     let Some((batch, entry)) = self.offsets.begin(&mut self.store, &batch)? else { return Ok(()) };
-//!     // One transaction: the rows, and UPDATE … SET next_offset = … WHERE connector, topic, partition and epoch are the entry's.
+//!     // One transaction: the rows, and UPDATE … SET next_offset = … WHERE connector, topic, partition and epoch are the entry's, and
+//!     // next_offset IS NOT DISTINCT FROM its previous one.
 //!     let written = self.store.write(&batch, &entry);
 //!     self.offsets.end(entry, written)
 //! }

@@ -311,3 +311,32 @@ pub(crate) fn server_error(mut body: Bytes) -> PgError {
 fn unexpected(what: &str, tag: u8) -> PgError {
     PgError::Refused(format!("{what}: an unexpected message '{}' of the server", char::from(tag)))
 }
+
+#[cfg(test)]
+mod tests {
+    use tributary_harness::{Postgres, postgres};
+
+    use super::super::{Interrupts, Settings, SslMode, Tls};
+
+    /// The server answers COMMIT of a failed transaction with ROLLBACK, which is no error to it.
+    #[test]
+    fn a_commit_that_rolls_back_is_an_error() {
+        let server = Postgres::shared().unwrap();
+        let settings = Settings {
+            host: "127.0.0.1".into(),
+            port: server.port(),
+            user: postgres::USER.into(),
+            password: postgres::PASSWORD.into(),
+            database: "postgres".into(),
+            tls: Tls { mode: SslMode::Disable, root_cert: None, cert: None, key: None },
+            application_name: "commit".into(),
+        };
+        let mut connection = settings.connect(&Interrupts::default()).unwrap();
+        connection.query("BEGIN").unwrap();
+        assert_eq!(connection.query("SELECT 1 / 0").unwrap_err().code(), "22012");
+        assert_eq!(connection.commit().unwrap_err().code(), "40000");
+        connection.query("BEGIN; SELECT 1").unwrap();
+        connection.commit().unwrap();
+        connection.close();
+    }
+}

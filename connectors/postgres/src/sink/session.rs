@@ -36,9 +36,8 @@ pub(super) fn connect(config: &SinkConfig, interrupts: &Interrupts) -> Result<Co
             }
             connection.query(&sql)?;
             // A server that does not know it does without.
-            match connection.query(SERVER_TIMES) {
-                Err(error @ PgError::Away(_)) => return Err(error),
-                _ => {}
+            if let Err(error @ PgError::Away(_)) = connection.query(SERVER_TIMES) {
+                return Err(error);
             }
             if config.servers.len() > 1 {
                 let rows = connection.query("SELECT pg_catalog.pg_is_in_recovery()")?;

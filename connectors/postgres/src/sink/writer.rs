@@ -466,7 +466,11 @@ impl Transaction<'_> {
         let mut items: Vec<Item> = works.iter().enumerate().flat_map(each).collect();
         items.sort_by_key(|(_, tuple)| tuple.row);
         let mut refused = Vec::new();
-        self.part(works, &items, &mut refused)?;
+        // The whole has been tried.
+        let (first, second) = items.split_at(items.len() / 2);
+        for half in [first, second].into_iter().filter(|half| !half.is_empty()) {
+            self.part(works, half, &mut refused)?;
+        }
         let written_some = refused.len() < items.len();
         for (item, error) in refused {
             // It may need what came behind it, unless that says something newer of the same row.
@@ -572,9 +576,9 @@ const CHECK: &str = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED
 /// Whether a record is followed by one that says something of the same row, as far as bytes tell.
 fn followed(works: &[Work], items: &[Item], item: &Item) -> bool {
     let work = &works[item.0];
-    let behind = items.iter().filter(|(at, tuple)| *at == item.0 && tuple.row > item.1.row);
+    let mut behind = items.iter().filter(|(at, tuple)| *at == item.0 && tuple.row > item.1.row);
     let same = |tuple: &Tuple| {
         tuple.deed == Deed::Truncate || work.keys > 0 && (!work.tells_keys() || work.key(tuple) == work.key(&item.1))
     };
-    behind.into_iter().any(|(_, tuple)| same(tuple))
+    behind.any(|(_, tuple)| same(tuple))
 }

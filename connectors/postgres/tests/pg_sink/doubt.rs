@@ -11,7 +11,7 @@ use tributary_sdk::sink::TopicPartition;
 use tributary_sdk::{Batch, Offsets, SinkTask};
 
 use crate::common::{Database, PATIENCE};
-use crate::{json_batch, refused, start};
+use crate::{Run, json_batch, refused, start};
 
 const ONCE: (&str, &str) = ("exactly.once.enabled", "true");
 
@@ -226,4 +226,25 @@ fn ddl_waits_a_while() {
     });
     assert!(run.put(rows()).unwrap().is_empty());
     assert_eq!(database.sql("SELECT * FROM t"), "1|2");
+}
+
+/// The next owner of a partition says that it waits for the former one's transaction, and goes on behind it.
+#[test]
+fn the_next_task_waits_for_the_former_ones_transaction() {
+    let database = Database::new();
+    database.sql("CREATE TABLE t (id int CHECK (id <> 1))");
+    let config = database.sink_config(&[ONCE, ("errors.tolerance", "all")]);
+    let mut former = start(&config, "t");
+    assert_eq!(refused(former.put(batch(0..3)).unwrap()).len(), 1);
+    let mut next = Run::start(&config).unwrap();
+    let services = next.services().clone();
+    thread::scope(|scope| {
+        let opened = scope.spawn(|| next.open("t", 0, 0).unwrap());
+        until("the warning", || services.logs().iter().any(|line| line.message.contains("lock timeout")));
+        former.pre_commit().unwrap();
+        assert_eq!(opened.join().unwrap(), 3);
+    });
+    assert!(!former.put(batch(3..4)).unwrap_err().is_retriable());
+    assert!(next.put(batch(3..4)).unwrap().is_empty());
+    assert_eq!(database.sql("SELECT string_agg(id::text, ',' ORDER BY id) FROM t"), "0,2,3");
 }
