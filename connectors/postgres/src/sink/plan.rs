@@ -69,8 +69,8 @@ pub(super) struct Missing {
 pub(super) enum Planned {
     Work(Work),
     Missing(Missing),
-    /// A field of JSON objects, of which another one has the column already, and what to say of it.
-    Conflict(usize, String),
+    /// A field of JSON objects, the one that has its column already, and what to say of it.
+    Conflict(usize, usize, String),
 }
 
 impl Work {
@@ -122,7 +122,7 @@ impl Work {
                     table.quoted()
                 );
                 if json {
-                    return Ok(Planned::Conflict(at, why));
+                    return Ok(Planned::Conflict(at, other.field, why));
                 }
                 return Err(Error::failed(why));
             }

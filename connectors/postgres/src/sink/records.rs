@@ -81,6 +81,26 @@ impl Records {
         Ok(Self { ops, tables, names, fields })
     }
 
+    /// Gives what the records of the table with this number have in one field of JSON objects to another, where they do not have that: it is the same, spelt
+    /// otherwise.
+    pub fn join(&mut self, to: usize, from: usize, number: u32) {
+        if to == from {
+            return;
+        }
+        let Values::Json(_, places) = &mut self.fields[from].values else { return };
+        let mut moved = std::mem::take(places);
+        if let Values::Json(_, places) = &mut self.fields[to].values {
+            for row in (0..moved.len()).filter(|row| self.tables[*row] == number) {
+                if places[row].is_none() {
+                    places[row] = moved[row].take();
+                }
+            }
+        }
+        if let Values::Json(_, places) = &mut self.fields[from].values {
+            *places = moved;
+        }
+    }
+
     /// Whether a record of the table with this number has the field.
     pub fn writes(&self, field: usize, number: u32) -> bool {
         let field = &self.fields[field];

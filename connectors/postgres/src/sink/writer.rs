@@ -231,7 +231,8 @@ fn works(
             let missing = match Work::plan(&table, records, number, config)? {
                 Planned::Work(work) => break Some(work),
                 Planned::Missing(missing) => missing,
-                Planned::Conflict(field, why) => {
+                Planned::Conflict(field, other, why) => {
+                    records.join(other, field, number);
                     refuse_fields(records, number, vec![field], |_| why.clone())?;
                     continue;
                 }

@@ -217,8 +217,14 @@ fn names_that_no_column_or_table_has() {
     assert_eq!(failures.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7], "{failures:#?}");
     assert_eq!(database.sql("SELECT id, a FROM t ORDER BY 1"), "1|1\n9|9");
     // Spelt otherwise in another record is good.
-    assert!(run.put(json_batch("t", &[(key(10), json!({"t": "t", "A": 10}))])).unwrap().is_empty());
-    assert_eq!(database.sql("SELECT a FROM t WHERE id = 10"), "10");
+    let rows = [
+        (key(10), json!({"t": "t", "A": 10})),
+        (key(11), json!({"t": "t", "a": 11})),
+        (key(12), json!({"t": "t", "A": null})),
+    ];
+    let failures = refused(run.put(json_batch("t", &rows)).unwrap());
+    assert!(failures.is_empty(), "{failures:?}");
+    assert_eq!(database.sql("SELECT id, a FROM t WHERE id > 9 ORDER BY 1"), "10|10\n11|11\n12|");
 }
 
 #[test]
