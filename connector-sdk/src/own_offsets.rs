@@ -329,25 +329,6 @@ mod tests {
         own.close(&[at()]);
         assert!(own.begin(&mut table, &batch(10..11)).unwrap_err().to_string().contains("not open"));
     }
-
-    #[test]
-    fn a_store_that_has_gone_back_is_not_followed_in_silence() {
-        let mut table = Table::default();
-        let (mut own, _) = opened(&mut table);
-        let (_, entry) = own.begin(&mut table, &batch(0..10)).unwrap().unwrap();
-        let written = table.write(&entry);
-        own.end(entry, Ok(written)).unwrap();
-        let (_, entry) = own.begin(&mut table, &batch(10..12)).unwrap().unwrap();
-        assert_eq!(entry.previous, Some(10));
-        own.end(entry, Err(Error::retriable("gone"))).unwrap_err();
-        // The standby knows eight of them.
-        table.0.get_mut(&at()).unwrap().1 = Some(8);
-        let error = own.begin(&mut table, &batch(10..12)).unwrap_err();
-        assert!(matches!(&error, Error::Failed(message) if message.contains("up to the offset 10")), "{error:?}");
-        let (_, elsewhere) = opened(&mut table);
-        assert_eq!(elsewhere[0].offset, Some(8));
-    }
-
     #[test]
     fn what_this_task_has_passed_is_not_skipped() {
         let mut table = Table::default();
@@ -365,5 +346,23 @@ mod tests {
         // Another task cannot tell, and the worker gives it only what is not there.
         let (mut next, _) = opened(&mut table);
         assert!(next.begin(&mut table, &batch(4..5)).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_store_that_has_gone_back_is_not_followed_in_silence() {
+        let mut table = Table::default();
+        let (mut own, _) = opened(&mut table);
+        let (_, entry) = own.begin(&mut table, &batch(0..10)).unwrap().unwrap();
+        let written = table.write(&entry);
+        own.end(entry, Ok(written)).unwrap();
+        let (_, entry) = own.begin(&mut table, &batch(10..12)).unwrap().unwrap();
+        assert_eq!(entry.previous, Some(10));
+        own.end(entry, Err(Error::retriable("gone"))).unwrap_err();
+        // The standby knows eight of them.
+        table.0.get_mut(&at()).unwrap().1 = Some(8);
+        let error = own.begin(&mut table, &batch(10..12)).unwrap_err();
+        assert!(matches!(&error, Error::Failed(message) if message.contains("up to the offset 10")), "{error:?}");
+        let (_, elsewhere) = opened(&mut table);
+        assert_eq!(elsewhere[0].offset, Some(8));
     }
 }
