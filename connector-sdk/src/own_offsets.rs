@@ -23,7 +23,8 @@
 //!
 //! fn put(&mut self, batch: Batch, _: &mut Failures) -> Result<()> {
 //!     let Some((batch, entry)) = self.offsets.begin(&mut self.store, &batch)? else { return Ok(()) };
-//!     // One transaction: the rows, and UPDATE … SET next_offset = … WHERE connector, topic, partition and epoch are the entry's.
+//!     // One transaction: the rows, and UPDATE … SET next_offset = … WHERE connector, topic, partition and epoch are the entry's, and
+//!     // next_offset IS NOT DISTINCT FROM its previous one.
 //!     let written = self.store.write(&batch, &entry);
 //!     self.offsets.end(entry, written)
 //! }
@@ -75,6 +76,9 @@ pub struct Entry {
     pub partition: TopicPartition,
     /// It is written only where the table has this epoch.
     pub epoch: i64,
+    /// What the table has before. A store that writes the entry only where this is so, too, cannot write a batch a second time, whatever its
+    /// transaction that was in doubt has come to.
+    pub previous: Option<i64>,
     /// The offset behind the last record of the transaction.
     pub next_offset: i64,
 }
@@ -84,7 +88,7 @@ pub trait OffsetTable {
     /// In one transaction: adds one to the epochs of these partitions (an entry that is missing begins with epoch 1), and reads them.
     fn claim(&mut self, connector: &str, partitions: &[TopicPartition]) -> Result<Vec<Claimed>>;
 
-    /// Reads them.
+    /// Reads them, once every transaction is over that might still write them: one whose commit was not answered may be committed later.
     fn read(&mut self, connector: &str, partitions: &[TopicPartition]) -> Result<Vec<Claimed>>;
 
     /// In one transaction: sets offsets (`None`: as if nothing was written yet), and adds one to the epochs. For
@@ -136,6 +140,22 @@ impl OwnOffsets {
         Ok(elsewhere)
     }
 
+    /// Whether the task has the partition.
+    pub fn holds(&self, partition: &TopicPartition) -> bool {
+        self.held.contains_key(partition)
+    }
+
+    /// Whether it is not known how much of a batch's partition is there, so that [`begin`](Self::begin) looks it up.
+    pub fn doubts(&self, batch: &Batch) -> bool {
+        let of = |at: &TopicPartition| at.topic == batch.topic && Some(at.partition) == batch.partition;
+        self.doubted.iter().any(of)
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// What [`SinkTask::close`](crate::SinkTask::close) has to do.
     pub fn close(&mut self, partitions: &[TopicPartition]) {
         for partition in partitions {
@@ -156,6 +176,9 @@ impl OwnOffsets {
             for found in table.read(&self.connector, std::slice::from_ref(&partition))? {
                 let held = self.held.get_mut(&found.partition).filter(|held| held.epoch == found.epoch);
                 let held = held.ok_or_else(|| fenced(&self.connector, &partition))?;
+                if found.next_offset < held.next_offset {
+                    return Err(gone_back(&self.connector, &partition, held.next_offset, found.next_offset));
+                }
                 (held.next_offset, held.found) = (found.next_offset, found.next_offset);
             }
             self.doubted.remove(&partition);
@@ -181,8 +204,8 @@ impl OwnOffsets {
             )));
         }
         let Some(last) = offsets.values()[first..].iter().max() else { return Ok(None) };
-        let (connector, epoch) = (self.connector.clone(), held.epoch);
-        let entry = Entry { connector, partition, epoch, next_offset: last + 1 };
+        let (connector, epoch, previous) = (self.connector.clone(), held.epoch, held.next_offset);
+        let entry = Entry { connector, partition, epoch, previous, next_offset: last + 1 };
         Ok(Some((batch.slice(first, batch.len() - first), entry)))
     }
 
@@ -203,6 +226,19 @@ impl OwnOffsets {
             }
         }
     }
+}
+
+/// A store that has forgotten transactions (a standby that was behind has become the primary, a backup was restored) is read anew from where it is.
+fn gone_back(connector: &str, partition: &TopicPartition, held: Option<i64>, found: Option<i64>) -> Error {
+    let shown = |offset: Option<i64>| offset.map_or_else(|| "none".into(), |offset| offset.to_string());
+    Error::failed(format!(
+        "{connector} has written {}-{} up to the offset {}, and its store now says {}: the store has gone back to an earlier state, as after a \
+         failover to a standby that was behind. A restart of the task goes on from where the store is",
+        partition.topic,
+        partition.partition,
+        shown(held),
+        shown(found)
+    ))
 }
 
 fn fenced(connector: &str, partition: &TopicPartition) -> Error {
@@ -335,5 +371,23 @@ mod tests {
         // Another task cannot tell, and the worker gives it only what is not there.
         let (mut next, _) = opened(&mut table);
         assert!(next.begin(&mut table, &batch(4..5)).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_store_that_has_gone_back_is_not_followed_in_silence() {
+        let mut table = Table::default();
+        let (mut own, _) = opened(&mut table);
+        let (_, entry) = own.begin(&mut table, &batch(0..10)).unwrap().unwrap();
+        let written = table.write(&entry);
+        own.end(entry, Ok(written)).unwrap();
+        let (_, entry) = own.begin(&mut table, &batch(10..12)).unwrap().unwrap();
+        assert_eq!(entry.previous, Some(10));
+        own.end(entry, Err(Error::retriable("gone"))).unwrap_err();
+        // The standby knows eight of them.
+        table.0.get_mut(&at()).unwrap().1 = Some(8);
+        let error = own.begin(&mut table, &batch(10..12)).unwrap_err();
+        assert!(matches!(&error, Error::Failed(message) if message.contains("up to the offset 10")), "{error:?}");
+        let (_, elsewhere) = opened(&mut table);
+        assert_eq!(elsewhere[0].offset, Some(8));
     }
 }

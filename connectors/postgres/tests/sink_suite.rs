@@ -30,7 +30,7 @@ impl Subject {
 
     /// Rows without a key: what is written twice shows.
     fn exactly_once() -> Self {
-        Self { more: &[("exactly.once.enabled", "true")], key: "", database: None }
+        Self { more: &[("exactly.once.enabled", "true"), ("collection.name.format", "suite")], key: "", database: None }
     }
 
     fn database(&self) -> &(Database, Proxy) {

@@ -123,6 +123,28 @@ impl Connection {
         }
     }
 
+    /// Commits. A transaction that had failed is rolled back by it, which the server does not call an error.
+    pub fn commit(&mut self) -> PgResult<()> {
+        self.send(|buffer| frontend::query("COMMIT", buffer))?;
+        let (mut committed, mut refusal) = (false, None);
+        loop {
+            match self.read() {
+                Ok(Message { tag: b'C', body }) => committed = body.starts_with(b"COMMIT"),
+                Ok(Message { tag: b'Z', .. }) if refusal.is_none() && !committed => {
+                    return Err(PgError::Server {
+                        code: "40000".into(),
+                        message: "the server rolled the transaction back instead of committing it".into(),
+                        detail: String::new(),
+                    });
+                }
+                Ok(Message { tag: b'Z', .. }) => return refusal.map_or(Ok(()), Err),
+                Ok(_) => {}
+                Err(error @ PgError::Server { .. }) => refusal = Some(error),
+                Err(error) => return Err(refusal.unwrap_or(error)),
+            }
+        }
+    }
+
     /// Runs statements; those that copy in (COPY … FROM STDIN) take `data` in turn. Answers how many rows each statement touched, 0 where it does
     /// not say. After a refusal, which is of all statements unless there is a transaction around them, the connection can be used.
     ///
@@ -303,4 +325,33 @@ pub(crate) fn server_error(mut body: Bytes) -> PgError {
 
 fn unexpected(what: &str, tag: u8) -> PgError {
     PgError::Refused(format!("{what}: an unexpected message '{}' of the server", char::from(tag)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tributary_harness::{Postgres, postgres};
+
+    use super::super::{Interrupts, Settings, SslMode, Tls};
+
+    /// The server answers COMMIT of a failed transaction with ROLLBACK, which is no error to it.
+    #[test]
+    fn a_commit_that_rolls_back_is_an_error() {
+        let server = Postgres::shared().unwrap();
+        let settings = Settings {
+            host: "127.0.0.1".into(),
+            port: server.port(),
+            user: postgres::USER.into(),
+            password: postgres::PASSWORD.into(),
+            database: "postgres".into(),
+            tls: Tls { mode: SslMode::Disable, root_cert: None, cert: None, key: None },
+            application_name: "commit".into(),
+        };
+        let mut connection = settings.connect(&Interrupts::default()).unwrap();
+        connection.query("BEGIN").unwrap();
+        assert_eq!(connection.query("SELECT 1 / 0").unwrap_err().code(), "22012");
+        assert_eq!(connection.commit().unwrap_err().code(), "40000");
+        connection.query("BEGIN; SELECT 1").unwrap();
+        connection.commit().unwrap();
+        connection.close();
+    }
 }

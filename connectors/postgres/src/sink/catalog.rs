@@ -29,6 +29,8 @@ pub(super) struct TableColumn {
     pub identity: bool,
     pub array: bool,
     pub hstore: bool,
+    /// Texts are the same only where their bytes are.
+    pub exact: bool,
 }
 
 /// A column that is to be made.
@@ -90,7 +92,8 @@ impl Table {
 
 fn columns(connection: &mut Connection, oid: &str) -> PgResult<Vec<TableColumn>> {
     let rows = connection.query(&format!(
-        "SELECT a.attname, b.oid, pg_catalog.format_type(b.oid, -1), a.attgenerated <> '', a.attidentity <> '', b.typcategory = 'A', b.typname = 'hstore', (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = '' \
+        "SELECT a.attname, b.oid, pg_catalog.format_type(b.oid, -1), a.attgenerated <> '', a.attidentity <> '', b.typcategory = 'A', b.typname = 'hstore', (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = '', \
+         COALESCE((SELECT l.collisdeterministic FROM pg_catalog.pg_collation l WHERE l.oid = a.attcollation), true) \
          FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
          CROSS JOIN LATERAL (WITH RECURSIVE base AS (SELECT t.oid AS id, t.typbasetype AS below, t.typtype AS sort UNION ALL \
            SELECT d.oid, d.typbasetype, d.typtype FROM base JOIN pg_catalog.pg_type d ON d.oid = base.below WHERE base.sort = 'd') \
@@ -109,6 +112,7 @@ fn columns(connection: &mut Connection, oid: &str) -> PgResult<Vec<TableColumn>>
             array: yes(5),
             hstore: yes(6),
             required: yes(7),
+            exact: yes(8),
         }
     };
     Ok(rows.into_iter().map(column).collect())
@@ -161,6 +165,11 @@ pub(super) fn add(table: &Table, exact: bool, columns: &[NewColumn]) -> String {
     };
     let columns: Vec<String> = columns.iter().map(column).collect();
     format!("ALTER TABLE {} {}", table.quoted(), columns.join(", "))
+}
+
+/// The name under which a column that is made is found.
+pub(super) fn stored(name: &str, exact: bool) -> String {
+    cut(&folded(name, exact)).to_owned()
 }
 
 fn folded(name: &str, exact: bool) -> String {

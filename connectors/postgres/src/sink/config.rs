@@ -5,6 +5,7 @@ use std::time::Duration;
 use tributary_sdk::config_def::Validator;
 use tributary_sdk::{Config, ConfigDef, ConfigKey, Error, Importance, Pattern, Result, Type};
 
+use super::datum::Placeholder;
 use super::names::Template;
 use super::url::JdbcUrl;
 use crate::client::{Settings, SslMode, Tls};
@@ -60,7 +61,7 @@ pub(super) struct SinkConfig {
     exclude: Vec<FieldPattern>,
     /// The most records of one COPY.
     pub batch: usize,
-    pub placeholder: String,
+    pub placeholder: Placeholder,
     /// The table with offsets, where each record is written exactly once.
     pub offsets: Option<String>,
     /// Whether the loss of a bad record is what the user wants.
@@ -124,7 +125,7 @@ pub(super) fn definition() -> ConfigDef {
         .define(list("field.include.list", "Fields to write: comma-separated regular expressions that match a whole name, or topic:name. Key fields are always written."))
         .define(list("field.exclude.list", "Fields not to write, as in field.include.list. Only one of the two may be set."))
         .define(ConfigKey::optional("batch.size", Type::Int, "10000", medium, "The most records that go to the database in one COPY. What the worker hands over at once (consumer.override.max.poll.records) is one transaction.").validator(Validator::at_least(1)))
-        .define(text("unavailable.value.placeholder", "__debezium_unavailable_value", low, "What a source writes for a large value that has not changed: such a column keeps what it has. Empty: there is no such text."))
+        .define(text("unavailable.value.placeholder", "__debezium_unavailable_value", low, "What a source writes for a large value that has not changed: such a column keeps what it has. Lists and maps of nothing else, and the base64 and hexadecimal forms, count as well. Empty: there is no such text."))
         .define(flag("exactly.once.enabled", false, "Whether each record is written exactly once: the offsets are then kept in the database, and written in the transactions that write the rows. Otherwise at least once, which is the same with upserts, updates and deletes."))
         .define(text("exactly.once.offsets.table", "tributary_offsets", low, "The table with these offsets, with or without schema. It is made if it does not exist."))
         .define(strategy(STRATEGIES[0].0)).define(strategy(STRATEGIES[1].0)).define(strategy(STRATEGIES[2].0))
@@ -237,7 +238,7 @@ impl SinkConfig {
             include: Some(include).filter(|list| !list.is_empty()),
             exclude,
             batch: values.get("batch.size")?,
-            placeholder: values.get("unavailable.value.placeholder")?,
+            placeholder: Placeholder::new(&values.get::<String>("unavailable.value.placeholder")?),
             offsets: exactly_once.then_some(offsets),
             tolerant: config.get("errors.tolerance").is_some_and(|value| value.trim().eq_ignore_ascii_case("all")),
             name,

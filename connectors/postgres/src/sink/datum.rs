@@ -27,6 +27,8 @@ pub(super) enum Datum<'a> {
     F32(f32),
     F64(f64),
     Str(&'a str),
+    /// A text that is a JSON document.
+    Document(&'a str),
     Bytes(&'a [u8]),
     /// Two's complement, and how many digits stand behind the point.
     Decimal(&'a [u8], i32),
@@ -60,6 +62,7 @@ pub(super) enum Kind {
     Int,
     Float,
     Str,
+    Zoned,
     Bytes,
     Decimal,
     Date,
@@ -85,6 +88,10 @@ pub(super) enum Values {
     F32(Float32Array),
     F64(Float64Array),
     Str(StringArray),
+    /// Texts that are JSON documents.
+    Documents(StringArray),
+    /// Texts that are timestamps with their zone.
+    Zoned(StringArray),
     Bytes(BinaryArray),
     Decimal(BinaryArray, i32),
     /// Scale and value.
@@ -132,6 +139,8 @@ impl Values {
             (DataType::Int64, _) => Self::Int64(long(array)),
             (DataType::Float32, _) => Self::F32(array.as_primitive::<Float32Type>().clone()),
             (DataType::Float64, _) => Self::F64(array.as_primitive::<Float64Type>().clone()),
+            (DataType::Utf8, "io.debezium.data.Json") => Self::Documents(array.as_string::<i32>().clone()),
+            (DataType::Utf8, "io.debezium.time.ZonedTimestamp") => Self::Zoned(array.as_string::<i32>().clone()),
             (DataType::Utf8, _) => Self::Str(array.as_string::<i32>().clone()),
             (DataType::Binary, DECIMAL) => {
                 Self::Decimal(array.as_binary::<i32>().clone(), parameter(field, "scale").unwrap_or(0))
@@ -200,7 +209,8 @@ impl Values {
             Self::Bool(_) => Kind::Bool,
             Self::Int8(_) | Self::Int16(_) | Self::Int32(_) | Self::Int64(_) | Self::ConstantInt(_) => Kind::Int,
             Self::F32(_) | Self::F64(_) => Kind::Float,
-            Self::Str(_) | Self::Constant(_) | Self::Nothing => Kind::Str,
+            Self::Str(_) | Self::Documents(_) | Self::Constant(_) | Self::Nothing => Kind::Str,
+            Self::Zoned(_) => Kind::Zoned,
             Self::Bytes(_) => Kind::Bytes,
             Self::Decimal(..) | Self::VariableDecimal(..) => Kind::Decimal,
             Self::Date(_) => Kind::Date,
@@ -223,23 +233,34 @@ impl Values {
         }
     }
 
-    /// Whether the value is this text: what sources write for values that have not changed.
-    pub fn is(&self, row: usize, text: &str) -> bool {
+    /// Whether the value is what sources write for one that has not changed.
+    pub fn is(&self, row: usize, placeholder: &Placeholder) -> bool {
+        if placeholder.text.is_empty() {
+            return false;
+        }
         match self {
-            Self::Str(array) => {
-                array.value_length(row) as usize == text.len() && array.value(row) == text && array.is_valid(row)
+            // The length first, which needs no look at the text.
+            Self::Str(array) | Self::Documents(array) | Self::Zoned(array) => {
+                let length = array.value_length(row) as usize;
+                placeholder.lengths.contains(&length) && array.is_valid(row) && placeholder.is_text(array.value(row))
             }
             Self::Bytes(array) => {
-                array.value_length(row) as usize == text.len()
-                    && array.value(row) == text.as_bytes()
+                array.value_length(row) as usize == placeholder.text.len()
+                    && array.value(row) == placeholder.text.as_bytes()
                     && array.is_valid(row)
             }
-            Self::Json(..) => {
-                matches!(self.get(row), Datum::Json(raw) if raw.len() == text.len() + 2 && raw[1..].starts_with(text))
-            }
+            Self::Json(..) => matches!(self.get(row), Datum::Json(raw) if placeholder.is_json(raw)),
             Self::List(array, items) => {
                 let (from, to) = (array.value_offsets()[row] as usize, array.value_offsets()[row + 1] as usize);
-                array.is_valid(row) && to == from + 1 && items.is(from, text)
+                array.is_valid(row) && to == from + 1 && items.is(from, placeholder)
+            }
+            Self::Nested(array, _) if matches!(array.data_type(), DataType::Map(..)) && array.is_valid(row) => {
+                let entries = array.as_map().value(row);
+                let text = |column: &ArrayRef| {
+                    let texts = column.as_string_opt::<i32>();
+                    texts.is_some_and(|texts| texts.is_valid(0) && texts.value(0) == placeholder.text)
+                };
+                entries.len() == 1 && entries.columns().iter().all(text)
             }
             _ => false,
         }
@@ -260,11 +281,12 @@ impl Values {
             Self::Int64(array) => of!(array, Datum::Int),
             Self::F32(array) => of!(array, Datum::F32),
             Self::F64(array) => of!(array, Datum::F64),
-            Self::Str(array) => of!(array, Datum::Str),
+            Self::Str(array) | Self::Zoned(array) => of!(array, Datum::Str),
+            Self::Documents(array) => of!(array, Datum::Document),
             Self::Bytes(array) => of!(array, Datum::Bytes),
             Self::Decimal(array, scale) => of!(array, |bytes| Datum::Decimal(bytes, *scale)),
             Self::VariableDecimal(parts, scale, value) => {
-                if parts.is_valid(row) {
+                if parts.is_valid(row) && value.is_valid(row) && scale.is_valid(row) {
                     Datum::Decimal(value.value(row), scale.value(row))
                 } else {
                     Datum::Null
@@ -279,7 +301,7 @@ impl Values {
             Self::Duration(array, divisor) => of!(array, |n: i64| Datum::Duration(n.div_euclid(*divisor))),
             Self::Bits(array, length) => of!(array, |bytes| Datum::Bits(bytes, *length)),
             Self::Point(parts, x, y) => {
-                if parts.is_valid(row) {
+                if parts.is_valid(row) && x.is_valid(row) && y.is_valid(row) {
                     Datum::Point(x.value(row), y.value(row))
                 } else {
                     Datum::Null
@@ -307,6 +329,62 @@ impl Values {
             Self::Constant(text) => Datum::Str(text),
             Self::ConstantInt(number) => Datum::Int(*number),
             Self::Nothing => Datum::Null,
+        }
+    }
+}
+
+/// What stands for a value that has not changed, in the forms that sources and converters give it.
+#[derive(Debug, Clone)]
+pub(super) struct Placeholder {
+    text: String,
+    /// What it is as a text: itself; its bytes in base64, also with - and _, and in hexadecimal; the map of `hstore` as JSON.
+    texts: Vec<String>,
+    lengths: Vec<usize>,
+}
+
+impl Placeholder {
+    /// Of the text; empty: there is none.
+    pub fn new(text: &str) -> Self {
+        use base64::Engine;
+        use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+        let mut texts = vec![
+            text.to_owned(),
+            STANDARD.encode(text),
+            URL_SAFE.encode(text),
+            text.bytes().map(|byte| format!("{byte:02x}")).collect(),
+            serde_json::json!({ text: text }).to_string(),
+        ];
+        texts.dedup();
+        let lengths = texts.iter().map(String::len).collect();
+        Self { text: text.to_owned(), texts, lengths }
+    }
+
+    fn is_text(&self, text: &str) -> bool {
+        self.texts.iter().any(|form| form == text)
+    }
+
+    /// Whether a value of a JSON document is it, or a list or an object of nothing else.
+    fn is_json(&self, raw: &str) -> bool {
+        // Whatever is shorter or much longer is something else, and need not be read.
+        if raw.len() < self.text.len() + 2 || raw.len() > 8 * self.text.len() + 64 {
+            return false;
+        }
+        match raw.as_bytes().first() {
+            Some(b'"') => unquoted(raw).is_some_and(|text| self.is_text(&text)),
+            Some(b'[') => {
+                let items: Result<Vec<&RawValue>, _> = serde_json::from_str(raw);
+                items.is_ok_and(|items| items.len() == 1 && self.is_json(items[0].get()))
+            }
+            Some(b'{') => {
+                let members: Result<Members<'_>, _> = serde_json::from_str(raw);
+                members.is_ok_and(|members| {
+                    let only = |(name, value): &(Cow<'_, str>, &RawValue)| {
+                        *name == self.text && unquoted(value.get()).is_some_and(|text| text == self.text)
+                    };
+                    members.0.len() == 1 && members.0.iter().all(only)
+                })
+            }
+            _ => false,
         }
     }
 }

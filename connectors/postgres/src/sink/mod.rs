@@ -107,6 +107,8 @@ struct Running {
     writer: Writer,
     /// Where each record is written exactly once.
     own: Option<OwnOffsets>,
+    /// Whether it was told that records are passed over because the database is said to have them.
+    told: bool,
 }
 
 impl std::fmt::Debug for PostgresSinkTask {
@@ -126,7 +128,7 @@ impl SinkTask for PostgresSinkTask {
     fn start(&mut self, context: &Context, config: &Config) -> Result<()> {
         let config = SinkConfig::parse(config)?;
         let own = config.offsets.is_some().then(|| OwnOffsets::new(&*config.name));
-        self.0 = Some(Running { context: context.clone(), writer: Writer::new(context, config), own });
+        self.0 = Some(Running { context: context.clone(), writer: Writer::new(context, config), own, told: false });
         Ok(())
     }
 
@@ -143,10 +145,7 @@ impl SinkTask for PostgresSinkTask {
     }
 
     fn close(&mut self, partitions: &[TopicPartition]) -> Result<()> {
-        if let Some(own) = &mut self.running()?.own {
-            own.close(partitions);
-        }
-        Ok(())
+        self.running()?.close(partitions)
     }
 
     fn stop(&mut self) -> Result<()> {
@@ -165,14 +164,25 @@ impl SinkTask for PostgresSinkTask {
 impl Running {
     /// Waits for a database that is away: the answer cannot be given without it.
     fn open(&mut self, partitions: &[TopicPartitionOffset]) -> Result<Vec<TopicPartitionOffset>> {
-        let (Some(own), Some(table)) = (&mut self.own, &self.writer.config.offsets) else { return Ok(Vec::new()) };
+        let (Some(own), Some(table)) = (&mut self.own, self.writer.config.offsets.clone()) else {
+            return Ok(Vec::new());
+        };
+        let at = |at: &TopicPartitionOffset| TopicPartition { topic: at.topic.clone(), partition: at.partition };
+        // A transaction of this task would keep it waiting for itself.
+        if partitions.iter().any(|partition| own.holds(&at(partition))) && self.writer.abandon() {
+            own.close(&partitions.iter().map(at).collect::<Vec<_>>());
+            if !own.is_empty() {
+                return Err(abandoned(own));
+            }
+        }
+        self.told = false;
         let mut pause = PAUSES.0;
         let mut told = false;
         loop {
-            let mut offsets = Offsets::new(&self.writer.config, &self.writer.interrupts, table);
+            let mut offsets = Offsets::new(&self.writer.config, &self.writer.interrupts, &table);
             let error = match own.open(&mut offsets, partitions) {
                 Err(error) if error.is_retriable() => error,
-                outcome => return outcome.map_err(|error| offsets::explained(error, table)),
+                outcome => return outcome.map_err(|error| offsets::explained(error, &table)),
             };
             if self.writer.interrupts.over() {
                 return Err(error);
@@ -187,25 +197,53 @@ impl Running {
         }
     }
 
+    /// A transaction that still waits for the letters of what it refused is rolled back: the next owner of a partition would wait for it. What it has of other
+    /// partitions is read again by a task that begins anew.
+    fn close(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        let Some(own) = &mut self.own else { return Ok(()) };
+        own.close(partitions);
+        if self.writer.abandon() && !own.is_empty() {
+            return Err(abandoned(own));
+        }
+        Ok(())
+    }
+
     fn put(&mut self, batch: &Batch, failures: &mut Failures) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
         }
-        let Self { writer, own, context } = self;
+        let Self { writer, own, context, told } = self;
         let (Some(own), Some(table)) = (own, writer.config.offsets.clone()) else {
             let written = writer.write(batch, None)?;
+            if let Some(error) = written.again {
+                return Err(error);
+            }
             context.count("postgres-rows", (batch.len() - written.refused.len()) as f64);
             written.refused.into_iter().for_each(|(row, why)| failures.fail(row, why));
             return Ok(());
         };
+        let doubted = own.doubts(batch);
         let begun = own.begin(&mut Offsets::new(&writer.config, &writer.interrupts, &table), batch)?;
-        let Some((rest, entry)) = begun else { return Ok(()) };
         // Those in front of it are there.
-        let before = batch.len() - rest.len();
+        let before = batch.len() - begun.as_ref().map_or(0, |(rest, _)| rest.len());
+        if before > 0 && !doubted && !std::mem::replace(told, true) {
+            context.warn(format!(
+                "{before} records of {}-{} are passed over, since {table} says that they are written, and the worker was told to begin behind them. If the topic was \
+                 made anew, they are not: stop the connector, and change or delete its offsets (DELETE /connectors/{}/offsets)",
+                batch.topic,
+                batch.partition.unwrap_or(-1),
+                writer.config.name
+            ));
+        }
+        let Some((rest, entry)) = begun else { return Ok(()) };
         let written = match writer.write(&rest, Some(&entry)) {
             Ok(written) => written,
             Err(error) => return own.end(entry, Err(error)),
         };
+        if let Some(error) = written.again {
+            // It is known that nothing of it is there.
+            return Err(error);
+        }
         if written.nothing {
             refuse_all(&rest, before, written.refused, failures);
             return Ok(());
@@ -215,6 +253,14 @@ impl Running {
         written.refused.into_iter().for_each(|(row, why)| failures.fail(before + row, why));
         Ok(())
     }
+}
+
+fn abandoned(own: &mut OwnOffsets) -> Error {
+    *own = OwnOffsets::new("");
+    Error::failed(
+        "partitions were taken away or given anew while a transaction waited for the dead letters of what it refused: it is rolled back, and its records are \
+         read again by a task that begins anew",
+    )
 }
 
 /// The offset of a transaction passes all of its records, so one that may not be left out keeps the others out, too.

@@ -14,17 +14,19 @@ fn digits(unscaled: &[u8]) -> (bool, String) {
             (*byte, carry) = (!*byte).overflowing_add(u8::from(carry));
         }
     }
-    // Groups of nine digits, the least first.
+    // Groups of nine digits, the least first; four bytes at a time.
     let mut groups: Vec<u32> = vec![0];
-    for byte in magnitude {
-        let mut carry = u64::from(byte);
+    let (first, rest) = magnitude.split_at(magnitude.len() % 4);
+    for bytes in std::iter::once(first).chain(rest.chunks(4)) {
+        let mut carry = bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         for group in &mut groups {
-            let value = u64::from(*group) * 256 + carry;
+            let value = (u64::from(*group) << (8 * bytes.len())) + carry;
             *group = (value % 1_000_000_000) as u32;
             carry = value / 1_000_000_000;
         }
-        if carry > 0 {
-            groups.push(carry as u32);
+        while carry > 0 {
+            groups.push((carry % 1_000_000_000) as u32);
+            carry /= 1_000_000_000;
         }
     }
     let mut text: String = groups.iter().rev().map(|group| format!("{group:09}")).collect();
@@ -41,8 +43,22 @@ fn small(unscaled: &[u8]) -> i128 {
     i128::from_be_bytes(wide)
 }
 
-/// Appends the number's text.
-pub(super) fn write(out: &mut String, unscaled: &[u8], scale: i32) {
+/// The most digits in front of the point and behind it that the server's type has.
+const DIGITS: (u32, u32) = (131_072, 16_383);
+/// The most bytes of so many digits.
+const BYTES: usize = 61_300;
+
+/// Whether the server's type may hold the number. What it cannot is not to be looked at any closer, which may take for ever.
+fn holds(unscaled: &[u8], scale: i32) -> bool {
+    let most = if scale < 0 { DIGITS.0 } else { DIGITS.1 };
+    unscaled.len() <= BYTES && scale.unsigned_abs() <= most
+}
+
+/// Appends the number's text. `None`: it is larger than the server's type.
+pub(super) fn write(out: &mut String, unscaled: &[u8], scale: i32) -> Option<()> {
+    if !holds(unscaled, scale) {
+        return None;
+    }
     let (negative, digits) = digits(unscaled);
     if negative {
         out.push('-');
@@ -67,14 +83,18 @@ pub(super) fn write(out: &mut String, unscaled: &[u8], scale: i32) {
             }
         }
     }
+    Some(())
 }
 
 /// Appends the number as the server sends and receives `numeric`. `None`: it is larger than the server's type.
 pub(super) fn encode(out: &mut Vec<u8>, unscaled: &[u8], scale: i32) -> Option<()> {
+    if !holds(unscaled, scale) {
+        return None;
+    }
     // Digits to the base of 10,000, the least first, aligned at the point.
     let mut groups: Vec<u16> = Vec::with_capacity(12);
     let (negative, mut behind) = (unscaled.first().is_some_and(|byte| byte & 0x80 != 0), 0);
-    let shown = u16::try_from(scale.max(0)).ok().filter(|scale| *scale <= 16_383)?;
+    let shown = scale.max(0) as u16;
     let aligned = (unscaled.len() <= 16 && scale >= 0).then(|| {
         let pad = (4 - scale % 4) % 4;
         behind = (scale + pad) / 4;
@@ -95,9 +115,6 @@ pub(super) fn encode(out: &mut Vec<u8>, unscaled: &[u8], scale: i32) -> Option<(
         None => {
             let (_, mut text) = digits(unscaled);
             let zeros = if scale < 0 { scale.unsigned_abs() as usize } else { (4 - scale as usize % 4) % 4 };
-            if zeros > 131_072 {
-                return None;
-            }
             text.extend(std::iter::repeat_n('0', zeros));
             behind = if scale < 0 { 0 } else { (scale + zeros as i32) / 4 };
             let bytes = text.as_bytes();
@@ -126,7 +143,7 @@ mod tests {
 
     fn text(unscaled: &[u8], scale: i32) -> String {
         let mut out = String::new();
-        write(&mut out, unscaled, scale);
+        write(&mut out, unscaled, scale).unwrap();
         out
     }
 
@@ -153,6 +170,23 @@ mod tests {
     }
 
     #[test]
+    fn what_no_column_holds_is_not_written_out() {
+        let begun = std::time::Instant::now();
+        for (unscaled, scale) in [
+            (vec![1], i32::MAX),
+            (vec![1], i32::MIN),
+            (vec![0], i32::MIN),
+            (vec![1; 1 << 20], 0),
+            (vec![1; 1 << 20], 5),
+        ] {
+            assert!(write(&mut String::new(), &unscaled, scale).is_none());
+            assert!(encode(&mut Vec::new(), &unscaled, scale).is_none());
+        }
+        assert!(begun.elapsed().as_secs() < 5);
+        assert!(write(&mut String::new(), &[1; 50_000], 100).is_some());
+    }
+
+    #[test]
     fn numbers_of_all_sizes() {
         let mut large = vec![0x7f; 40];
         large[0] = 1;
@@ -172,6 +206,11 @@ mod tests {
                 assert_eq!(decoded(&number, scale), text(&number, scale), "{number:?} {scale}");
             }
         }
+        for length in 17..30 {
+            let power = [&[1][..], &vec![0; length]].concat();
+            assert_eq!(decoded(&power, 0), text(&power, 0));
+        }
+        assert_eq!(text(&[&[1][..], &[0; 17]].concat(), 0), "87112285931760246646623899502532662132736");
         assert_eq!(text(&[0xff, 0x85], 2), "-1.23");
         assert_eq!(text(&i128::MIN.to_be_bytes(), 0), i128::MIN.to_string());
     }

@@ -5,8 +5,11 @@ use tributary_sdk::{Error, Result, TopicPartition, TopicPartitionOffset};
 
 use super::config::SinkConfig;
 use super::names::schema_and_table;
-use super::session::connect;
+use super::session::{connect, told};
 use crate::client::{Connection, Interrupts, PgError, identifier, literal};
+
+/// Begins a transaction that does not wait for ever for the task before, which may stand still in the middle of one.
+pub(super) const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '10s'";
 
 /// The table, on connections of its own: a task's may be in the middle of a transaction.
 pub(super) struct Offsets<'a> {
@@ -22,7 +25,7 @@ impl<'a> Offsets<'a> {
 
     fn within<T>(&self, what: &str, run: impl FnOnce(&mut Connection) -> Result<T, PgError>) -> Result<T> {
         let mut connection = connect(self.config, self.interrupts)?;
-        let outcome = run(&mut connection).map_err(|error| error.into_error(what))?;
+        let outcome = run(&mut connection).map_err(|error| told(&error, what))?;
         connection.close();
         Ok(outcome)
     }
@@ -55,11 +58,12 @@ fn values(connector: &str, at: &TopicPartition) -> String {
     format!("{}, {}, {}", literal(connector), literal(&at.topic), at.partition)
 }
 
-/// The statement that moves an offset within a transaction; it touches no row if the epoch is another one.
+/// The statement that moves an offset within a transaction; it touches no row if the epoch or what it moves on from is another one.
 pub(super) fn advance(table: &str, entry: &Entry) -> String {
-    let Entry { connector, partition: TopicPartition { topic, partition }, epoch, next_offset } = entry;
+    let Entry { connector, partition: TopicPartition { topic, partition }, epoch, previous, next_offset } = entry;
+    let previous = previous.map_or_else(|| "NULL".into(), |offset| offset.to_string());
     format!(
-        "UPDATE {} SET next_offset = {next_offset} WHERE connector = {} AND topic = {} AND partition = {partition} AND epoch = {epoch}",
+        "UPDATE {} SET next_offset = {next_offset} WHERE connector = {} AND topic = {} AND partition = {partition} AND epoch = {epoch} AND next_offset IS NOT DISTINCT FROM {previous}",
         quoted(table),
         literal(connector),
         literal(topic)
@@ -80,7 +84,7 @@ impl OffsetTable for Offsets<'_> {
         }
         self.within("opening partitions in the table of offsets", |connection| {
             self.prepare(connection)?;
-            connection.query("BEGIN")?;
+            connection.query(BEGIN)?;
             let mut found = Vec::with_capacity(partitions.len());
             for at in partitions {
                 let rows = connection.query(&format!(
@@ -90,31 +94,33 @@ impl OffsetTable for Offsets<'_> {
                 ))?;
                 found.push(claimed(at, rows.first().map_or(&[], Vec::as_slice))?);
             }
-            connection.query("COMMIT")?;
+            connection.commit()?;
             Ok(found)
         })
     }
 
     fn read(&mut self, connector: &str, partitions: &[TopicPartition]) -> Result<Vec<Claimed>> {
         self.within("reading the table of offsets", |connection| {
-            partitions
-                .iter()
-                .map(|at| {
-                    let rows = connection.query(&format!(
-                        "SELECT epoch, next_offset FROM {} WHERE (connector, topic, partition) = ({})",
-                        self.table,
-                        values(connector, at)
-                    ))?;
-                    claimed(at, rows.first().map_or(&[], Vec::as_slice))
-                })
-                .collect()
+            connection.query(BEGIN)?;
+            let mut found = Vec::with_capacity(partitions.len());
+            for at in partitions {
+                // The lock waits for a commit that was not answered and is still under way.
+                let rows = connection.query(&format!(
+                    "SELECT epoch, next_offset FROM {} WHERE (connector, topic, partition) = ({}) FOR UPDATE",
+                    self.table,
+                    values(connector, at)
+                ))?;
+                found.push(claimed(at, rows.first().map_or(&[], Vec::as_slice))?);
+            }
+            connection.commit()?;
+            Ok(found)
         })
     }
 
     fn alter(&mut self, connector: &str, offsets: &[TopicPartitionOffset]) -> Result<()> {
         self.within("changing the table of offsets", |connection| {
             self.prepare(connection)?;
-            connection.query("BEGIN")?;
+            connection.query(BEGIN)?;
             for TopicPartitionOffset { topic, partition, offset } in offsets {
                 let at = TopicPartition { topic: topic.clone(), partition: *partition };
                 let offset = offset.map_or("NULL".into(), |offset| offset.to_string());
@@ -124,7 +130,7 @@ impl OffsetTable for Offsets<'_> {
                     values(connector, &at)
                 ))?;
             }
-            connection.query("COMMIT").map(drop)
+            connection.commit()
         })
     }
 }

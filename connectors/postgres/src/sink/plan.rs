@@ -1,12 +1,13 @@
 //! The records of one table, encoded: which field goes to which column, and each row as COPY takes it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tributary_sdk::{Error, Result};
 
 use super::catalog::{self, NewColumn, Table};
 use super::config::SinkConfig;
+use super::datum::{Datum, Placeholder, Values};
 use super::records::{Field, Op, Records};
 use super::wire::{Wire, wire};
 
@@ -63,18 +64,32 @@ pub(super) struct Missing {
     pub ddl: String,
 }
 
+/// What comes of a plan.
+#[derive(Debug)]
+pub(super) enum Planned {
+    Work(Work),
+    Missing(Missing),
+    /// A field of JSON objects, the one that has its column already, and what to say of it.
+    Conflict(usize, usize, String),
+}
+
 impl Work {
     /// The columns of the fields of the table with this number, or those that are missing. Fields that no record has, or whose type nothing tells
     /// yet, are left out.
-    pub fn plan(
-        table: &Arc<Table>,
-        records: &Records,
-        number: u32,
-        config: &SinkConfig,
-    ) -> Result<Result<Self, Missing>> {
+    pub fn plan(table: &Arc<Table>, records: &Records, number: u32, config: &SinkConfig) -> Result<Planned> {
         let mut columns: Vec<Column> = Vec::new();
         let (mut missing, mut lost_key) = (Vec::new(), None);
+        // Objects that go to several tables may have keys of their own for each.
+        let chosen = config.key_fields.is_empty();
+        let mut lacks = None;
         for (at, field) in records.fields.iter().enumerate() {
+            let json = matches!(field.values, Values::Json(..));
+            if json && (!field.key || chosen) && !records.writes(at, number) {
+                if field.key {
+                    lacks.get_or_insert_with(|| field.name.clone());
+                }
+                continue;
+            }
             let Some(target) = table.column(&field.name, config.exact_names) else {
                 if field.type_source.type_name().is_some() && records.writes(at, number) {
                     missing.push(at);
@@ -99,13 +114,17 @@ impl Work {
                 if records.fields[other.field].key && !field.key {
                     continue;
                 }
-                return Err(Error::failed(format!(
+                let why = format!(
                     "the fields {} and {} are both for the column {} of {}: leave one out with field.exclude.list, or set quote.identifiers=true",
                     records.fields[other.field].name,
                     field.name,
                     column.name,
                     table.quoted()
-                )));
+                );
+                if json {
+                    return Ok(Planned::Conflict(at, other.field, why));
+                }
+                return Err(Error::failed(why));
             }
             columns.push(Column {
                 field: at,
@@ -114,11 +133,15 @@ impl Work {
             });
         }
         if !missing.is_empty() {
-            let new: Vec<NewColumn> = missing.iter().filter_map(|at| new_column(&records.fields[*at])).collect();
-            return Ok(Err(Missing { ddl: catalog::add(table, config.exact_names, &new), fields: missing }));
+            let new = new_columns(missing.iter().map(|at| &records.fields[*at]), config.exact_names);
+            let ddl = catalog::add(table, config.exact_names, &new);
+            return Ok(Planned::Missing(Missing { ddl, fields: missing }));
         }
         let keys = columns.iter().filter(|column| records.fields[column.field].key).count();
-        Ok(Ok(Self {
+        if keys == 0 && lost_key.is_none() {
+            lost_key = lacks;
+        }
+        Ok(Planned::Work(Self {
             table: table.clone(),
             columns,
             keys,
@@ -129,8 +152,27 @@ impl Work {
         }))
     }
 
+    /// Whether keys are the same to the server only where their bytes are: not for numbers with scales, padded texts, texts without case, and the like.
+    pub fn tells_keys(&self) -> bool {
+        self.columns[..self.keys].iter().all(|column| match column.wire {
+            Wire::Bool | Wire::Int2 | Wire::Int4 | Wire::Int8 | Wire::Oid | Wire::Uuid | Wire::Bytea => true,
+            Wire::Date | Wire::Time | Wire::Timestamp { .. } => true,
+            Wire::Text => {
+                let column = &self.table.columns[column.target];
+                matches!(column.oid, 25 | 1043) && column.exact
+            }
+            _ => false,
+        })
+    }
+
     /// Encodes the records of the table with this number. Those that cannot be are told.
-    pub fn encode(&mut self, records: &Records, number: u32, placeholder: &str, refused: &mut Vec<(usize, String)>) {
+    pub fn encode(
+        &mut self,
+        records: &Records,
+        number: u32,
+        placeholder: &Placeholder,
+        refused: &mut Vec<(usize, String)>,
+    ) {
         let mut groups: HashMap<Vec<u16>, u32> = HashMap::from([(Vec::new(), 0)]);
         for (row, op) in records.ops.iter().enumerate().filter(|(row, _)| records.tables[*row] == number) {
             let deed = match op {
@@ -169,7 +211,7 @@ impl Work {
         records: &Records,
         row: usize,
         deed: Deed,
-        placeholder: &str,
+        placeholder: &Placeholder,
     ) -> Result<(usize, Vec<u16>), String> {
         let start = self.buffer.len();
         if deed == Deed::Truncate {
@@ -187,14 +229,13 @@ impl Work {
                 if deed == Deed::Delete {
                     break;
                 }
-                let unchanged = !placeholder.is_empty() && field.values.is(row, placeholder);
-                if unchanged || !field.values.has(row) {
+                if field.values.is(row, placeholder) || !field.values.has(row) {
                     absent.push(at as u16);
                     continue;
                 }
             }
             let value = field.values.get(row);
-            if is_key && matches!(value, super::datum::Datum::Null) {
+            if is_key && matches!(value, Datum::Null) {
                 return Err(format!("the key field {} is null", field.name));
             }
             column.wire.write(&mut self.buffer, &value).map_err(|why| format!("the field {} {why}", field.name))?;
@@ -229,7 +270,15 @@ impl Work {
     }
 }
 
-/// The column that a field would have.
-pub(super) fn new_column(field: &Field) -> Option<NewColumn> {
-    Some(NewColumn { name: field.name.clone(), type_name: field.type_source.type_name()?, required: field.required })
+/// The columns that fields would have; of those that would be one, the first.
+pub(super) fn new_columns<'a>(fields: impl Iterator<Item = &'a Field>, exact: bool) -> Vec<NewColumn> {
+    let mut columns: Vec<NewColumn> = Vec::new();
+    let mut known = HashSet::new();
+    for field in fields {
+        let Some(type_name) = field.type_source.type_name() else { continue };
+        if known.insert(catalog::stored(&field.name, exact)) {
+            columns.push(NewColumn { name: field.name.clone(), type_name, required: field.required });
+        }
+    }
+    columns
 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tributary_sdk::arrow::array::cast::AsArray;
-use tributary_sdk::arrow::array::{Array, ArrayRef, StringArray, StructArray};
+use tributary_sdk::arrow::array::{Array, ArrayRef, StringArray, StructArray, make_array};
+use tributary_sdk::arrow::buffer::NullBuffer;
 use tributary_sdk::arrow::schema::{DataType, Field as ArrowField, FieldRef};
-use tributary_sdk::{Batch, Column, Form, Offsets, Result};
+use tributary_sdk::{Batch, Column, Error, Form, Offsets, Result};
 
 use super::config::{KeyMode, SinkConfig};
 use super::datum::{Datum, Members, Values, unquoted};
@@ -69,12 +70,35 @@ impl Records {
         let mut fields = keys(batch, config, &parts, &mut ops)?;
         let keys = fields.len();
         for field in parts.fields {
-            let known = fields[..keys].iter().any(|key| key.name == field.name);
+            // A key of some of the objects may be a value of the others.
+            let known = |key: &Field| key.name == field.name && !matches!(key.values, Values::Json(..));
+            let known = fields[..keys].iter().any(known);
             if !known && config.takes(&batch.topic, &field.name)? {
                 fields.push(field);
             }
         }
+        let fields = named(fields, &mut ops);
         Ok(Self { ops, tables, names, fields })
+    }
+
+    /// Gives what the records of the table with this number have in one field of JSON objects to another, where they do not have that: it is the same, spelt
+    /// otherwise.
+    pub fn join(&mut self, to: usize, from: usize, number: u32) {
+        if to == from {
+            return;
+        }
+        let Values::Json(_, places) = &mut self.fields[from].values else { return };
+        let mut moved = std::mem::take(places);
+        if let Values::Json(_, places) = &mut self.fields[to].values {
+            for row in (0..moved.len()).filter(|row| self.tables[*row] == number) {
+                if places[row].is_none() {
+                    places[row] = moved[row].take();
+                }
+            }
+        }
+        if let Values::Json(_, places) = &mut self.fields[from].values {
+            *places = moved;
+        }
     }
 
     /// Whether a record of the table with this number has the field.
@@ -83,6 +107,20 @@ impl Records {
         let touches = |op: &Op| *op == Op::Write || field.key && *op == Op::Delete;
         (0..self.ops.len()).any(|row| self.tables[row] == number && touches(&self.ops[row]) && field.values.has(row))
     }
+}
+
+/// The fields whose names a column can have. Records that have others cannot be written.
+fn named(fields: Vec<Field>, ops: &mut [Op]) -> Vec<Field> {
+    let (good, bad): (Vec<Field>, Vec<Field>) =
+        fields.into_iter().partition(|field| !field.name.is_empty() && !field.name.contains('\0'));
+    for field in bad {
+        for (_, op) in ops.iter_mut().enumerate().filter(|(row, _)| field.values.has(*row)) {
+            if *op == Op::Write || field.key && *op == Op::Delete {
+                *op = Op::Bad("a field's name is empty or has a character of code 0, which no column has".into());
+            }
+        }
+    }
+    good
 }
 
 /// The fields of values, and what is to be done with the records as far as they tell.
@@ -110,7 +148,7 @@ fn values(batch: &Batch, ops: &mut [Op]) -> Result<Parts> {
                         };
                     }
                     let source = match row.column_by_name("source").map(|source| (source, source.data_type())) {
-                        Some((source, DataType::Struct(_))) => members(source.as_struct())?,
+                        Some((source, DataType::Struct(_))) => own_members(source.as_struct())?,
                         _ => Vec::new(),
                     };
                     Ok(Parts { fields: members(after)?, source })
@@ -153,6 +191,10 @@ fn envelope(row: &StructArray) -> Option<(&StringArray, &StructArray)> {
 
 /// The fields of a structure.
 fn members(array: &StructArray) -> Result<Vec<Field>> {
+    fields_of(array, array.columns())
+}
+
+fn fields_of(array: &StructArray, columns: &[ArrayRef]) -> Result<Vec<Field>> {
     let field = |(field, array): (&FieldRef, &ArrayRef)| {
         Ok(Field {
             name: field.name().clone(),
@@ -162,8 +204,25 @@ fn members(array: &StructArray) -> Result<Vec<Field>> {
             type_source: TypeSource::Schema(field.clone()),
         })
     };
-    array.fields().iter().zip(array.columns()).map(field).collect()
+    array.fields().iter().zip(columns).map(field).collect()
 }
+
+/// The same, where what is in a structure that is null must not be looked at: it is null as well.
+fn own_members(array: &StructArray) -> Result<Vec<Field>> {
+    let Some(nulls) = array.nulls().filter(|nulls| nulls.null_count() > 0) else { return members(array) };
+    let masked = |column: &ArrayRef| -> Result<ArrayRef> {
+        if *column.data_type() == DataType::Null {
+            return Ok(column.clone());
+        }
+        let nulls = NullBuffer::union(column.nulls(), Some(nulls));
+        let data = column.to_data().into_builder().nulls(nulls).build();
+        Ok(make_array(data.map_err(|error| Error::failed(format!("a structure cannot be read: {error}")))?))
+    };
+    fields_of(array, &array.columns().iter().map(masked).collect::<Result<Vec<_>>>()?)
+}
+
+/// The most columns of a table.
+const MOST_COLUMNS: usize = 1600;
 
 /// Columns of the members of JSON objects.
 struct JsonFields<'a> {
@@ -177,7 +236,8 @@ impl<'a> JsonFields<'a> {
         Self { documents, names: HashMap::new(), columns: Vec::new() }
     }
 
-    fn add(&mut self, row: usize, members: &Members<'_>) {
+    /// The record cannot be written if it has members that no table has columns for, as there are too many.
+    fn add(&mut self, row: usize, members: &Members<'_>) -> Op {
         let document = self.documents.value(row).as_ptr() as usize;
         for (at, (name, value)) in members.0.iter().enumerate() {
             // Objects of one topic mostly have the same members in the same order.
@@ -185,6 +245,12 @@ impl<'a> JsonFields<'a> {
                 Some((known, _)) if known == name => at,
                 _ => match self.names.get(&**name) {
                     Some(column) => *column,
+                    None if self.columns.len() >= MOST_COLUMNS => {
+                        self.columns.iter_mut().for_each(|(_, places)| places[row] = None);
+                        return Op::Bad(format!(
+                            "its batch has more than {MOST_COLUMNS} different members, and no table so many columns"
+                        ));
+                    }
                     None => {
                         self.names.insert(name.to_string(), self.columns.len());
                         self.columns.push((name.to_string(), vec![None; self.documents.len()]));
@@ -196,6 +262,7 @@ impl<'a> JsonFields<'a> {
             let from = (raw.as_ptr() as usize - document) as u32;
             self.columns[column].1[row] = Some((from, from + raw.len() as u32));
         }
+        Op::Write
     }
 
     fn finish(self) -> Vec<Field> {
@@ -228,26 +295,21 @@ fn json_row(document: &str, row: usize, fields: &mut JsonFields<'_>, source: &mu
     };
     let find = |name: &str| members.0.iter().find(|(member, _)| member == name).map(|(_, value)| value.get());
     let (Some(op), Some(after)) = (find("op").and_then(unquoted), find("after")) else {
-        fields.add(row, &members);
-        return Op::Write;
+        return fields.add(row, &members);
     };
     if find("source").is_none() && find("before").is_none() {
-        fields.add(row, &members);
-        return Op::Write;
+        return fields.add(row, &members);
     }
     // What is inside of the document is counted from its beginning, too.
     if let Some(Ok(found)) = find("source").map(serde_json::from_str::<Members<'_>>) {
-        source.add(row, &found);
+        let _ = source.add(row, &found);
     }
     match &*op {
         "d" => Op::Delete,
         "t" => Op::Truncate,
         "m" => Op::Skip,
         _ => match serde_json::from_str::<Members<'_>>(after) {
-            Ok(found) => {
-                fields.add(row, &found);
-                Op::Write
-            }
+            Ok(found) => fields.add(row, &found),
             Err(_) => Op::Bad("it is a change event without the new row (after)".into()),
         },
     }
@@ -256,7 +318,7 @@ fn json_row(document: &str, row: usize, fields: &mut JsonFields<'_>, source: &mu
 /// The fields of keys, or of one value whose column `primary.key.fields` names.
 fn key_fields(key: &Column, config: &SinkConfig, ops: &mut [Op]) -> Result<Vec<Field>> {
     match (key.form(), key.array().data_type()) {
-        (Form::Structured, DataType::Struct(_)) => members(key.array().as_struct()),
+        (Form::Structured, DataType::Struct(_)) => own_members(key.array().as_struct()),
         (Form::Json, _) => {
             let documents = key.array().as_string::<i32>();
             let mut fields = JsonFields::new(documents);
@@ -266,7 +328,9 @@ fn key_fields(key: &Column, config: &SinkConfig, ops: &mut [Op]) -> Result<Vec<F
                 match serde_json::from_str::<Members<'_>>(document) {
                     Ok(members) if document.starts_with('{') => {
                         objects = true;
-                        fields.add(row, &members);
+                        if let (bad @ Op::Bad(_), Some(op)) = (fields.add(row, &members), ops.get_mut(row)) {
+                            *op = bad;
+                        }
                     }
                     _ => single[row] = Some((0, documents.value(row).len() as u32)),
                 }
@@ -335,7 +399,7 @@ fn keys(batch: &Batch, config: &SinkConfig, parts: &Parts, ops: &mut [Op]) -> Re
             }
         },
         KeyMode::Value => parts.fields.iter().map(copy).collect(),
-        KeyMode::Header => header_fields(batch, config),
+        KeyMode::Header => header_fields(batch, config, ops),
     };
     if config.key_fields.is_empty() {
         if found.is_empty() {
@@ -368,7 +432,7 @@ fn copy(field: &Field) -> Field {
 }
 
 /// Headers as columns: of their first value in each record.
-fn header_fields(batch: &Batch, config: &SinkConfig) -> Vec<Field> {
+fn header_fields(batch: &Batch, config: &SinkConfig, ops: &mut [Op]) -> Vec<Field> {
     let mut names = config.key_fields.clone();
     let mut columns: HashMap<String, Vec<Option<String>>> = HashMap::new();
     for row in batch.rows() {
@@ -378,7 +442,18 @@ fn header_fields(batch: &Batch, config: &SinkConfig) -> Vec<Field> {
             }
             let column = columns.entry(name.to_owned()).or_insert_with(|| vec![None; batch.len()]);
             if column[row.index()].is_none() {
-                column[row.index()] = value.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+                match value.map(std::str::from_utf8) {
+                    Some(Err(_)) => {
+                        let op = &mut ops[row.index()];
+                        if matches!(op, Op::Write | Op::Delete)
+                            && (config.key_fields.is_empty() || names.iter().any(|known| known == name))
+                        {
+                            *op = Op::Bad(format!("the header {name} is no text in UTF-8, which a key is made of"));
+                        }
+                    }
+                    Some(Ok(text)) => column[row.index()] = Some(text.to_owned()),
+                    None => {}
+                }
             }
         }
     }
@@ -389,6 +464,13 @@ fn header_fields(batch: &Batch, config: &SinkConfig) -> Vec<Field> {
         Field { name, key: true, values, required: true, type_source: TypeSource::Schema(field) }
     };
     names.into_iter().map(field).collect()
+}
+
+const NO_NAME: &str = "its parts make no name of a table: one of them is empty, or has control characters";
+
+/// Whether it can be the name of a table, with or without a schema.
+fn is_name(name: &str) -> bool {
+    name.split('.').all(|part| !part.trim().is_empty()) && !name.chars().any(char::is_control)
 }
 
 /// For each record its table.
@@ -424,9 +506,12 @@ fn tables(batch: &Batch, config: &SinkConfig, parts: &Parts, ops: &mut [Op]) -> 
                 Part::Header(name) => {
                     let value = row.headers().find(|(key, _)| key == name).and_then(|(_, value)| value);
                     let value = value.filter(|value| !value.is_empty());
-                    return value.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).ok_or_else(|| {
-                        format!("the record has no header {name}, which the name of its table is made of")
-                    });
+                    let Some(bytes) = value else {
+                        return Err(format!("the record has no header {name}, which the name of its table is made of"));
+                    };
+                    let wrong =
+                        |_| format!("the header {name} is no text in UTF-8, which the name of its table is made of");
+                    return std::str::from_utf8(bytes).map(str::to_owned).map_err(wrong);
                 }
                 Part::Fixed(_) | Part::Topic => return Ok(String::new()),
             };
@@ -441,7 +526,7 @@ fn tables(batch: &Batch, config: &SinkConfig, parts: &Parts, ops: &mut [Op]) -> 
             }
             Ok(shown)
         });
-        match name {
+        match name.and_then(|name| if is_name(&name) { Ok(name) } else { Err(NO_NAME.into()) }) {
             Ok(name) => {
                 tables[at] = *known.entry(name.clone()).or_insert_with(|| {
                     names.push(name);

@@ -19,6 +19,9 @@ const UNANSWERED: Duration = Duration::from_secs(60);
 /// next owner of its partition waits for, so the server ends it after a while.
 const SETTINGS: &str = "SET client_min_messages = error; SET idle_in_transaction_session_timeout = '60s'";
 
+/// How soon the server gives up a session whose other end has gone without a word: its locks keep the next owner of its partitions waiting.
+const SERVER_TIMES: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '60s'";
+
 /// Connects to the first host that answers and may be written to.
 pub(super) fn connect(config: &SinkConfig, interrupts: &Interrupts) -> Result<Connection> {
     let mut last = None;
@@ -32,6 +35,10 @@ pub(super) fn connect(config: &SinkConfig, interrupts: &Interrupts) -> Result<Co
                 sql += &format!("; SELECT pg_catalog.set_config('search_path', {}, false)", literal(path));
             }
             connection.query(&sql)?;
+            // A server that does not know it does without.
+            if let Err(error @ PgError::Away(_)) = connection.query(SERVER_TIMES) {
+                return Err(error);
+            }
             if config.servers.len() > 1 {
                 let rows = connection.query("SELECT pg_catalog.pg_is_in_recovery()")?;
                 if rows.first().and_then(|row| row.first()).is_some_and(|cell| cell.as_deref() == Some("t")) {
@@ -48,7 +55,7 @@ pub(super) fn connect(config: &SinkConfig, interrupts: &Interrupts) -> Result<Co
         }
     }
     let error = last.unwrap_or_else(|| PgError::Refused("there is no host".into()));
-    Err(error.into_error("connecting to the database"))
+    Err(told(&error, "connecting to the database"))
 }
 
 /// See the module.
@@ -100,7 +107,10 @@ impl Session {
     /// Makes the staging tables that statements need which are to run.
     pub fn make_stages(&mut self) -> PgResult<()> {
         for statement in self.stages.take_due() {
-            self.connection.query(&statement)?;
+            if let Err(error) = self.connection.query(&statement) {
+                self.stages.forget();
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -119,13 +129,21 @@ pub(super) enum Blame {
     Lasting,
 }
 
+/// What versions before 16 say of a text that is no `hstore`, under the code of an internal error.
+const HSTORE: [&str; 2] = ["Syntax error near", "Unexpected end of string"];
+
 pub(super) fn blame(error: &PgError) -> Blame {
     match error.code() {
         _ if error.passes() => Blame::Passing,
-        // Cancelled by somebody; a server that has become a standby, or whose connections are being moved.
-        "57014" | "25006" | "25P03" => Blame::Passing,
+        // Cancelled by somebody; a server that has become a standby, or whose connections are being moved; rolled back where a commit was asked for.
+        "57014" | "25006" | "25P03" | "40000" => Blame::Passing,
         // Data, constraints (also of views), rows that are too large, what triggers raise. 21: twice the same key, which only the database
         // knows to be the same.
+        // Texts of ltree, hstore and the like: no statement has a syntax of a record's.
+        "42601" => Blame::Record,
+        "XX000" if matches!(error, PgError::Server { message, .. } if HSTORE.iter().any(|start| message.starts_with(start))) => {
+            Blame::Record
+        }
         code if ["21", "22", "23", "44", "54", "P0", "38", "39"].iter().any(|class| code.starts_with(class)) => {
             Blame::Record
         }
@@ -136,9 +154,16 @@ pub(super) fn blame(error: &PgError) -> Blame {
     }
 }
 
-/// The server's reason, without the detail that repeats the row.
+/// The server's reason, without the detail that repeats the row, nor the value that it quotes where it is the value that is wrong.
 pub(super) fn reason(error: &PgError) -> String {
     match error {
+        PgError::Server { code, message, .. } if code.starts_with("22") => {
+            let shown = match (message.find('"'), message.rfind('"')) {
+                (Some(from), Some(to)) if from < to => format!("{}\"…\"{}", &message[..from], &message[to + 1..]),
+                _ => message.clone(),
+            };
+            format!("{shown} (SQLSTATE {code})")
+        }
         PgError::Server { code, message, .. } => format!("{message} (SQLSTATE {code})"),
         other => other.to_string(),
     }

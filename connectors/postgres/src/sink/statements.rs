@@ -41,6 +41,23 @@ impl Stages {
         std::mem::take(&mut self.due)
     }
 
+    /// Nothing is known any more of which are there; the names are not used again.
+    pub fn forget(&mut self) {
+        self.known.clear();
+        self.used.clear();
+        self.due.clear();
+    }
+
+    /// Makes due what any part of the work's records may need.
+    pub fn prepare(&mut self, work: &Work) {
+        if work.keys > 0 && work.tuples.iter().any(|tuple| tuple.deed == Deed::Delete) {
+            self.of(work, work.columns[..work.keys].iter());
+        }
+        if !work.columns.is_empty() && work.tuples.iter().any(|tuple| matches!(tuple.deed, Deed::Write(_))) {
+            self.of(work, work.columns.iter());
+        }
+    }
+
     /// Drops all if there are too many. Between transactions.
     pub fn tidy(&mut self) {
         if self.known.len() > MOST_STAGES {
@@ -115,6 +132,11 @@ pub(super) fn write(script: &mut Script, stages: &mut Stages, config: &SinkConfi
 /// Adds a record; `false`: what is there has to be done first.
 fn take<'a>(pass: &mut Pass<'a>, config: &SinkConfig, work: &'a Work, tuple: &'a Tuple) -> bool {
     let inserts = config.insert_mode == InsertMode::Insert;
+    // Any row may be the same as this one's. Two of one upsert are refused by the server, and done one by one then.
+    let alone = tuple.deed == Deed::Delete || config.insert_mode == InsertMode::Update;
+    if alone && !work.tells_keys() && pass.rows.iter().any(Option::is_some) {
+        return false;
+    }
     let Deed::Write(group) = tuple.deed else {
         let (deleted, row) = pass.keys.entry(work.key(tuple)).or_default();
         if let Some(at) = *row {
@@ -183,8 +205,10 @@ fn name(work: &Work, column: &Column) -> String {
 /// A column of the staging table as a value for the table's column.
 fn staged(work: &Work, column: &Column, prefix: &str) -> String {
     let name = name(work, column);
+    let cast = &work.table.columns[column.target].cast;
     match column.wire {
-        Wire::Cast(_) => format!("{prefix}{name}::{}", work.table.columns[column.target].cast),
+        Wire::Cast(_) => format!("{prefix}{name}::{cast}"),
+        Wire::Utc => format!("({prefix}{name}::timestamptz AT TIME ZONE 'UTC')::{cast}"),
         _ => format!("{prefix}{name}"),
     }
 }
@@ -193,7 +217,10 @@ fn staged(work: &Work, column: &Column, prefix: &str) -> String {
 fn same_key(work: &Work) -> String {
     let same = |column: &Column| {
         let (name, cast) = (name(work, column), &work.table.columns[column.target].cast);
-        format!("t.{name} = s.{name}::{cast}")
+        match column.wire {
+            Wire::Cast(_) | Wire::Utc => format!("t.{name} = {}", staged(work, column, "s.")),
+            _ => format!("t.{name} = s.{name}::{cast}"),
+        }
     };
     work.columns[..work.keys].iter().map(same).collect::<Vec<_>>().join(" AND ")
 }

@@ -2,21 +2,30 @@
 
 use std::fmt::Write as _;
 
-use super::datum::{Datum, Kind, Values, nested_json, unquoted};
+use serde_json::value::RawValue;
+
+use super::datum::{Datum, Kind, Members, Values, nested_json, unquoted};
 use super::number;
 
 const DAY: i64 = 86_400_000_000;
+
+/// What numbers of JSON can be for timestamps, in milliseconds, as Connect's JSON shows them. Those in micro- or nanoseconds are larger, but for the months around 1970.
+const MILLIS: std::ops::Range<i64> = -8_520_336_000_000..10_445_241_600_000;
+/// The end of the year 9999, as it is used for "never".
+const LAST_DAYS: [i64; 3] = [253_402_214_400_000, 253_402_300_799_000, 253_402_300_799_999];
+const NO_UNIT: &str =
+    ": a JSON value does not tell its unit; use a text, a converter with schemas, or TimestampConverter";
 
 /// What the text is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// A column of text: JSON texts are themselves, without quotes.
     Plain,
-    /// The server makes a value of a date or time of it: numbers of JSON count in milliseconds, or days.
+    /// The server makes a timestamp of it: numbers of JSON count in milliseconds.
     Moment,
     /// A date: numbers of JSON are days.
     Day,
-    /// A time of day.
+    /// A time of day: numbers of JSON may be of any unit, and are refused.
     Clock,
     /// An array: lists of JSON are written as the server writes arrays.
     Array,
@@ -37,7 +46,8 @@ pub(super) fn write(out: &mut String, datum: &Datum<'_>, purpose: Purpose) -> Re
         (Datum::Beyond, _) => return Err("is a time beyond all calendars".into()),
         (Datum::Json(raw), purpose) => json(out, raw, purpose)?,
         (Datum::Str(text), Purpose::Json) => json_text(out, text),
-        (Datum::Str(text), _) => out.push_str(text),
+        (Datum::Document(text), Purpose::Hstore) => hstore(out, text)?,
+        (Datum::Str(text) | Datum::Document(text), _) => out.push_str(text),
         (Datum::Bool(value), Purpose::Bit | Purpose::VarBit) => out.push(if *value { '1' } else { '0' }),
         (Datum::Bool(value), _) => out.push_str(if *value { "true" } else { "false" }),
         (Datum::Int(value), _) => _ = write!(out, "{value}"),
@@ -53,7 +63,9 @@ pub(super) fn write(out: &mut String, datum: &Datum<'_>, purpose: Purpose) -> Re
             out.push_str("\\x");
             bytes.iter().for_each(|byte| _ = write!(out, "{byte:02x}"));
         }
-        (Datum::Decimal(unscaled, scale), _) => number::write(out, unscaled, *scale),
+        (Datum::Decimal(unscaled, scale), _) => {
+            number::write(out, unscaled, *scale).ok_or("has more digits than numeric, the largest of numbers")?;
+        }
         (
             Datum::Date(_)
             | Datum::Time(_)
@@ -109,6 +121,9 @@ fn write_json_item(out: &mut String, items: &Values, row: usize) -> Result<(), S
     match items.get(row) {
         // Inside of a list a text is a text.
         Datum::Str(text) => out.push_str(&serde_json::Value::from(text).to_string()),
+        Datum::Document(text) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() => {
+            return Err("has an item that is no JSON".into());
+        }
         datum => write(out, &datum, Purpose::Json)?,
     }
     Ok(())
@@ -143,26 +158,28 @@ fn quoted(out: &mut String, text: &str) {
 }
 
 fn hstore(out: &mut String, object: &str) -> Result<(), String> {
-    let value: serde_json::Value = serde_json::from_str(object).map_err(|error| error.to_string())?;
-    let members = value.as_object().ok_or("is no map of texts, which hstore is")?;
-    for (at, (key, value)) in members.iter().enumerate() {
+    let members: Members<'_> =
+        serde_json::from_str(object).map_err(|_| "is no map of texts, which hstore is".to_owned())?;
+    for (at, (key, value)) in members.0.iter().enumerate() {
         if at > 0 {
             out.push(',');
         }
         quoted(out, key);
         out.push_str("=>");
-        match value {
-            serde_json::Value::Null => out.push_str("NULL"),
-            serde_json::Value::String(text) => quoted(out, text),
-            other => quoted(out, &other.to_string()),
+        match value.get() {
+            "null" => out.push_str("NULL"),
+            raw if raw.starts_with('"') => quoted(out, &unquoted(raw).ok_or("is no valid JSON")?),
+            raw => quoted(out, raw),
         }
     }
     Ok(())
 }
 
-/// A text for a column of JSON: a document as it is, anything else as a JSON text.
+/// A text for a column of JSON: an object or a list as it is, anything else as a JSON text.
 fn json_text(out: &mut String, text: &str) {
-    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+    let document =
+        text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    if document {
         out.push_str(text);
     } else {
         out.push_str(&serde_json::Value::from(text).to_string());
@@ -176,42 +193,41 @@ fn json(out: &mut String, raw: &str, purpose: Purpose) -> Result<(), String> {
         (Some(b'"'), Purpose::Json) => json_text(out, &unquoted(raw).ok_or("is no valid JSON")?),
         (Some(b'"'), _) => out.push_str(&unquoted(raw).ok_or("is no valid JSON")?),
         (Some(b'['), Purpose::Array) => {
-            let items: Vec<serde_json::Value> = serde_json::from_str(raw).map_err(|error| error.to_string())?;
-            array_of(out, &items);
+            array_of(out, raw)?;
         }
         (Some(b'{'), Purpose::Hstore) => hstore(out, raw)?,
         (Some(b'-' | b'0'..=b'9'), Purpose::Day) => date(out, number()?),
-        (Some(b'-' | b'0'..=b'9'), Purpose::Clock) => time(out, number()?.saturating_mul(1000)),
+        (Some(b'-' | b'0'..=b'9'), Purpose::Clock) => return Err(format!("is a number{NO_UNIT}")),
         (Some(b'-' | b'0'..=b'9'), Purpose::Moment) => {
-            // What Connect's JSON shows of a timestamp.
-            const YEAR_10000: i64 = 253_402_300_800_000;
             let millis = number()?;
-            if millis >= YEAR_10000 {
-                return Err("is a number beyond the year 9999 in milliseconds: a JSON value does not tell its unit; use a converter with schemas, or TimestampConverter".into());
+            if !MILLIS.contains(&millis) && !LAST_DAYS.contains(&millis) {
+                return Err(format!("is a number outside of the years 1700 to 2300 in milliseconds{NO_UNIT}"));
             }
-            timestamp(out, millis.saturating_mul(1000));
+            timestamp(out, millis * 1000);
         }
         _ => out.push_str(raw),
     }
     Ok(())
 }
 
-fn array_of(out: &mut String, items: &[serde_json::Value]) {
-    use serde_json::Value;
+/// Digits of numbers are kept as they stand there.
+fn array_of(out: &mut String, raw: &str) -> Result<(), String> {
+    let items: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| "is no valid JSON".to_owned())?;
     out.push('{');
     for (at, item) in items.iter().enumerate() {
         if at > 0 {
             out.push(',');
         }
-        match item {
-            Value::Null => out.push_str("NULL"),
-            Value::Array(items) => array_of(out, items),
-            Value::String(text) => quoted(out, text),
-            Value::Object(_) => quoted(out, &item.to_string()),
-            other => out.push_str(&other.to_string()),
+        match item.get() {
+            "null" => out.push_str("NULL"),
+            raw if raw.starts_with('[') => array_of(out, raw)?,
+            raw if raw.starts_with('"') => quoted(out, &unquoted(raw).ok_or("is no valid JSON")?),
+            raw if raw.starts_with('{') => quoted(out, raw),
+            raw => out.push_str(raw),
         }
     }
     out.push('}');
+    Ok(())
 }
 
 fn float(out: &mut String, value: f64, text: &str) {
@@ -295,6 +311,23 @@ mod tests {
         assert_eq!(text(Datum::Json("\"a\\n\""), Purpose::Plain), "a\n");
         assert_eq!(text(Datum::Json("[1,null,\"a\\\"b\",[2]]"), Purpose::Array), "{1,NULL,\"a\\\"b\",{2}}");
         assert_eq!(text(Datum::Json("1500"), Purpose::Moment), "1970-01-01 00:00:01.5+00");
-        assert!(write(&mut String::new(), &Datum::Json("1700000000000000"), Purpose::Moment).is_err());
+        for (number, purpose) in [
+            ("1700000000000000", Purpose::Moment),
+            // Microseconds of 1971, and of 1960.
+            ("31536000000000", Purpose::Moment),
+            ("-315619200000000", Purpose::Moment),
+            ("1e12", Purpose::Moment),
+            ("3600000", Purpose::Clock),
+        ] {
+            assert!(write(&mut String::new(), &Datum::Json(number), purpose).is_err(), "{number}");
+        }
+        assert_eq!(text(Datum::Json("253402214400000"), Purpose::Moment), "9999-12-31 00:00:00+00");
+        assert_eq!(
+            text(Datum::Json("[1.10,12345678901234567890123,[true]]"), Purpose::Array),
+            "{1.10,12345678901234567890123,{true}}"
+        );
+        assert_eq!(text(Datum::Json("{\"a\":1.10,\"b\":\"x\"}"), Purpose::Hstore), "\"a\"=>\"1.10\",\"b\"=>\"x\"");
+        assert_eq!(text(Datum::Str("42"), Purpose::Json), "\"42\"");
+        assert_eq!(text(Datum::Document("42"), Purpose::Json), "42");
     }
 }

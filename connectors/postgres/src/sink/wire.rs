@@ -33,6 +33,8 @@ pub(super) enum Wire {
     Numeric,
     /// A text that the server casts.
     Cast(Purpose),
+    /// A timestamp's text, whose zone the column does not have: it is that of UTC.
+    Utc,
 }
 
 /// The form of values of a kind in a column whose type has this OID, or an array's or `hstore`'s.
@@ -54,6 +56,7 @@ pub(super) fn wire(kind: Kind, oid: u32, array: bool, hstore: bool) -> Wire {
         (114, _) => Wire::Json,
         (3802, _) => Wire::Jsonb,
         (1082, K::Date | K::Timestamp) => Wire::Date,
+        (1082 | 1114, K::Zoned) => Wire::Utc,
         (1082, _) => Wire::Cast(Purpose::Day),
         (1083, K::Time) => Wire::Time,
         (1083 | 1266, _) => Wire::Cast(Purpose::Clock),
@@ -79,7 +82,7 @@ impl Wire {
             Self::Oid => "oid",
             Self::Float4 => "float4",
             Self::Float8 => "float8",
-            Self::Text | Self::Cast(_) => "text",
+            Self::Text | Self::Cast(_) | Self::Utc => "text",
             Self::Bytea => "bytea",
             Self::Uuid => "uuid",
             Self::Json => "json",
@@ -126,19 +129,29 @@ impl Wire {
             Self::Float4 => {
                 let value = match datum {
                     Datum::F32(value) => *value,
-                    other => self.float(other)? as f32,
+                    other => {
+                        let wide = self.float(other)?;
+                        let narrow = wide as f32;
+                        if wide.is_finite() && (narrow.is_infinite() || narrow == 0.0 && wide != 0.0) {
+                            return Err(self.beyond());
+                        }
+                        narrow
+                    }
                 };
                 out.extend(value.to_be_bytes());
             }
             Self::Float8 => out.extend(self.float(datum)?.to_be_bytes()),
             Self::Text => match datum {
-                Datum::Str(value) => push_text(out, value)?,
+                Datum::Str(value) | Datum::Document(value) => push_text(out, value)?,
                 other => push_made(out, other, Purpose::Plain)?,
             },
             Self::Cast(purpose) => match datum {
-                Datum::Str(value) => push_text(out, value)?,
+                // What sources make of maps, where they make texts of them.
+                Datum::Document(_) if purpose == Purpose::Hstore => push_made(out, datum, purpose)?,
+                Datum::Str(value) | Datum::Document(value) => push_text(out, value)?,
                 other => push_made(out, other, purpose)?,
             },
+            Self::Utc => push_made(out, datum, Purpose::Moment)?,
             Self::Json => push_made(out, datum, Purpose::Json)?,
             Self::Jsonb => {
                 out.push(1);
@@ -226,7 +239,12 @@ impl Wire {
             Datum::F64(value) => Ok(*value),
             Datum::F32(value) => Ok(f64::from(*value)),
             Datum::Int(value) => Ok(*value as f64),
-            Datum::Json(raw) => raw.parse().map_err(|_| self.misfit("is no number")),
+            Datum::Json(raw) => match raw.parse::<f64>() {
+                // JSON has no infinity: it is a number that is too large.
+                Ok(value) if value.is_infinite() => Err(self.beyond()),
+                Ok(value) => Ok(value),
+                Err(_) => Err(self.misfit("is no number")),
+            },
             _ => Err(self.misfit("is no number")),
         }
     }

@@ -4,6 +4,7 @@
 mod common;
 
 mod connections;
+mod doubt;
 mod evolution;
 mod exactly_once;
 mod names;

@@ -237,3 +237,85 @@ fn objects_with_different_members() {
     );
     assert_eq!(database.sql("SELECT * FROM orders ORDER BY id"), "1|x|y\n2|again|z\n3|d|only");
 }
+
+#[test]
+fn a_null_key_is_no_key() {
+    let database = Database::new();
+    database
+        .sql("CREATE TABLE orders (id int PRIMARY KEY, name text, n bigint); INSERT INTO orders VALUES (0, 'zero', 0)");
+    let mut run = start(&database.sink_config(&UPSERT), "orders");
+    let values =
+        [json!({"id": 1, "name": "a", "n": 1}), json!({"id": 2, "name": "b", "n": 2}), Value::Null, Value::Null];
+    let mut batch = Batch::new("orders", struct_column(fields(), &values));
+    let keys = [json!({"id": 1}), Value::Null, Value::Null, json!({"id": 7})];
+    batch.key = Some(struct_column(vec![Field::new("id", DataType::Int32, false)], &keys));
+    let failures = refused(run.put(batch).unwrap());
+    assert!(failures.len() == 2 && failures.iter().all(|(_, why)| why.contains("id is null")), "{failures:?}");
+    assert_eq!((failures[0].0, failures[1].0), (1, 2));
+    assert_eq!(database.sql("SELECT * FROM orders ORDER BY 1"), "0|zero|0\n1|a|1");
+}
+
+#[test]
+fn each_table_has_the_key_of_its_records() {
+    let database = Database::new();
+    let config = database.sink_config(
+        &[&UPSERT[..], &[("collection.name.format", "${value.t}"), ("schema.evolution", "basic")]].concat(),
+    );
+    let mut run = start(&config, "x");
+    let rows = [
+        (json!({"id": 1}), json!({"t": "a", "id": 1, "n": 1})),
+        (json!({"code": "x"}), json!({"t": "b", "code": "x", "id": 8})),
+        (json!({"id": 1}), json!({"t": "a", "id": 1, "n": 2})),
+        (json!({"code": "y"}), json!({"t": "b", "code": "y", "id": 9})),
+    ];
+    put(&mut run, json_batch("x", &rows));
+    assert_eq!(database.sql("SELECT id, n FROM a"), "1|2");
+    assert_eq!(database.sql("SELECT code, id FROM b ORDER BY 1"), "x|8\ny|9");
+    // One whose key has none of the fields of its table's.
+    let rows = [
+        (json!({"id": 2}), json!({"t": "a", "id": 2})),
+        (Value::Null, json!({"t": "a", "id": 3})),
+        (Value::Null, json!({"t": "b", "id": 3})),
+    ];
+    let failures = refused(run.put(json_batch("x", &rows)).unwrap());
+    assert_eq!(failures.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1, 2], "{failures:?}");
+    assert_eq!(database.sql("SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b)"), "2|2");
+}
+
+/// 1 and 1.0, or texts padded with blanks: deletes and updates keep their order.
+#[test]
+fn order_of_keys_that_only_the_database_knows_to_be_the_same() {
+    let database = Database::new();
+    database.sql("CREATE TABLE n (id numeric PRIMARY KEY, v int); CREATE TABLE c (id char(5) PRIMARY KEY, v int)");
+    let raw = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    for (table, one, same) in [("n", "1", "1.0"), ("c", "\"a\"", "\"a  \"")] {
+        let mut run = start(&database.sink_config(&[&UPSERT[..], &[("collection.name.format", table)]].concat()), "t");
+        let key = |id: &str| raw(&format!("{{\"id\":{id}}}"));
+        let row = |id: &str, v: i32| (key(id), raw(&format!("{{\"id\":{id},\"v\":{v}}}")));
+        put(&mut run, json_batch("t", &[row(one, 1), (key(same), Value::Null)]));
+        assert_eq!(database.sql(&format!("SELECT count(*) FROM {table}")), "0", "{table}");
+        put(&mut run, json_batch("t", &[row(one, 1), (key(same), Value::Null), row(same, 2)]));
+        assert_eq!(database.sql(&format!("SELECT v FROM {table}")), "2", "{table}");
+        let update = [("insert.mode", "update"), ("collection.name.format", table)];
+        let mut run = start(&database.sink_config(&[&UPSERT[..], &update].concat()), "t");
+        for _ in 0..3 {
+            put(&mut run, json_batch("t", &[row(one, 3), row(same, 4), row(one, 5), row(same, 6)]));
+            assert_eq!(database.sql(&format!("SELECT v FROM {table}")), "6", "{table}");
+        }
+    }
+}
+
+#[test]
+fn values_that_have_not_changed() {
+    let database = Database::new();
+    database.sql("CREATE TABLE orders (id int PRIMARY KEY, a text, b bytea, c text[], d jsonb); INSERT INTO orders VALUES (1, 'a', '\\x01', '{x}', '{}')");
+    let mut run = start(&database.sink_config(&UPSERT), "orders");
+    let text = "__debezium_unavailable_value";
+    let base64 = "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==";
+    let row = (json!({"id": 1}), json!({"a": text, "b": base64, "c": [text], "d": {text: text}}));
+    put(&mut run, json_batch("orders", &[row]));
+    assert_eq!(database.sql("SELECT * FROM orders"), "1|a|\\x01|{x}|{}");
+    let row = (json!({"id": 1}), json!({"a": format!("{text}!"), "c": [text, text], "d": {text: 1}}));
+    put(&mut run, json_batch("orders", &[row]));
+    assert_eq!(database.sql("SELECT a, cardinality(c), d FROM orders"), format!("{text}!|2|{{\"{text}\": 1}}"));
+}

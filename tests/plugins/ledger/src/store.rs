@@ -46,10 +46,11 @@ impl Store {
             return Ok(true);
         };
         let transaction = self.begin("writing rows")?;
-        let Entry { connector, partition: TopicPartition { topic, partition }, epoch, next_offset } = entry;
-        let sql =
-            "UPDATE offsets SET next_offset = ?1 WHERE connector = ?2 AND topic = ?3 AND partition = ?4 AND epoch = ?5";
-        let changed = transaction.execute(sql, params![next_offset, &**connector, &**topic, partition, epoch]);
+        let Entry { connector, partition: TopicPartition { topic, partition }, epoch, previous, next_offset } = entry;
+        let sql = "UPDATE offsets SET next_offset = ?1 \
+                   WHERE connector = ?2 AND topic = ?3 AND partition = ?4 AND epoch = ?5 AND next_offset IS ?6";
+        let changed =
+            transaction.execute(sql, params![next_offset, &**connector, &**topic, partition, epoch, previous]);
         if changed.map_err(&failed)? == 0 {
             return Ok(false);
         }
