@@ -147,8 +147,7 @@ impl OwnOffsets {
 
     /// Whether it is not known how much of a batch's partition is there, so that [`begin`](Self::begin) looks it up.
     pub fn doubts(&self, batch: &Batch) -> bool {
-        let of = |at: &TopicPartition| at.topic == batch.topic && Some(at.partition) == batch.partition;
-        self.doubted.iter().any(of)
+        batch.place().is_some_and(|(at, _)| self.doubted.contains(&at))
     }
 
     /// Whether it has none.

@@ -17,12 +17,12 @@ const MAX_ROWS: i64 = i32::MAX as i64;
 /// Of one metadata key or value: a length beyond it is garbage.
 const MAX_METADATA: i32 = 1 << 26;
 
-/// Checks both structs, and that they describe each other.
+/// Checks both structs, and that they describe each other. Answers the type, which is expensive to make.
 ///
 /// # Safety
 /// Both point to whole C structs; non-null pointers in them point to what the C Data Interface says, and the buffers are
 /// as long as lengths and offsets say.
-pub(super) unsafe fn structures(schema: *const ArrowSchema, array: *const ArrowArray) -> Result<(), String> {
+pub(super) unsafe fn structures(schema: *const ArrowSchema, array: *const ArrowArray) -> Result<DataType, String> {
     // SAFETY: the caller's promise, here and below.
     unsafe {
         if (*schema).release.is_none() || (*array).release.is_none() {
@@ -33,7 +33,8 @@ pub(super) unsafe fn structures(schema: *const ArrowSchema, array: *const ArrowA
         if !matches!(data_type, DataType::Struct(_)) {
             return Err(format!("it must be a struct of columns, and is {data_type}"));
         }
-        check_array(array, &data_type, "batch")
+        check_array(array, &data_type, "batch")?;
+        Ok(data_type)
     }
 }
 

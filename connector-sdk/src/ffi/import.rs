@@ -75,10 +75,11 @@ impl Taken {
         }
         let malformed = |why: String| Error::failed(format!("malformed batch for topic {topic}: {why}"));
         // SAFETY: the caller's promise; `schema` and `array` are whole structs of ours.
-        unsafe { check::structures((&raw mut schema).cast(), (&raw mut array).cast()) }.map_err(malformed)?;
+        let data_type = unsafe { check::structures((&raw mut schema).cast(), (&raw mut array).cast()) };
+        let data_type = data_type.map_err(malformed)?;
         // SAFETY: the structures are sound, as just checked; contents are checked next, before anything reads them.
-        let data =
-            unsafe { arrow_array::ffi::from_ffi(array, &schema) }.map_err(|error| malformed(error.to_string()))?;
+        let data = unsafe { arrow_array::ffi::from_ffi_and_data_type(array, data_type) };
+        let data = data.map_err(|error| malformed(error.to_string()))?;
         let data = settle(data);
         data.validate_full().map_err(|error| malformed(error.to_string()))?;
         let columns = StructArray::from(data);

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tributary_sdk::arrow::array::builder::StringBuilder;
 use tributary_sdk::arrow::array::{ArrayRef, Int64Array, StringArray, StructArray, new_null_array};
-use tributary_sdk::arrow::buffer::NullBuffer;
+use tributary_sdk::arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use tributary_sdk::arrow::schema::{DataType, Fields};
 use tributary_sdk::{Batch, Column, Error, Result};
 
 use super::pgoutput::Value;
 use super::table::{Plan, PlannedColumn, source_fields, transaction_fields};
 use super::transactions::{self, Order};
-use super::values::ValueBuilder;
+use super::values::{ValueBuilder, write_number};
 use crate::config::SourceConfig;
 
 /// What a change did.
@@ -237,29 +236,23 @@ impl Events {
 
     fn source(&mut self, count: usize) -> ArrayRef {
         let places = std::mem::take(&mut self.places);
-        let same =
-            |text: &str| -> ArrayRef { Arc::new(std::iter::repeat_n(Some(text), count).collect::<StringArray>()) };
+        let same = |text: &str| same(text, count);
         let times = |factor: fn(i64) -> i64| -> ArrayRef {
             Arc::new(places.iter().map(|place| factor(place.time_us)).collect::<Int64Array>())
         };
-        let mut sequence = StringBuilder::with_capacity(count, count * 24);
-        for place in &places {
-            use std::fmt::Write as _;
-            // Into the builder itself: a text for each would be an allocation for each.
-            let _ = match place.last_commit {
-                Some(last) => write!(sequence, "[\"{last}\",\"{}\"]", place.lsn),
-                None => write!(sequence, "[null,\"{}\"]", place.lsn),
-            };
-            sequence.append_value("");
-        }
+        let first = places.first().map_or("false", |place| place.snapshot);
+        let marks = match places.iter().all(|place| place.snapshot == first) {
+            true => same(first),
+            false => Arc::new(places.iter().map(|place| Some(place.snapshot)).collect::<StringArray>()),
+        };
         let columns: Vec<ArrayRef> = vec![
             same(env!("CARGO_PKG_VERSION")),
             same("postgresql"),
             same(&self.constants.prefix),
             times(|us| us.div_euclid(1000)),
-            Arc::new(places.iter().map(|place| Some(place.snapshot)).collect::<StringArray>()),
+            marks,
             same(&self.constants.database),
-            Arc::new(sequence.finish()),
+            sequences(&places),
             times(|us| us),
             times(|us| us.saturating_mul(1000)),
             same(&self.plan.schema),
@@ -270,6 +263,34 @@ impl Events {
         ];
         Arc::new(StructArray::new(source_fields(), columns, None))
     }
+}
+
+/// A column of one text.
+fn same(text: &str, count: usize) -> ArrayRef {
+    let values = Buffer::from_vec(text.as_bytes().repeat(count));
+    Arc::new(StringArray::new(OffsetBuffer::from_repeated_length(text.len(), count), values, None))
+}
+
+/// `["<behind the transaction before>","<the change>"]`.
+fn sequences(places: &[Place]) -> ArrayRef {
+    let mut text = String::with_capacity(places.len() * 32);
+    let mut lengths = Vec::with_capacity(places.len());
+    for place in places {
+        let from = text.len();
+        match place.last_commit {
+            Some(last) => {
+                text.push_str("[\"");
+                write_number(&mut text, last, 1);
+                text.push_str("\",\"");
+            }
+            None => text.push_str("[null,\""),
+        }
+        write_number(&mut text, place.lsn, 1);
+        text.push_str("\"]");
+        lengths.push(text.len() - from);
+    }
+    let values = Buffer::from_vec(text.into_bytes());
+    Arc::new(StringArray::new(OffsetBuffer::from_lengths(lengths), values, None))
 }
 
 /// The transactions of events.

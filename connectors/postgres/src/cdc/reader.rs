@@ -162,15 +162,54 @@ const CHUNK: usize = 1 << 20;
 /// How often the thread looks up while the server sends nothing.
 const LOOK_UP: Duration = Duration::from_millis(100);
 /// The same where the server is asked all the time.
+<<<<<<< HEAD
 const OFTEN: Duration = Duration::from_millis(5);
+=======
+const OFTEN: Duration = Duration::from_millis(1);
+/// The server sends each change by itself. Where so many messages come within this time, the thread sleeps as long between two reads: waking up for
+/// each of them costs both sides more than everything else that is done with it. Single transactions are read at once.
+const FLOOD: usize = 48;
+const NAP: Duration = Duration::from_millis(1);
+
+/// Tells whether messages come in a flood.
+struct Rate {
+    since: Instant,
+    messages: usize,
+}
+
+impl Rate {
+    fn new() -> Self {
+        Self { since: Instant::now(), messages: 0 }
+    }
+
+    /// So many have come.
+    fn add(&mut self, messages: usize) {
+        self.messages += messages;
+    }
+
+    /// Whether it is time for a nap.
+    fn is_flood(&mut self) -> bool {
+        let elapsed = self.since.elapsed();
+        if elapsed < NAP {
+            return false;
+        }
+        let flood = self.messages * NAP.as_micros() as usize >= FLOOD * elapsed.as_micros() as usize;
+        *self = Self::new();
+        flood
+    }
+}
+>>>>>>> pgspeed
 
 impl Loop<'_> {
     fn run(mut self) -> PgResult<()> {
         let look_up = LOOK_UP.min(self.pace.status_interval);
         self.connection.set_read_timeout(Some(look_up))?;
-        let mut often = false;
+        let (mut often, mut rate) = (false, Rate::new());
         loop {
             let (mut chunk, mut bytes) = (Vec::new(), 0);
+            if rate.is_flood() {
+                std::thread::sleep(NAP);
+            }
             if often != self.shared.ask_often.load(Ordering::Acquire) {
                 often = !often;
                 self.connection.set_read_timeout(Some(if often { OFTEN } else { look_up }))?;
@@ -196,6 +235,7 @@ impl Loop<'_> {
                 }
                 next = if bytes < CHUNK { self.connection.buffered() } else { None };
             }
+            rate.add(chunk.len());
             if self.told.elapsed() >= self.pace.status_interval {
                 self.tell()?;
             }

@@ -206,7 +206,7 @@ pub(crate) fn definition() -> ConfigDef {
         .define(text("topic.heartbeat.prefix", "__debezium-heartbeat", low, "The heartbeats' topic is <this>.<topic.prefix>."))
         .define(file("heartbeat.action.query", "An SQL statement that each heartbeat runs in the database."))
         .define(number("max.batch.size", "2048", 1.0, "The most change events that one poll hands over."))
-        .define(number("max.queue.size.in.bytes", "16777216", 65_536.0, "How much of the log is read ahead, in bytes."))
+        .define(number("max.queue.size.in.bytes", "4194304", 65_536.0, "How much of the log is read ahead, in bytes."))
         .define(number("status.update.interval.ms", "1000", 1.0, "How often the server is told what is safe, in milliseconds."))
         .define(number("retriable.restart.connector.wait.ms", "10000", 1.0, "The longest pause between two attempts to reach the server, in milliseconds; the first is a hundredth of it."))
 }

@@ -35,10 +35,11 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     ("enable.idempotence", "true"),
     ("acks", "all"),
     ("partitioner", "murmur2_random"),
-    ("linger.ms", "5"),
+    // While a request of a partition is on its way, librdkafka sends no other one: under load batches grow without waiting for anything.
+    ("linger.ms", "1"),
     ("batch.size", "1000000"),
     ("batch.num.messages", "10000"),
-    ("queue.buffering.max.kbytes", "32768"),
+    ("queue.buffering.max.kbytes", "16384"),
     // A queued message costs about 200 bytes beside its payload.
     ("queue.buffering.max.messages", "200000"),
     // Connect's own: a record is retried until the broker is back.

@@ -25,6 +25,8 @@ pub(crate) struct ValueBuilder {
     values: Values,
     /// Whether each row is there, where `values` cannot say so.
     valid: Vec<bool>,
+    /// For texts that are written anew.
+    text: String,
 }
 
 enum Values {
@@ -58,7 +60,7 @@ impl ValueBuilder {
             (_, DataType::Binary) => Values::Bytes(BinaryBuilder::new()),
             _ => Values::Text(StringBuilder::new()),
         };
-        Self { column: column.clone(), values, valid: Vec::new() }
+        Self { column: column.clone(), values, valid: Vec::new(), text: String::new() }
     }
 
     pub fn push_null(&mut self) {
@@ -192,13 +194,19 @@ impl ValueBuilder {
             }
             Values::Float32(builder) => builder.append_value(str(bytes)?.parse().ok()?),
             Values::Float64(builder) => builder.append_value(str(bytes)?.parse().ok()?),
-            Values::Text(builder) => match written(kind, bytes)? {
-                Some(text) => builder.append_value(text),
-                None => builder.append_value(str(bytes)?),
-            },
+            Values::Text(builder) => {
+                self.text.clear();
+                match write(kind, bytes, &mut self.text)? {
+                    true => builder.append_value(&self.text),
+                    false => builder.append_value(str(bytes)?),
+                }
+            }
             Values::Bytes(builder) => match kind {
                 Kind::Bytes => builder.append_value(text::bytea(bytes)?),
-                Kind::Decimal(scale) => builder.append_value(decimal::at_scale(str(bytes)?, *scale)?),
+                Kind::Decimal(scale) => match decimal::small_at_scale(bytes, *scale) {
+                    Some((number, from)) => builder.append_value(&number[from..]),
+                    None => builder.append_value(decimal::at_scale(str(bytes)?, *scale)?),
+                },
                 Kind::Bits => builder.append_value(bits(bytes)?),
                 _ => builder.append_value(bytes),
             },
@@ -379,36 +387,35 @@ fn binary_text(mode: BinaryMode, bytes: &[u8]) -> String {
     }
 }
 
-/// The text of a value that is not written as the server does; `Some(None)`: it is.
-fn written(kind: &Kind, bytes: &[u8]) -> Option<Option<String>> {
-    let mut out = String::new();
+/// Writes the text of a value that is not written as the server does; `Some(false)`: it is.
+fn write(kind: &Kind, bytes: &[u8], out: &mut String) -> Option<bool> {
     match kind {
         Kind::TimestampTz(_) | Kind::TimestampIso | Kind::DateIso if time::infinity(bytes).is_some() => {
-            return Some(None);
+            return Some(false);
         }
-        Kind::TimestampTz(digits) => time::write_timestamp_digits(&mut out, time::timestamp(bytes)?, *digits),
-        Kind::TimestampIso => time::write_timestamp(&mut out, time::timestamp(bytes)?),
-        Kind::TimeTz => return Some(Some(time::time_tz(bytes)?)),
+        Kind::TimestampTz(digits) => time::write_timestamp_digits(out, time::timestamp(bytes)?, *digits),
+        Kind::TimestampIso => time::write_timestamp(out, time::timestamp(bytes)?),
+        Kind::TimeTz => out.push_str(&time::time_tz(bytes)?),
         Kind::TimeIso => {
-            time::write_time(&mut out, time::time(bytes)?);
+            time::write_time(out, time::time(bytes)?);
             out.push('Z');
         }
         Kind::DateIso => {
-            time::write_date(&mut out, time::date(bytes)?);
+            time::write_date(out, time::date(bytes)?);
             out.push('Z');
         }
-        Kind::IntervalText => out = Interval::parse(str(bytes)?)?.iso(),
-        Kind::BytesText(mode) => out = binary_text(*mode, &text::bytea(bytes)?),
-        Kind::OpaqueText(mode) => out = binary_text(*mode, bytes),
+        Kind::IntervalText => out.push_str(&Interval::parse(str(bytes)?)?.iso()),
+        Kind::BytesText(mode) => out.push_str(&binary_text(*mode, &text::bytea(bytes)?)),
+        Kind::OpaqueText(mode) => out.push_str(&binary_text(*mode, bytes)),
         Kind::HstoreJson => {
             let pairs = text::hstore(str(bytes)?)?.into_iter();
             let object: serde_json::Map<String, serde_json::Value> =
                 pairs.map(|(key, value)| (key, value.into())).collect();
-            out = serde_json::Value::Object(object).to_string();
+            out.push_str(&serde_json::Value::Object(object).to_string());
         }
-        _ => return Some(None),
+        _ => return Some(false),
     }
-    Some(Some(out))
+    Some(true)
 }
 
 /// Well-known binary of a point: little-endian, what it is, its coordinates.

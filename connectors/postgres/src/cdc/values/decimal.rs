@@ -9,6 +9,30 @@ pub(super) fn at_scale(text: &str, scale: usize) -> Option<Vec<u8>> {
     Some(number(negative, digits.bytes().filter(|byte| *byte != b'.').chain(std::iter::repeat_n(b'0', scale - own))))
 }
 
+/// What [`at_scale`] gives, for numbers of at most 18 digits and without an allocation: bytes, and the first of them that counts. `None`
+/// says nothing of larger ones.
+pub(super) fn small_at_scale(text: &[u8], scale: usize) -> Option<([u8; 8], usize)> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    let own = memchr::memchr(b'.', digits).map_or(0, |point| digits.len() - point - 1);
+    if digits.is_empty() || own > scale || digits.len() + (scale - own) > 18 {
+        return None;
+    }
+    let (mut size, mut points) = (0i64, 0);
+    for digit in digits {
+        match digit {
+            b'0'..=b'9' => size = size * 10 + i64::from(digit - b'0'),
+            b'.' if points == 0 => points += 1,
+            _ => return None,
+        }
+    }
+    size *= 10i64.pow((scale - own) as u32);
+    let bytes = (if negative { -size } else { size }).to_be_bytes();
+    Some((bytes, insignificant(&bytes)))
+}
+
 /// The value with the least scale that it needs.
 pub(super) fn with_scale(text: &str) -> Option<(i32, Vec<u8>)> {
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text };
@@ -65,6 +89,11 @@ fn number(negative: bool, digits: impl Iterator<Item = u8>) -> Vec<u8> {
 
 /// Without the leading bytes that say no more than the sign.
 fn shortened(bytes: &[u8]) -> Vec<u8> {
+    bytes[insignificant(bytes)..].to_vec()
+}
+
+/// How many leading bytes say no more than the sign.
+fn insignificant(bytes: &[u8]) -> usize {
     let mut from = 0;
     while from + 1 < bytes.len() {
         let sign = if bytes[from + 1] & 0x80 == 0 { 0 } else { 0xff };
@@ -73,7 +102,7 @@ fn shortened(bytes: &[u8]) -> Vec<u8> {
         }
         from += 1;
     }
-    bytes[from..].to_vec()
+    from
 }
 
 #[cfg(test)]
@@ -94,6 +123,18 @@ mod tests {
         assert_eq!(with_scale("100"), Some((0, vec![100])));
         assert_eq!(with_scale("0.00"), Some((0, vec![0])));
         assert_eq!(with_scale("-3"), Some((0, vec![0xfd])));
+    }
+
+    #[test]
+    fn small_numbers_are_the_same_on_both_ways() {
+        for text in ["0", "1.27", "1.28", "-1.28", "-1.29", "-1", "0.00", "-0.01", "99999999999999.99", "-32768", "12."]
+        {
+            let small = small_at_scale(text.as_bytes(), 2).map(|(bytes, from)| bytes[from..].to_vec());
+            assert_eq!(small, at_scale(text, 2), "{text}");
+        }
+        for text in ["", "-", "NaN", "1.234", "1e5", "1.2.3", "-Infinity", "9999999999999999.99"] {
+            assert_eq!(small_at_scale(text.as_bytes(), 2), None, "{text}");
+        }
     }
 
     #[test]

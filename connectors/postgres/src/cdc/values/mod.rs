@@ -9,3 +9,4 @@ mod time;
 
 pub(crate) use build::ValueBuilder;
 pub(crate) use kind::{ColumnType, column_type};
+pub(crate) use time::write_number;

@@ -1,7 +1,5 @@
 //! Dates and times, from ISO texts with `TimeZone=UTC`.
 
-use std::fmt::Write as _;
-
 /// Days from 1970 of a date in the Gregorian calendar, carried on into the past.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     // Years that begin in March, so that the odd day comes last.
@@ -94,24 +92,52 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year + era * 400 + i64::from(month <= 2), month, day)
 }
 
+/// Appends a number with so many digits, or more where it has more. (Formatting by the standard library took longer than all else that is done with a
+/// value.)
+pub(crate) fn write_number(out: &mut String, mut number: u64, digits: usize) {
+    let mut text = [b'0'; 20];
+    let mut at = text.len();
+    while number > 0 {
+        at -= 1;
+        text[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    let text = &text[at.min(text.len() - digits.min(text.len()))..];
+    out.push_str(std::str::from_utf8(text).unwrap_or_default());
+}
+
 pub(super) fn write_date(out: &mut String, days: i64) {
     let (year, month, day) = civil(days);
-    let sign = match year {
-        10_000.. => "+",
-        ..0 => "-",
-        _ => "",
-    };
-    let _ = write!(out, "{sign}{:04}-{month:02}-{day:02}", year.abs());
+    match year {
+        10_000.. => out.push('+'),
+        ..0 => out.push('-'),
+        _ => {}
+    }
+    write_number(out, year.unsigned_abs(), 4);
+    out.push('-');
+    write_number(out, month as u64, 2);
+    out.push('-');
+    write_number(out, day as u64, 2);
+}
+
+fn write_seconds(out: &mut String, seconds: i64) {
+    write_number(out, (seconds / 3600) as u64, 2);
+    out.push(':');
+    write_number(out, (seconds / 60 % 60) as u64, 2);
+    out.push(':');
+    write_number(out, (seconds % 60) as u64, 2);
 }
 
 /// Hours, minutes, seconds, and the fraction where there is one: Java writes nine, six, three digits or none for instants, and as many as are needed
-/// for what Debezium formats, which is what is wanted here.
+/// for what Debezium formats, which is what is wanted here. The time is that of a day: not negative.
 pub(super) fn write_time(out: &mut String, micros: i64) {
     let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
-    let _ = write!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    write_seconds(out, seconds);
     if fraction != 0 {
-        let digits = format!("{fraction:06}");
-        let _ = write!(out, ".{}", digits.trim_end_matches('0'));
+        out.push('.');
+        write_number(out, fraction as u64, 6);
+        let digits = out.trim_end_matches('0').len();
+        out.truncate(digits);
     }
 }
 
@@ -128,10 +154,12 @@ pub(super) fn write_timestamp_digits(out: &mut String, micros: i64, digits: u8) 
     let (days, of_day) = (micros.div_euclid(86_400_000_000), micros.rem_euclid(86_400_000_000));
     write_date(out, days);
     let (seconds, fraction) = (of_day / 1_000_000, of_day % 1_000_000);
-    let _ = write!(out, "T{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    out.push('T');
+    write_seconds(out, seconds);
     let digits = usize::from(digits.min(6));
     if digits > 0 {
-        let _ = write!(out, ".{:0digits$}", fraction / 10i64.pow(6 - digits as u32));
+        out.push('.');
+        write_number(out, (fraction / 10i64.pow(6 - digits as u32)) as u64, digits);
     }
     out.push('Z');
 }

@@ -11,6 +11,8 @@
 
 mod admin;
 mod consume;
+#[cfg(target_os = "linux")]
+mod poll;
 mod produce;
 mod transactions;
 
@@ -308,6 +310,8 @@ unsafe extern "C" fn on_rebalance(
 impl Client {
     /// Makes a client of these settings. Settings unknown to librdkafka are named in one log line.
     pub(super) fn new(kind: ClientKind, mut settings: NativeSettings, name: &str) -> Result<Self, LogError> {
+        #[cfg(target_os = "linux")]
+        poll::link();
         let brokers = settings.values.get("bootstrap.servers").cloned().unwrap_or_default();
         let log = ClientLog::new(name, brokers);
         let shared = Box::new(Shared {
