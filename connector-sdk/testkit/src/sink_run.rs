@@ -52,7 +52,7 @@ impl<C: SinkConnector> SinkRun<C> {
     pub fn put(&mut self, mut batch: Batch) -> Result<Failures> {
         let partition = *batch.partition.get_or_insert(0);
         let rows = batch.len() as i64;
-        if batch.origin.is_none() && matches!(batch.offsets, Offsets::None) {
+        if batch.origin.is_none() && !matches!(batch.offsets, Offsets::Sink(_)) {
             let at = TopicPartition { topic: batch.topic.clone(), partition };
             let next = self.put.get(&at).copied().unwrap_or(0);
             batch.offsets = Offsets::Sink((next..next + rows).collect::<Vec<i64>>().into());

@@ -119,7 +119,13 @@ static int poll(const tributary_call *call, void *it) {
     for (int i = 0; i < 3; i++) snprintf(lines[i], sizeof lines[i], "line %ld", self->next++);
     snprintf(offset, sizeof offset, "{\"next\":%ld}", self->next);
 
-    tributary_batch batch = {sizeof batch, text("lines"), text("{\"c\":1}"), -1, 0, {0}, {0}};
+    tributary_batch batch = {
+        .size = sizeof batch,
+        .topic = text("lines"),
+        .source_partition = text("{\"c\":1}"),
+        .partition = -1,
+        .origin_partition = -1,
+    };
     make_schema(&batch.schema, "+s", "", 3);
     make_schema(batch.schema.children[0], "u", "value", 0);
     make_schema(batch.schema.children[1], "l", "timestamp", 0);

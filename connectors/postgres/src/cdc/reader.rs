@@ -162,10 +162,7 @@ const CHUNK: usize = 1 << 20;
 /// How often the thread looks up while the server sends nothing.
 const LOOK_UP: Duration = Duration::from_millis(100);
 /// The same where the server is asked all the time.
-<<<<<<< HEAD
 const OFTEN: Duration = Duration::from_millis(5);
-=======
-const OFTEN: Duration = Duration::from_millis(1);
 /// The server sends each change by itself. Where so many messages come within this time, the thread sleeps as long between two reads: waking up for
 /// each of them costs both sides more than everything else that is done with it. Single transactions are read at once.
 const FLOOD: usize = 48;
@@ -198,7 +195,6 @@ impl Rate {
         flood
     }
 }
->>>>>>> pgspeed
 
 impl Loop<'_> {
     fn run(mut self) -> PgResult<()> {
