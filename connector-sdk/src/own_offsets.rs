@@ -46,6 +46,10 @@
 //! named and the offsets there, whatever topic and offset the records themselves have. The worker asks
 //! [`exactly_once_support`](crate::SinkConnector::exactly_once_support) whether to make one.
 //!
+//! There, the dead letters of refused rows are committed before the next call of `put` or `pre_commit`, and not before `put` returns. So a sink that
+//! commits in `put` leaves its offset in front of rows that it refuses, for the next `put` to pass; or it passes them in a transaction that it
+//! commits in `flush` (which `pre_commit` calls) or with the next `put`, and rolls back in `close`.
+//!
 //! Records of transactions that were aborted must not be read: set `consumer.override.isolation.level=read_committed` where the topic is written
 //! in transactions, as the outputs of `KafkaSink` are.
 

@@ -435,3 +435,54 @@ fn what_the_sink_refuses_is_kept() -> Result<()> {
     .map_err(|error| worker.with_log(error.to_string()))?;
     worker.stop()
 }
+
+/// A sink whose transaction waits for the letters of what it refused: a worker that dies at its commits has not let it pass them before they
+/// were there.
+#[test]
+fn letters_come_before_the_offset_of_the_sink() -> Result<()> {
+    let broker = KafkaBroker::shared()?;
+    let plugins = tempfile::tempdir()?;
+    let place = tempfile::NamedTempFile::new()?.into_temp_path();
+    let options = options(&plugins)?.set("group.id", &unique("holding"));
+    let options = options.env("TRIBUTARY_TEST_FAIL_POINT", &format!("@{}", place.display()));
+    let mut worker = TributaryWorker::start_with(&broker.bootstrap(), options)?;
+    let [name, input, letters] = ["holding", "refused", "letters"].map(unique);
+    let file = worker.dir().join("lines.db");
+    broker.create_topic(&input, 1, &[])?;
+    let config = json!({
+        "connector.class": "com.example.LedgerSink", "file": file, "hold": true, "topics": input,
+        "key.converter": "org.apache.kafka.connect.storage.StringConverter",
+        "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "errors.tolerance": "all", "errors.deadletterqueue.topic.name": letters,
+        "errors.deadletterqueue.topic.replication.factor": 1, "errors.restart.backoff.initial.ms": "50",
+        "transforms": "once", "transforms.once.type": "Deduplicate", "transforms.once.key": "v",
+    });
+    worker.rest().put_connector(&name, &config)?;
+    let value = |n: i32| format!(r#"{{"schema":{{"type":"int32"}},"payload":{n}}}"#);
+    let mut next = 0;
+    for round in 0..rounds(6) {
+        worker.kill9()?;
+        std::fs::write(&place, format!("before-commit:{}", 2 + round % 3))?;
+        worker.spawn()?;
+        wait::until("a death before a commit", wait::PATIENCE, || {
+            produce(&broker, &input, std::iter::once(value(next)))?;
+            next += 1;
+            thread::sleep(Duration::from_millis(700));
+            Ok((!worker.is_running()).then_some(()))
+        })
+        .map_err(|error| worker.with_log(error.to_string()))?;
+    }
+    std::fs::write(&place, "")?;
+    worker.kill9()?;
+    worker.spawn()?;
+    wait::until("all letters", wait::PATIENCE, || {
+        let kept = values(&broker, &letters)?.into_values().flatten();
+        let mut kept: Vec<i32> = kept.filter_map(|n| n.parse().ok()).collect();
+        kept.sort_unstable();
+        kept.dedup();
+        let all = kept == (0..next).collect::<Vec<_>>();
+        if all { Ok(Some(())) } else { Err(Error::new(format!("{kept:?} of {next} letters"))) }
+    })
+    .map_err(|error| worker.with_log(error.to_string()))?;
+    worker.stop()
+}

@@ -7,6 +7,9 @@ use arrow_array::BinaryArray;
 use super::{Shard, StateError};
 use crate::log::{ClientSettings, ConsumerEvent, Log, LogConsumer, LogError, TopicPartition};
 
+/// How long one question to the cluster may take.
+const ASK: Duration = Duration::from_secs(120);
+
 /// Committed records of one partition of the changelog.
 pub trait ChangelogReader {
     /// The first offset that there is, and the one up to which everything has to be read.
@@ -77,7 +80,8 @@ impl<'l> LogChangelog<'l> {
 
 impl ChangelogReader for LogChangelog<'_> {
     fn bounds(&mut self) -> Result<(i64, i64), StateError> {
-        let bounds = self.log.admin().watermarks(&self.partition, self.timeout).map_err(|error| self.error(&error))?;
+        let within = self.timeout.min(ASK);
+        let bounds = self.log.admin().watermarks(&self.partition, within).map_err(|error| self.error(&error))?;
         self.end = bounds.1;
         Ok(bounds)
     }

@@ -208,7 +208,7 @@ impl Assembly<'_> {
         };
         let exactly_once = sink.is_some() && self.keeps_own_offsets(config)?;
         let mut consumer = self.consumer_settings(config)?;
-        let (id, producer) = self.transactional_producer(config, &consumer, exactly_once)?;
+        let (id, producer, transaction_timeout) = self.transactional_producer(config, &consumer, exactly_once)?;
         let max_records = consumer.remove("max.poll.records").and_then(|text| text.trim().parse().ok());
         // What others have not committed is not there; it also makes a new owner wait for what the previous one has open.
         consumer.insert("isolation.level".into(), "read_committed".into());
@@ -260,6 +260,7 @@ impl Assembly<'_> {
                 topic: config.get("topic").map(str::trim).filter(|topic| !topic.is_empty()).map(Into::into),
                 late_topics: registry::late_topics(config),
                 flush_interval: worker.offset_flush_interval,
+                transaction_timeout,
                 flush_timeout: worker.offset_flush_timeout,
                 topic_used: self.topic_used(),
             },
@@ -271,13 +272,13 @@ impl Assembly<'_> {
         })
     }
 
-    /// Offsets, outputs and state are in one transaction, so in one cluster.
+    /// Offsets, outputs and state are in one transaction, so in one cluster. Answers how long it can be open, too.
     fn transactional_producer(
         &self,
         config: &Config,
         consumer: &ClientSettings,
         outbox: bool,
-    ) -> Result<(String, Make), TaskError> {
+    ) -> Result<(String, Make, Duration), TaskError> {
         let mut settings = self.client(ClientKind::Producer, config)?;
         let worker = self.environment.config.cluster_settings().map_err(|error| TaskError::new(error.to_string()))?;
         for (name, settings) in [("producer", &settings), ("consumer", consumer)] {
@@ -290,7 +291,9 @@ impl Assembly<'_> {
         }
         settings.insert("enable.idempotence".into(), "true".into());
         settings.insert("acks".into(), "all".into());
-        settings.entry("transaction.timeout.ms".into()).or_insert_with(|| "60000".into());
+        let timeout = settings.entry("transaction.timeout.ms".into()).or_insert_with(|| "60000".into());
+        // The client refuses what is none.
+        let timeout = Duration::from_millis(timeout.trim().parse().unwrap_or(60_000));
         if outbox {
             // A record is larger there than in the topic that it comes from.
             settings.entry("max.request.size".into()).or_insert_with(|| MAX_OUTBOX_RECORD.to_string());
@@ -298,7 +301,7 @@ impl Assembly<'_> {
         let group = self.environment.config.group_id.as_deref().unwrap_or("connect");
         let id = format!("{group}-{}", self.spec.id);
         let (log, own) = (self.environment.log.clone(), id.clone());
-        Ok((id, Box::new(move || log.transactional_producer(&own, &settings))))
+        Ok((id, Box::new(move || log.transactional_producer(&own, &settings)), timeout))
     }
 
     /// The stores, and settings of clients that read the changelog.

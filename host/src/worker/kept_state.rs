@@ -33,7 +33,12 @@ impl Environment {
                 tracing::info!(connector, "purged the state of its transforms: deleted topic {topic}");
             }
             // They are made before the changelog.
-            Ok(None) => self.delete_repartition_topics(connector)?,
+            Ok(None) => {
+                self.delete_repartition_topics(connector)?;
+                if registry::keeps_state(config) {
+                    self.delete_outbox(connector)?;
+                }
+            }
             Err(error) if registry::keeps_state(config) => return Err(error),
             Err(_) => {}
         }
@@ -57,7 +62,8 @@ impl Environment {
         Ok(())
     }
 
-    /// What is on its way to the sink does, too. Without a changelog, a topic of the name is none that has anything of the connector.
+    /// What is on its way to the sink does, too. Where there is neither a changelog nor a config that keeps state, a topic of the name has nothing
+    /// of the connector.
     fn delete_outbox(&self, connector: &str) -> Result<(), LogError> {
         let admin = self.log.admin();
         let outbox = changelog::outbox_topic(self.group_of_state(), connector);

@@ -115,7 +115,8 @@ impl ConnectorOffsets for StoredOffsets {
             ))),
         };
         let changed = changed.map_err(|error| error.without(secrets.secrets()))?;
-        if resets && registry::keeps_state(&config) {
+        // A sink may have state, and an outbox, of an earlier config.
+        if resets && (registry::keeps_state(&config) || connector.kind == Some(PluginKind::Sink)) {
             // Whoever begins anew must not remember.
             self.purge_state(connector).map_err(|error| {
                 OffsetsError::Failed(format!("The offsets have been reset, and {error}. Reset them again"))

@@ -192,9 +192,11 @@ impl<'a> SinkGroup<'a> {
         for offset in asked.iter_mut().filter(|offset| *offset.topic == *outbox) {
             offset.topic = label.clone();
         }
-        for partition in (0..identity.partitions).filter(|_| reset) {
-            if !asked.iter().any(|known| known.topic == label && known.partition == partition) {
-                asked.push(TopicPartitionOffset { topic: label.clone(), partition, offset: None });
+        // A cluster that had no ids once may have left offsets under the bare name.
+        let names = if *label == *outbox { vec![label] } else { vec![label, outbox.as_str().into()] };
+        for (topic, partition) in names.iter().flat_map(|name| (0..identity.partitions).map(move |at| (name, at))) {
+            if reset && !asked.iter().any(|known| known.topic == *topic && known.partition == partition) {
+                asked.push(TopicPartitionOffset { topic: topic.clone(), partition, offset: None });
             }
         }
         Ok(asked)

@@ -8,7 +8,7 @@ use tributary_sdk::source::ExactlyOnceSupport;
 use tributary_sdk::{Config, Error};
 
 use super::assembly::{ASK, Assembly, MAX_OUTBOX_RECORD};
-use crate::log::{NewTopic, Subscription, TopicPartition};
+use crate::log::{NewTopic, Subscription, TopicIdentity, TopicPartition};
 use crate::state::changelog;
 use crate::task::ensure_topic::ensure_topic;
 use crate::task::errors::TaskError;
@@ -17,7 +17,7 @@ use crate::task::stream::{CutTopic, OutboxTopic, StageFacts, Stages, StreamState
 use crate::transform::stateful::passed::upstream;
 use crate::transform::{Cut, TransformChain};
 
-/// How long an outbox is looked for that should not be there.
+/// How long one look for a topic that should not be there may take: the task cannot be stopped meanwhile.
 const LOOK: Duration = Duration::from_secs(5);
 
 impl Assembly<'_> {
@@ -182,8 +182,8 @@ impl Assembly<'_> {
                  the topic"
             )));
         }
-        let identity = self.environment.log.admin().topic_identity(&topic, ASK)?.and_then(|topic| topic.id);
-        let label = changelog::outbox_label(&topic, identity.as_deref()).into();
+        // The bare name only where the cluster has no ids.
+        let label = changelog::outbox_label(&topic, self.identity(&topic)?.id.as_deref()).into();
         Ok(OutboxTopic { topic: topic.into(), label, partitions })
     }
 
@@ -192,9 +192,8 @@ impl Assembly<'_> {
         let connector = &self.spec.id.connector;
         let group = self.environment.group_of_state();
         let topic = changelog::outbox_topic(group, connector);
-        // One that cannot be looked up holds nothing up, and without a changelog it has nothing of the connector.
-        let is_there = |topic: &str| matches!(self.environment.log.admin().topic(topic, LOOK), Ok(Some(_)));
-        if is_there(&topic) && is_there(&changelog::topic(group, connector)) {
+        // Without a changelog it has nothing of the connector. One that the worker's principal may not see was not written by it.
+        if self.is_there(&topic)? && self.is_there(&changelog::topic(group, connector))? {
             return Err(TaskError::new(format!(
                 "results of the connector's earlier config may wait in the topic {topic}, which this config does not read: an outbox is between \
                  transforms that keep state and a connector that keeps its own offsets. Go back to that config; or, when its offsets show that \
@@ -203,6 +202,39 @@ impl Assembly<'_> {
             )));
         }
         Ok(())
+    }
+
+    /// Whether there is a topic. As long as the cluster does not say, the task has nothing to read either, and waits for it.
+    fn is_there(&self, topic: &str) -> Result<bool, TaskError> {
+        loop {
+            let error = match self.environment.log.admin().topic(topic, LOOK) {
+                Ok(found) => return Ok(found.is_some()),
+                Err(error) if error.retriable => error,
+                Err(error) => return Err(TaskError::new(format!("looking for the topic {topic}: {error}"))),
+            };
+            tracing::warn!("the task begins when the cluster says whether there is a topic {topic}: {error}");
+            if self.control.wait(Duration::from_secs(1)) {
+                return Err(TaskError::new(format!(
+                    "stopped before the cluster said whether there is a topic {topic}"
+                )));
+            }
+        }
+    }
+
+    /// Which topic it is that was made: not every broker knows at once of one that others know.
+    fn identity(&self, topic: &str) -> Result<TopicIdentity, TaskError> {
+        let deadline = Instant::now() + ASK;
+        loop {
+            if let Some(identity) = self.environment.log.admin().topic_identity(topic, ASK)? {
+                return Ok(identity);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.control.wait(left.min(Duration::from_millis(100))) {
+                return Err(TaskError::new(format!(
+                    "the topic {topic} was made, and the cluster does not tell its id"
+                )));
+            }
+        }
     }
 
     /// Waits until a topic that was made is known with all its partitions, and answers how many. A member of a group that subscribes to one

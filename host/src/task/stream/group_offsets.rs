@@ -45,6 +45,11 @@ impl GroupOffsets {
         }
     }
 
+    /// What is committed of a partition.
+    pub fn committed_at(&self, partition: &TopicPartition) -> Option<i64> {
+        self.committed.get(partition).copied().flatten()
+    }
+
     /// The open transaction brings the partition here.
     pub fn advance(&mut self, partition: TopicPartition, next: i64) {
         self.open.insert(partition, next);
@@ -116,8 +121,8 @@ impl Positions for GroupOffsets {
     }
 
     fn tells(&self) -> bool {
-        // Results that no input has moved with (of timers) leave no trace in the offsets.
-        !self.open.is_empty()
+        // Results that no input has moved with (of timers) leave no trace in the offsets, nor does one that stays where it is.
+        self.open.iter().any(|(partition, next)| self.committed.get(partition).is_some_and(|at| *at != Some(*next)))
     }
 
     fn settled(&mut self) {
@@ -161,6 +166,7 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::ConsumerEvent;
 
     fn at(partition: i32) -> TopicPartition {
         TopicPartition { topic: "t".into(), partition }
@@ -179,5 +185,63 @@ mod tests {
             "half of it is none of it"
         );
         assert_eq!(judge(&committed, &open, &found(Some(20), Some(3), Some(6))), Outcome::Other);
+    }
+
+    /// A member that is told offsets of the group.
+    struct Member(BTreeMap<TopicPartition, Option<i64>>);
+
+    impl LogConsumer for Member {
+        fn poll(&mut self, _: usize, _: usize, _: Duration) -> Result<Vec<ConsumerEvent>, LogError> {
+            Ok(Vec::new())
+        }
+        fn assign(&mut self, _: &[(TopicPartition, Option<i64>)]) -> Result<(), LogError> {
+            Ok(())
+        }
+        fn unassign(&mut self, _: &[TopicPartition]) -> Result<(), LogError> {
+            Ok(())
+        }
+        fn pause(&mut self, _: &[TopicPartition]) -> Result<(), LogError> {
+            Ok(())
+        }
+        fn resume(&mut self, _: &[TopicPartition]) -> Result<(), LogError> {
+            Ok(())
+        }
+        fn seek(&mut self, _: &TopicPartition, _: i64) -> Result<(), LogError> {
+            Ok(())
+        }
+        fn commit(&mut self, _: &[(TopicPartition, i64)]) -> Result<(), LogError> {
+            Ok(())
+        }
+        fn committed(
+            &mut self,
+            asked: &[TopicPartition],
+            _: Duration,
+        ) -> Result<Vec<(TopicPartition, Option<i64>)>, LogError> {
+            Ok(asked.iter().map(|at| (at.clone(), self.0.get(at).copied().flatten())).collect())
+        }
+        fn lag(&mut self) -> Vec<(TopicPartition, i64)> {
+            Vec::new()
+        }
+        fn close(self: Box<Self>, _: Duration) -> Result<(), LogError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn offsets_that_stay_where_they_are_tell_nothing() {
+        let member = |found| Box::new(Member(BTreeMap::from([(at(0), found), (at(1), None)])));
+        let mut offsets = GroupOffsets::new(member(Some(10)));
+        offsets.begin(&[(at(0), Some(10)), (at(1), None)]);
+        offsets.advance(at(0), 10);
+        // The transaction may be there: the group's offsets are the same with it and without it.
+        assert_eq!((offsets.look().unwrap(), offsets.tells()), (Outcome::Before, false));
+        offsets.advance(at(2), 7);
+        assert!(!offsets.tells(), "of a partition that is not looked at");
+        offsets.advance(at(0), 11);
+        assert_eq!((offsets.look().unwrap(), offsets.tells()), (Outcome::Before, true));
+        offsets.consumer = member(Some(11));
+        assert_eq!(offsets.look().unwrap(), Outcome::After);
+        offsets.settled();
+        assert_eq!((offsets.committed_at(&at(0)), offsets.tells()), (Some(11), false));
     }
 }

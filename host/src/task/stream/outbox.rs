@@ -93,8 +93,8 @@ impl Outbox {
     }
 
     /// Whether the log has what the sink wants to begin with. It lasts until the group's offset has passed it.
-    pub fn check(&self, partition: &TopicPartition, begin: i64, (first, end): (i64, i64)) -> Result<(), TaskError> {
-        let TopicPartition { topic, partition } = partition;
+    pub fn check(&self, at: &TopicPartition, begin: i64, (first, end): (i64, i64)) -> Result<(), TaskError> {
+        let TopicPartition { topic, partition } = at;
         if begin < first {
             return Err(TaskError::new(format!(
                 "{topic}-{partition} is to be read from offset {begin} on, and begins at {first}: results that the connector had are \
@@ -102,6 +102,12 @@ impl Outbox {
                  set the offset to {first}, which leaves those results out, or reset its offsets, so that all is made anew"
             )));
         }
+        self.check_end(at, begin, end)
+    }
+
+    /// Whether it has everything in front of it.
+    pub fn check_end(&self, partition: &TopicPartition, begin: i64, end: i64) -> Result<(), TaskError> {
+        let TopicPartition { topic, partition } = partition;
         if begin > end {
             return Err(TaskError::new(format!(
                 "{topic}-{partition} is to be read from offset {begin} on, and ends at {end}: the offset is that of another topic, or records \
@@ -110,6 +116,11 @@ impl Outbox {
         }
         Ok(())
     }
+}
+
+/// The partition of the outbox that has the results of a partition of the last stage.
+pub fn partition(topic: &OutboxTopic, partition: i32) -> i32 {
+    partition.rem_euclid(topic.partitions.max(1))
 }
 
 /// A batch that leaves the chain, of a partition of the last stage: what is to be written, and rows that cannot be, with the reasons.
@@ -127,7 +138,7 @@ pub fn write(topic: &OutboxTopic, partition: i32, batch: &Batch) -> Result<(Part
             Err(message) => refused.push((row, message)),
         }
     }
-    let partition = partition.rem_euclid(topic.partitions.max(1));
+    let partition = self::partition(topic, partition);
     let records = LogRecords {
         keys: None,
         values: values.finish(),
@@ -183,6 +194,7 @@ mod tests {
         let check = |begin| outbox.check(&at(0), begin, (10, 20)).map_err(|error| error.message);
         assert!(check(9).unwrap_err().contains("begins at 10"));
         assert!(check(21).unwrap_err().contains("ends at 20"));
+        assert!(outbox.check_end(&at(0), 21, 20).is_err() && outbox.check_end(&at(0), 20, 20).is_ok());
         assert_eq!((check(10), check(20)), (Ok(()), Ok(())));
     }
 }

@@ -1,6 +1,7 @@
 //! Appends values to a table of a SQLite database, with the offsets in the same transactions: each record is there exactly once.
 //!
-//! `file` is the database. It may be shared by tasks, also of several processes.
+//! `file` is the database. It may be shared by tasks, also of several processes. With `hold` (of one task), the offset passes rows that are refused in
+//! a transaction that waits for the next `flush` or `put`: as long as the worker has their dead letters not yet in a safe place.
 
 mod store;
 
@@ -18,7 +19,15 @@ impl SinkConnector for Ledger {
     type Task = LedgerTask;
 
     fn config_def() -> ConfigDef {
-        ConfigDef::new().define(ConfigKey::required("file", Type::String, Importance::High, "The database."))
+        ConfigDef::new().define(ConfigKey::required("file", Type::String, Importance::High, "The database.")).define(
+            ConfigKey::optional(
+                "hold",
+                Type::Boolean,
+                "false",
+                Importance::Low,
+                "Whether refused rows hold a transaction open.",
+            ),
+        )
     }
 
     fn start(&mut self, _: &Context, config: &Config) -> Result<()> {
@@ -42,7 +51,7 @@ impl SinkConnector for Ledger {
 
 /// The task.
 #[derive(Default)]
-pub struct LedgerTask(Option<(Store, OwnOffsets)>);
+pub struct LedgerTask(Option<(Store, OwnOffsets)>, bool);
 
 impl LedgerTask {
     fn started(&mut self) -> Result<&mut (Store, OwnOffsets)> {
@@ -52,6 +61,7 @@ impl LedgerTask {
 
 impl SinkTask for LedgerTask {
     fn start(&mut self, _: &Context, config: &Config) -> Result<()> {
+        self.1 = config.parsed("hold", false)?;
         self.0 = Some((Store::open(config.required("file")?)?, OwnOffsets::new(config.required("name")?)));
         Ok(())
     }
@@ -62,15 +72,25 @@ impl SinkTask for LedgerTask {
     }
 
     fn put(&mut self, batch: Batch, failures: &mut Failures) -> Result<()> {
+        let hold = self.1;
         let (store, offsets) = self.started()?;
+        store.release()?;
         let Some((batch, entry)) = offsets.begin(store, &batch)? else { return Ok(()) };
-        let written = store.write(&batch, &entry, failures);
+        let mut written = store.write(&batch, &entry, failures);
+        if hold && !failures.is_empty() {
+            written = store.hold(&entry).map(|()| true);
+        }
         offsets.end(entry, written)
     }
 
+    fn flush(&mut self, _: &[TopicPartitionOffset]) -> Result<()> {
+        self.started()?.0.release()
+    }
+
     fn close(&mut self, partitions: &[TopicPartition]) -> Result<()> {
-        self.started()?.1.close(partitions);
-        Ok(())
+        let (store, offsets) = self.started()?;
+        offsets.close(partitions);
+        store.abandon()
     }
 
     fn stop(&mut self) -> Result<()> {

@@ -64,6 +64,31 @@ impl Store {
         Ok(true)
     }
 
+    /// The offset passes rows that were refused, in a transaction that is open until [`Self::release`] or [`Self::abandon`].
+    pub fn hold(&mut self, entry: &Entry) -> Result<()> {
+        let failed = error("passing rows");
+        self.0.execute_batch("BEGIN IMMEDIATE").map_err(&failed)?;
+        let TopicPartition { topic, partition } = &entry.partition;
+        let sql =
+            "UPDATE offsets SET next_offset = ?1 WHERE connector = ?2 AND topic = ?3 AND partition = ?4 AND epoch = ?5";
+        let values = params![entry.next_offset, &*entry.connector, &**topic, partition, entry.epoch];
+        self.0.execute(sql, values).map_err(&failed).map(drop)
+    }
+
+    /// Commits what is open.
+    pub fn release(&mut self) -> Result<()> {
+        if self.0.is_autocommit() { Ok(()) } else { self.0.execute_batch("COMMIT").map_err(error("passing rows")) }
+    }
+
+    /// Rolls it back.
+    pub fn abandon(&mut self) -> Result<()> {
+        if self.0.is_autocommit() {
+            Ok(())
+        } else {
+            self.0.execute_batch("ROLLBACK").map_err(error("closing partitions"))
+        }
+    }
+
     /// All rows.
     pub fn lines(&self) -> Result<Vec<String>> {
         let failed = error("reading rows");
