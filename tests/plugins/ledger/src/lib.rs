@@ -77,7 +77,11 @@ impl SinkTask for LedgerTask {
         store.release()?;
         let Some((batch, entry)) = offsets.begin(store, &batch)? else { return Ok(()) };
         let mut written = store.write(&batch, &entry, failures);
-        if hold && !failures.is_empty() {
+        if !failures.is_empty() {
+            if !hold {
+                // Nothing of it is there, and the offset stands where it stood.
+                return Ok(());
+            }
             written = store.hold(&entry).map(|()| true);
         }
         offsets.end(entry, written)
