@@ -163,7 +163,8 @@ impl Actor {
     fn rejoin_if_outdated(&mut self) {
         let outdated = |known: &GroupAssignment| known.config_offset < self.shape_changed;
         if self.coming.as_ref().or(self.assignment.as_ref()).is_some_and(outdated) {
-            self.rejoins.wish(Instant::now(), self.settings.rejoin_after);
+            let now = Instant::now();
+            self.rejoins.wish(now, self.settings.rejoin_after, self.writes.in_burst(now));
         } else {
             self.rejoins.no_wish();
         }

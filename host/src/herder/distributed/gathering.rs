@@ -21,9 +21,14 @@ impl Gathering {
         self.last_request = Some(now);
     }
 
+    /// Whether the next request is to be expected.
+    pub fn in_burst(&self, now: Instant) -> bool {
+        self.in_burst && self.last_request.is_some_and(|last| now.saturating_duration_since(last) < BURST)
+    }
+
     /// When something that came up now is written at the latest.
     pub fn due(&self, now: Instant) -> Instant {
-        let burst_ends = self.last_request.filter(|_| self.in_burst).map(|last| last + BURST);
+        let burst_ends = self.last_request.filter(|_| self.in_burst(now)).map(|last| last + BURST);
         burst_ends.unwrap_or(now).max(now + ALONE)
     }
 }

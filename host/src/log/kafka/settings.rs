@@ -125,6 +125,7 @@ impl NativeSettings {
         native.settle_tokens(settings)?;
         match kind {
             ClientKind::Producer => {
+                native.settle_buffer(settings);
                 native.settle_idempotence(settings);
                 native.settle_transactions(settings);
             }
@@ -179,6 +180,17 @@ impl NativeSettings {
             _ => self.set(name, value),
         }
         Ok(())
+    }
+
+    /// A record that is larger than the buffer would wait for room for ever: where only the size of records was raised, the buffer grows with it.
+    fn settle_buffer(&mut self, all: &ClientSettings) {
+        let given = ["buffer.memory", "queue.buffering.max.kbytes"].iter().any(|name| all.contains_key(*name));
+        let number = |name: &str| self.values.get(name).and_then(|value| value.parse::<u64>().ok());
+        if let (false, Some(largest), Some(buffer)) =
+            (given, number("message.max.bytes"), number("queue.buffering.max.kbytes"))
+        {
+            self.set("queue.buffering.max.kbytes", &buffer.max(2 * largest / 1024).to_string());
+        }
     }
 
     fn partitioner(&mut self, class: &str) {
@@ -323,6 +335,20 @@ mod tests {
         assert_eq!(native.values["max.in.flight"], "1");
         assert!(!native.values.contains_key("key.serializer") && !native.values.contains_key("max.block.ms"));
         assert_eq!(native.values["enable.idempotence"], "true");
+    }
+
+    #[test]
+    fn the_buffer_has_room_for_the_largest_record() {
+        let buffer = |settings: &[(&str, &str)]| {
+            translate(ClientKind::Producer, settings).values["queue.buffering.max.kbytes"].clone()
+        };
+        assert_eq!(buffer(&[]), "16384");
+        assert_eq!(buffer(&[("max.request.size", "67108864")]), "131072");
+        assert_eq!(
+            buffer(&[("max.request.size", "67108864"), ("buffer.memory", "1048576")]),
+            "1024",
+            "as it was asked for"
+        );
     }
 
     #[test]
