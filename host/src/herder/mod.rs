@@ -28,5 +28,6 @@ pub use handle::Herder;
 pub use plugins_port::{PluginCatalog, PluginClass, PluginKind, newest_class};
 pub use restart_policy::{RestartPolicy, restart_config_def};
 pub use standalone::{HerderDeps, HerderSettings, Standalone};
+pub use task_configs::{TASK_CLASS, task_class};
 pub use view::{ConnectorView, InstanceView, RestartView, TaskView, View};
 pub use worker_port::{EventSink, TaskRunner};

@@ -7,6 +7,14 @@ pub(super) fn max_tasks(config: &Config) -> usize {
     config.parsed("tasks.max", 1).unwrap_or(1)
 }
 
+/// What Kafka Connect's task configs name a connector's tasks by: `FileStreamSourceTask` of `FileStreamSourceConnector`.
+pub const TASK_CLASS: &str = "task.class";
+
+/// The class of a connector's tasks, as Connect's convention names it.
+pub fn task_class(connector: &str) -> String {
+    format!("{}Task", connector.strip_suffix("Connector").unwrap_or(connector))
+}
+
 /// The task configs to store: not more than allowed, and with references where the connector's config has them, so that no
 /// secret is stored or shown.
 pub(super) fn offered(config: &Config, mut configs: Vec<Config>) -> Result<Vec<Config>, String> {

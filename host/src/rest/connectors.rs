@@ -20,7 +20,7 @@ use super::shapes::{
     TaskState,
 };
 use crate::config::initial_state;
-use crate::herder::{ConnectorView, Created, HerderError, TaskView};
+use crate::herder::{ConnectorView, Created, HerderError, TASK_CLASS, TaskView, task_class};
 use crate::worker::TaskId;
 
 pub(super) async fn list(
@@ -147,21 +147,20 @@ pub(super) async fn status(State(api): State<Arc<Api>>, Name(name): Name) -> Res
 
 pub(super) async fn tasks(State(api): State<Arc<Api>>, Name(name): Name) -> Result<Response, ApiError> {
     let connector = api.connector(&name)?;
-    let class = task_class(&api, &connector);
+    let class = class_of_tasks(&api, &connector);
     let info = |task: &TaskView| {
         let mut config = Config::clone(&task.config);
         if let Some(class) = &class {
-            config.0.entry("task.class".to_owned()).or_insert_with(|| class.clone());
+            config.0.entry(TASK_CLASS.to_owned()).or_insert_with(|| class.clone());
         }
         TaskInfo { id: ConnectorTaskId { connector: name.clone(), task: task.id }, config: Arc::new(config) }
     };
     Ok(json(StatusCode::OK, &connector.tasks.iter().map(info).collect::<Vec<_>>()))
 }
 
-/// The class of a connector's tasks, as Connect's convention names it: `FileStreamSourceTask` of `FileStreamSourceConnector`.
-fn task_class(api: &Api, connector: &ConnectorView) -> Option<String> {
+fn class_of_tasks(api: &Api, connector: &ConnectorView) -> Option<String> {
     let class = &api.plugins.connector(connector.config.get("connector.class")?.trim())?.class;
-    Some(format!("{}Task", class.strip_suffix("Connector").unwrap_or(class)))
+    Some(task_class(class))
 }
 
 pub(super) async fn task_status(

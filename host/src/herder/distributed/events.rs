@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
+use tributary_sdk::Config;
+
 use super::actor::Actor;
 use super::entry::{Entry, LocalTask};
 use super::input::Input;
@@ -12,7 +14,7 @@ use super::membership::shape_of;
 use crate::group::{Assignment, GroupAssignment};
 use crate::herder::entry::Instance;
 use crate::herder::observation::{log_state, observe};
-use crate::herder::task_configs::offered;
+use crate::herder::task_configs::{TASK_CLASS, offered, task_class};
 use crate::herder::{PluginKind, RestartRequest};
 use crate::storage::{ClusterConfig, StatusRecord, TopicStatus};
 use crate::worker::{State, TaskId, WorkerEvent};
@@ -70,7 +72,7 @@ impl Actor {
         }
     }
 
-    fn task_configs(&mut self, name: &str, configs: Vec<tributary_sdk::Config>) {
+    fn task_configs(&mut self, name: &str, configs: Vec<Config>) {
         let Some(entry) = self.entries.get_mut(name) else { return };
         let Some(wanted) = &entry.wanted else { return };
         // What an instance says that is about to be replaced is about an older config.
@@ -82,7 +84,14 @@ impl Actor {
             return;
         }
         match offered(&wanted.config, configs) {
-            Ok(configs) => {
+            Ok(mut configs) => {
+                if let Some(plugin) = self.deps.plugins.connector_of(&wanted.config) {
+                    // A Connect worker that takes the group over does not start them without it.
+                    let class = task_class(&plugin.class);
+                    for task in &mut configs {
+                        task.0.entry(TASK_CLASS.to_owned()).or_insert_with(|| class.clone());
+                    }
+                }
                 entry.hand_over.made = Some(configs);
                 entry.hand_over.at_once();
             }
