@@ -193,7 +193,15 @@ fn on_the_embedded_log_a_transaction_is_there_whole_or_not_at_all() {
 fn a_topic_is_told_from_another_of_the_same_name() {
     let fixture = support::kafka();
     let topic = fixture.topic("identity", 3);
-    let first = fixture.log.admin().topic_identity(&topic, PATIENCE).unwrap().unwrap();
+    // The broker that is asked may not know a topic yet that was made just now.
+    let deadline = Instant::now() + PATIENCE;
+    let first = loop {
+        match fixture.log.admin().topic_identity(&topic, PATIENCE).unwrap() {
+            Some(first) => break first,
+            None => assert!(Instant::now() < deadline, "{topic} is not known"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
     assert!(first.id.is_some() && first.partitions == 3, "{first:?}");
     let none = unique("none");
     assert_eq!(fixture.log.admin().topic_identity(&none, PATIENCE).unwrap(), None);

@@ -1,5 +1,6 @@
 //! A real schema registry with Confluent's API: Apicurio Registry, its schemas in a file, so that it can be killed and come back.
 
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -122,10 +123,14 @@ impl SchemaRegistry {
 
     fn start_once(&mut self) -> Result<()> {
         self.server.start()?;
-        let rest = self.rest();
-        // It is slow to start on a busy machine.
-        self.server
-            .wait_until("answering", wait::PATIENCE * 3, || Ok((rest.get("/subjects")?.status == 200).then_some(())))
+        let (rest, tls_port) = (self.rest(), self.tls_port);
+        // It is slow to start on a busy machine, and opens one port after the other.
+        self.server.wait_until("answering", wait::PATIENCE * 3, || {
+            if let Some(port) = tls_port {
+                TcpStream::connect(("127.0.0.1", port)).context("its port for TLS")?;
+            }
+            Ok((rest.get("/subjects")?.status == 200).then_some(()))
+        })
     }
 }
 
