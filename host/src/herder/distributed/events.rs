@@ -172,8 +172,7 @@ impl Actor {
     fn rejoin_if_outdated(&mut self) {
         let outdated = |known: &GroupAssignment| known.config_offset < self.shape_changed;
         if self.coming.as_ref().or(self.assignment.as_ref()).is_some_and(outdated) {
-            let now = Instant::now();
-            self.rejoins.wish(now, self.settings.rejoin_after, self.writes.in_burst(now));
+            self.rejoins.wish(Instant::now(), self.settings.rejoin_after);
         } else {
             self.rejoins.no_wish();
         }

@@ -22,7 +22,7 @@ impl Gathering {
     }
 
     /// Whether the next request is to be expected.
-    pub fn in_burst(&self, now: Instant) -> bool {
+    fn in_burst(&self, now: Instant) -> bool {
         self.in_burst && self.last_request.is_some_and(|last| now.saturating_duration_since(last) < BURST)
     }
 

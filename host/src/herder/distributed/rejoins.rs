@@ -2,8 +2,7 @@
 //!
 //! Changes are collected for a moment first. A single change is assigned at once, and so are the task configs that follow on
 //! it; in a burst (a client that creates one connector after the other) rebalances keep growing distances, up to
-//! [`FARTHEST`], since each one is work for all workers and for the coordinator, and delays what the client does next. What is
-//! left when the burst is over is assigned soon.
+//! [`FARTHEST`], since each one is work for all workers and for the coordinator, and delays what the client does next.
 
 use std::time::{Duration, Instant};
 
@@ -24,11 +23,9 @@ pub(super) struct Rejoins {
 }
 
 impl Rejoins {
-    /// Something has changed that the last rebalance did not know of; changes are collected for `after` at least. While requests follow
-    /// one another (`burst`), more is to be expected.
-    pub fn wish(&mut self, now: Instant, after: Duration, burst: bool) {
-        let farthest = if burst { FARTHEST } else { NEAREST };
-        let distance = |last: Instant| last + (NEAREST * 2u32.pow(self.row.min(8))).min(farthest);
+    /// Something has changed that the last rebalance did not know of; changes are collected for `after` at least.
+    pub fn wish(&mut self, now: Instant, after: Duration) {
+        let distance = |last: Instant| last + (NEAREST * 2u32.pow(self.row.min(8))).min(FARTHEST);
         let earliest = self.last.filter(|_| self.row > 0).map(distance);
         self.due.get_or_insert_with(|| earliest.map_or(now + after, |earliest| earliest.max(now + after)));
     }
@@ -73,7 +70,7 @@ mod tests {
         let mut now = start;
         let mut waits = Vec::new();
         for _ in 0..6 {
-            rejoins.wish(now, AFTER, true);
+            rejoins.wish(now, AFTER);
             let due = rejoins.due().unwrap();
             assert!(!rejoins.take_due(due - millis(1)));
             assert!(rejoins.take_due(due));
@@ -84,22 +81,10 @@ mod tests {
         assert_eq!(waits, [20, 20, 40, 80, 160, 160]);
         // After a calm time all is as at first.
         now += CALM;
-        rejoins.wish(now, AFTER, true);
+        rejoins.wish(now, AFTER);
         rejoins.rebalanced(now);
         rejoins.no_wish();
-        rejoins.wish(now, AFTER, true);
-        assert_eq!(rejoins.due(), Some(now + AFTER));
-    }
-
-    #[test]
-    fn what_is_left_after_a_burst_is_assigned_soon() {
-        let (mut rejoins, mut now) = (Rejoins::default(), Instant::now());
-        for _ in 0..6 {
-            rejoins.rebalanced(now);
-            now += millis(160);
-        }
-        rejoins.rebalanced(now);
-        rejoins.wish(now, AFTER, false);
+        rejoins.wish(now, AFTER);
         assert_eq!(rejoins.due(), Some(now + AFTER));
     }
 }

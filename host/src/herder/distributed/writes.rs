@@ -82,11 +82,6 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    /// Whether users' requests follow one another.
-    pub fn in_burst(&self, now: Instant) -> bool {
-        self.gathering.in_burst(now)
-    }
-
     /// Whether anything is being written, or about to be.
     pub fn busy(&self) -> bool {
         self.under_way.is_some() || !self.next.is_empty()
