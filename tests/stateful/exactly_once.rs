@@ -7,9 +7,10 @@ use std::time::Duration;
 use rand::Rng;
 use serde_json::json;
 use tributary_harness::{BrokerOptions, Context, KafkaBroker, Result, Seed, TributaryWorker, WorkerOptions};
-use tributary_tests::{COMMIT_STEPS, SESSION, Workers, outage};
+use tributary_tests::{COMMIT_STEPS, outage};
 
 use crate::events::Events;
+use crate::hurt::{hold, kill, two_workers};
 use crate::rig::{PARTITIONS, Rig, rounds, unique};
 
 fn options(group: &str) -> WorkerOptions {
@@ -103,9 +104,7 @@ fn outages() -> Result<()> {
 fn takeovers_and_zombies() -> Result<()> {
     let mut seed = Seed::announce("zombies of stateful transforms");
     let broker = KafkaBroker::shared()?;
-    let session = SESSION.as_millis().to_string();
-    let options = WorkerOptions::default().set("session.timeout.ms", &session).set("heartbeat.interval.ms", "1000");
-    let mut workers = Workers::start_with(&broker.bootstrap(), 2, options)?;
+    let mut workers = two_workers(&broker, WorkerOptions::default())?;
     let dir = tempfile::tempdir()?;
     let rig = Rig::new(&broker, "zombies", dir.path())?;
     let mut events = Events::new(&broker, &rig.input)?;
@@ -118,19 +117,8 @@ fn takeovers_and_zombies() -> Result<()> {
         thread::sleep(Duration::from_millis(seed.random_range(0..2_000)));
         let victim = seed.random_range(0..2);
         match round % 3 {
-            0 => {
-                println!("round {round}: SIGSTOP of worker {victim}");
-                workers.get(victim).sigstop()?;
-                thread::sleep(SESSION + Duration::from_millis(seed.random_range(0..4_000)));
-                events.produce(3_000, &mut seed)?;
-                workers.get(victim).sigcont()?;
-            }
-            1 => {
-                println!("round {round}: kill -9 of worker {victim}");
-                workers.get_mut(victim).kill9()?;
-                thread::sleep(Duration::from_millis(seed.random_range(0..3_000)));
-                workers.get_mut(victim).restart()?;
-            }
+            0 => hold(&workers, round, victim, &mut events, &mut seed)?,
+            1 => kill(&mut workers, round, victim, &mut seed)?,
             _ => {
                 let tasks = seed.random_range(1..4);
                 println!("round {round}: {tasks} tasks");

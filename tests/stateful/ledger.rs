@@ -8,9 +8,10 @@ use rand::Rng;
 use serde_json::json;
 use tributary_harness::{Error, KafkaBroker, Rest, Result, Seed, TributaryWorker, WorkerOptions, wait};
 use tributary_plugin_ledger::Store;
-use tributary_tests::{SESSION, Workers, install_plugin};
+use tributary_tests::install_plugin;
 
 use crate::events::{Events, values};
+use crate::hurt::{hold, two_workers};
 use crate::rig::{PARTITIONS, Rig, rounds, unique};
 
 /// Two databases: of the input as it is, and of the windows that a KafkaSink makes of it.
@@ -105,9 +106,7 @@ fn zombies_write_nothing() -> Result<()> {
     let mut seed = Seed::announce("zombies of exactly-once sinks");
     let broker = KafkaBroker::shared()?;
     let plugins = tempfile::tempdir()?;
-    let session = SESSION.as_millis().to_string();
-    let options = options(&plugins)?.set("session.timeout.ms", &session).set("heartbeat.interval.ms", "1000");
-    let mut workers = Workers::start_with(&broker.bootstrap(), 2, options)?;
+    let mut workers = two_workers(&broker, options(&plugins)?)?;
     let dir = tempfile::tempdir()?;
     let ledgers = Ledgers::new(&broker, "ledger-zombies", dir.path())?;
     let mut events = Events::new(&broker, &ledgers.rig.input)?;
@@ -117,11 +116,7 @@ fn zombies_write_nothing() -> Result<()> {
         events.produce(3_000, &mut seed)?;
         thread::sleep(Duration::from_millis(seed.random_range(0..2_000)));
         let victim = seed.random_range(0..2);
-        println!("round {round}: SIGSTOP of worker {victim}");
-        workers.get(victim).sigstop()?;
-        thread::sleep(SESSION + Duration::from_millis(seed.random_range(0..4_000)));
-        events.produce(3_000, &mut seed)?;
-        workers.get(victim).sigcont()?;
+        hold(&workers, round, victim, &mut events, &mut seed)?;
     }
     events.finish(PARTITIONS)?;
     ledgers.check(workers.rest(0), &broker).map_err(|error| workers.with_logs(error.to_string()))?;

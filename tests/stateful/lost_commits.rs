@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use rand::Rng;
 use serde_json::json;
-use tributary_harness::{BrokerOptions, KafkaBroker, Lost, Result, Seed, TributaryWorker, WorkerOptions, wait};
+use tributary_harness::{BrokerOptions, KafkaBroker, Result, Seed, TributaryWorker, WorkerOptions};
 
 use crate::events::Events;
+use crate::hurt::lose_commit;
 use crate::rig::{PARTITIONS, Rig, rounds};
-
-/// The key of the request that ends a transaction.
-const END_TXN: i16 = 26;
 
 fn options(group: &str) -> WorkerOptions {
     WorkerOptions::default().set("group.id", group).set("offset.flush.interval.ms", "200")
@@ -30,16 +28,7 @@ fn lose_commits(
     events.produce(2_000, &mut seed)?;
     rig.create(worker.rest(), 2, &json!({}))?;
     for round in 0..rounds(6) as u64 {
-        // Whichever connector commits next.
-        thread::sleep(Duration::from_millis(seed.random_range(0..300)));
-        let what = if (round + seed.value()).is_multiple_of(2) { Lost::Request } else { Lost::Answer };
-        let before = broker.proxy().lost();
-        broker.proxy().lose(END_TXN, what);
-        let lost = wait::until("a commit is lost", wait::PATIENCE, || {
-            events.produce(100, &mut seed)?;
-            Ok((broker.proxy().lost() > before).then_some(()))
-        });
-        lost.map_err(|error| worker.with_log(error.to_string()))?;
+        let what = lose_commit(&broker, &worker, &mut events, &mut seed, round)?;
         let pause = seed.random_range(0..4_000);
         println!("round {round}: {what:?} lost, then {pause} ms");
         then(&broker, &mut worker, pause)?;

@@ -3,6 +3,7 @@
 mod embedded;
 mod events;
 mod exactly_once;
+mod hurt;
 mod ledger;
 mod letters;
 mod life_cycle;

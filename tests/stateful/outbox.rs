@@ -5,19 +5,14 @@ use std::thread;
 use std::time::Duration;
 
 use rand::Rng;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
-use tributary_harness::{
-    BrokerOptions, Error, KafkaBroker, Lost, Rest, Result, Seed, TributaryWorker, WorkerOptions, wait,
-};
+use tributary_harness::{BrokerOptions, Error, KafkaBroker, Rest, Result, Seed, TributaryWorker, WorkerOptions, wait};
 use tributary_plugin_ledger::Store;
-use tributary_tests::{COMMIT_STEPS, SESSION, Workers, install_plugin, outage};
+use tributary_tests::{COMMIT_STEPS, install_plugin, outage};
 
 use crate::events::{DISORDER, Events, SIZE, TTL, values, windows, windows_together};
-use crate::rig::{PARTITIONS, extend, finished, rounds, same, unique};
-
-/// The key of the request that ends a transaction.
-const END_TXN: i16 = 26;
+use crate::hurt::{hold, kill, lose_commit, two_workers};
+use crate::rig::{PARTITIONS, extend, failed, finished, produce, rounds, same, stopped, unique};
 
 /// Two ledgers of the sums by user and window of each event once.
 struct Sums {
@@ -205,15 +200,7 @@ fn lost_commits() -> Result<()> {
     events.produce(2_000, &mut seed)?;
     sums.create(worker.rest(), 2)?;
     for round in 0..rounds(6) as u64 {
-        thread::sleep(Duration::from_millis(seed.random_range(0..300)));
-        let what = if (round + seed.value()).is_multiple_of(2) { Lost::Request } else { Lost::Answer };
-        let before = broker.proxy().lost();
-        broker.proxy().lose(END_TXN, what);
-        let lost = wait::until("a commit is lost", wait::PATIENCE, || {
-            events.produce(100, &mut seed)?;
-            Ok((broker.proxy().lost() > before).then_some(()))
-        });
-        lost.map_err(|error| worker.with_log(error.to_string()))?;
+        lose_commit(&broker, &worker, &mut events, &mut seed, round)?;
         if seed.random_range(0..2) == 0 {
             broker.proxy().cut();
             thread::sleep(Duration::from_millis(seed.random_range(0..4_000)));
@@ -234,9 +221,7 @@ fn rebalances() -> Result<()> {
     let mut seed = Seed::announce("rebalances of exactly-once sinks behind state");
     let broker = KafkaBroker::shared()?;
     let plugins = tempfile::tempdir()?;
-    let session = SESSION.as_millis().to_string();
-    let options = options(&plugins)?.set("session.timeout.ms", &session).set("heartbeat.interval.ms", "1000");
-    let mut workers = Workers::start_with(&broker.bootstrap(), 2, options)?;
+    let mut workers = two_workers(&broker, options(&plugins)?)?;
     let dir = tempfile::tempdir()?;
     let sums = Sums::new(&broker, "outbox-moves", dir.path())?;
     let mut events = Events::new(&broker, &sums.input)?;
@@ -252,49 +237,13 @@ fn rebalances() -> Result<()> {
                 println!("round {round}: {tasks} tasks");
                 sums.create(workers.rest(victim), tasks)?;
             }
-            1 => {
-                println!("round {round}: kill -9 of worker {victim}");
-                workers.get_mut(victim).kill9()?;
-                thread::sleep(Duration::from_millis(seed.random_range(0..3_000)));
-                workers.get_mut(victim).restart()?;
-            }
-            _ => {
-                println!("round {round}: SIGSTOP of worker {victim}");
-                workers.get(victim).sigstop()?;
-                thread::sleep(SESSION + Duration::from_millis(seed.random_range(0..4_000)));
-                events.produce(3_000, &mut seed)?;
-                workers.get(victim).sigcont()?;
-            }
+            1 => kill(&mut workers, round, victim, &mut seed)?,
+            _ => hold(&workers, round, victim, &mut events, &mut seed)?,
         }
     }
     events.finish(PARTITIONS)?;
     sums.check(workers.rest(0), &broker).map_err(|error| workers.with_logs(error.to_string()))?;
     workers.stop()
-}
-
-fn produce(broker: &KafkaBroker, topic: &str, payloads: impl Iterator<Item = String>) -> Result<()> {
-    let producer: BaseProducer = broker.client().create()?;
-    for payload in payloads {
-        producer.send(BaseRecord::<str, str>::to(topic).payload(&payload)).map_err(|(error, _)| error)?;
-    }
-    Ok(producer.flush(Duration::from_secs(60))?)
-}
-
-fn failed(rest: &Rest, name: &str, what: &str) -> Result<()> {
-    wait::until(&format!("{name} fails with '{what}'"), wait::PATIENCE, || {
-        let status = rest.status(name)?;
-        let traces = status["tasks"].as_array().into_iter().flatten().filter_map(|task| task["trace"].as_str());
-        match traces.into_iter().any(|trace| trace.contains(what)) {
-            true => Ok(Some(())),
-            false => Err(Error::new(status.to_string())),
-        }
-    })
-}
-
-fn stopped(rest: &Rest, name: &str) -> Result<()> {
-    rest.put(&format!("/connectors/{name}/stop"), &json!({}))?;
-    let is = |status: &Value| status["connector"]["state"] == "STOPPED" && status["tasks"] == json!([]);
-    wait::until(&format!("{name} is stopped"), wait::PATIENCE, || Ok(is(&rest.status(name)?).then_some(())))
 }
 
 /// The next-to-read offset of a partition of a topic, as REST has it.

@@ -6,13 +6,12 @@ use std::thread;
 use std::time::Duration;
 
 use rand::Rng;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
-use tributary_harness::{Error, KafkaBroker, Rest, Result, Seed, TributaryWorker, WorkerOptions, wait};
-use tributary_tests::{SESSION, Workers};
+use tributary_harness::{KafkaBroker, Rest, Result, Seed, TributaryWorker, WorkerOptions, wait};
 
 use crate::events::{DISORDER, Events, SIZE, TTL, field, number, totals, values, windows_together};
-use crate::rig::{PARTITIONS, extend, finished, rounds, same, unique};
+use crate::hurt::{hold, kill, two_workers};
+use crate::rig::{PARTITIONS, extend, failed, finished, produce, rounds, same, stopped, unique};
 
 /// Connectors whose chains are cut, named as what they write.
 struct Cuts {
@@ -150,9 +149,7 @@ fn killed_workers_lose_nothing_and_repeat_nothing() -> Result<()> {
 fn rebalances() -> Result<()> {
     let mut seed = Seed::announce("rebalances of chains that are cut");
     let broker = KafkaBroker::shared()?;
-    let session = SESSION.as_millis().to_string();
-    let options = WorkerOptions::default().set("session.timeout.ms", &session).set("heartbeat.interval.ms", "1000");
-    let mut workers = Workers::start_with(&broker.bootstrap(), 2, options)?;
+    let mut workers = two_workers(&broker, WorkerOptions::default())?;
     let dir = tempfile::tempdir()?;
     let cuts = Cuts::new(&broker, "moves", dir.path())?;
     let mut events = Events::by_id(&broker, &cuts.input)?;
@@ -169,50 +166,14 @@ fn rebalances() -> Result<()> {
                 println!("round {round}: {tasks} tasks");
                 cuts.create(workers.rest(victim), tasks, &more)?;
             }
-            1 => {
-                println!("round {round}: kill -9 of worker {victim}");
-                workers.get_mut(victim).kill9()?;
-                thread::sleep(Duration::from_millis(seed.random_range(0..3_000)));
-                workers.get_mut(victim).restart()?;
-            }
-            _ => {
-                println!("round {round}: SIGSTOP of worker {victim}");
-                workers.get(victim).sigstop()?;
-                thread::sleep(SESSION + Duration::from_millis(seed.random_range(0..4_000)));
-                events.produce(3_000, &mut seed)?;
-                workers.get(victim).sigcont()?;
-            }
+            1 => kill(&mut workers, round, victim, &mut seed)?,
+            _ => hold(&workers, round, victim, &mut events, &mut seed)?,
         }
     }
     events.finish(PARTITIONS)?;
     let done = cuts.check(workers.rest(0), &broker);
     done.map_err(|error| workers.with_logs(error.to_string()))?;
     workers.stop()
-}
-
-fn produce(broker: &KafkaBroker, topic: &str, payloads: &[String]) -> Result<()> {
-    let producer: BaseProducer = broker.client().create()?;
-    for payload in payloads {
-        producer.send(BaseRecord::<str, str>::to(topic).payload(payload)).map_err(|(error, _)| error)?;
-    }
-    Ok(producer.flush(Duration::from_secs(60))?)
-}
-
-fn failed(rest: &Rest, name: &str, what: &str) -> Result<()> {
-    wait::until(&format!("{name} fails with '{what}'"), wait::PATIENCE, || {
-        let status = rest.status(name)?;
-        let traces = status["tasks"].as_array().into_iter().flatten().filter_map(|task| task["trace"].as_str());
-        match traces.into_iter().any(|trace| trace.contains(what)) {
-            true => Ok(Some(())),
-            false => Err(Error::new(status.to_string())),
-        }
-    })
-}
-
-fn stopped(rest: &Rest, name: &str) -> Result<()> {
-    rest.put(&format!("/connectors/{name}/stop"), &json!({}))?;
-    let is = |status: &Value| status["connector"]["state"] == "STOPPED" && status["tasks"] == json!([]);
-    wait::until(&format!("{name} is stopped"), wait::PATIENCE, || Ok(is(&rest.status(name)?).then_some(())))
 }
 
 /// Topics with different numbers of partitions, records that are refused, configs that no longer fit, and the end of it all.
@@ -229,8 +190,8 @@ fn repartition_topics_live_as_long_as_the_state() -> Result<()> {
     let payload = |user: usize| format!(r#"{{"user":"u{user}"}}"#);
     let mut first = (0..30).map(|n| payload(n % 5)).collect::<Vec<_>>();
     first.push(r#"{"user":null}"#.to_owned());
-    produce(&broker, &two, &first)?;
-    produce(&broker, &three, &(0..20).map(|n| payload(n % 5)).collect::<Vec<_>>())?;
+    produce(&broker, &two, first.iter().cloned())?;
+    produce(&broker, &three, (0..20).map(|n| payload(n % 5)))?;
     let config = json!({
         "connector.class": "KafkaSink", "topics": format!("{two},{three}"), "topic": output, "tasks.max": 2,
         "transaction.interval.ms": 100,
@@ -277,7 +238,7 @@ fn repartition_topics_live_as_long_as_the_state() -> Result<()> {
     rest.put_connector(&name, &whole)?;
     failed(rest, &name, "which its config does not have any more")?;
     rest.put_connector(&name, &cut)?;
-    produce(&broker, &two, &(0..50).map(|n| payload(n % 5)).collect::<Vec<_>>())?;
+    produce(&broker, &two, (0..50).map(|n| payload(n % 5)))?;
     counted(2).map_err(|error| worker.with_log(error.to_string()))?;
 
     // Reset: what is on its way is gone, too, and everything is counted once more from the beginning.
@@ -288,7 +249,7 @@ fn repartition_topics_live_as_long_as_the_state() -> Result<()> {
         Ok(broker.watermarks(&topic).is_err().then_some(()))
     })?;
     rest.put(&format!("/connectors/{name}/resume"), &json!({}))?;
-    produce(&broker, &two, &(0..50).map(|n| payload(n % 5)).collect::<Vec<_>>())?;
+    produce(&broker, &two, (0..50).map(|n| payload(n % 5)))?;
     counted(3).map_err(|error| worker.with_log(error.to_string()))?;
     assert_eq!(rest.delete(&format!("/connectors/{name}?purgeState=true"))?.status, 204);
     wait::until("the repartition topic is deleted again", wait::PATIENCE, || {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 use tributary_harness::{Error, KafkaBroker, Rest, Result, wait};
 
@@ -158,4 +159,32 @@ pub fn same(what: &str, got: &[String], expected: &[String]) -> Result<()> {
         got.len(),
         expected.len()
     )))
+}
+
+/// Writes records without a key.
+pub fn produce(broker: &KafkaBroker, topic: &str, payloads: impl IntoIterator<Item = String>) -> Result<()> {
+    let producer: BaseProducer = broker.client().create()?;
+    for payload in payloads {
+        producer.send(BaseRecord::<str, str>::to(topic).payload(&payload)).map_err(|(error, _)| error)?;
+    }
+    Ok(producer.flush(Duration::from_secs(60))?)
+}
+
+/// Waits until a task of the connector has failed with this in its trace.
+pub fn failed(rest: &Rest, name: &str, what: &str) -> Result<()> {
+    wait::until(&format!("{name} fails with '{what}'"), wait::PATIENCE, || {
+        let status = rest.status(name)?;
+        let traces = status["tasks"].as_array().into_iter().flatten().filter_map(|task| task["trace"].as_str());
+        match traces.into_iter().any(|trace| trace.contains(what)) {
+            true => Ok(Some(())),
+            false => Err(Error::new(status.to_string())),
+        }
+    })
+}
+
+/// Stops the connector, and waits until all of it has stopped.
+pub fn stopped(rest: &Rest, name: &str) -> Result<()> {
+    rest.put(&format!("/connectors/{name}/stop"), &json!({}))?;
+    let is = |status: &Value| status["connector"]["state"] == "STOPPED" && status["tasks"] == json!([]);
+    wait::until(&format!("{name} is stopped"), wait::PATIENCE, || Ok(is(&rest.status(name)?).then_some(())))
 }

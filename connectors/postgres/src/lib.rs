@@ -2,6 +2,7 @@
 //!
 //! README.md beside this crate says what the connectors promise and how they fail.
 
+mod calendar;
 mod cdc;
 mod client;
 mod config;

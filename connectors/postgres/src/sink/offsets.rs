@@ -30,6 +30,29 @@ impl<'a> Offsets<'a> {
         Ok(outcome)
     }
 
+    /// The entries that a statement for each partition answers, in one transaction; the table is made before, where that is asked for.
+    fn entries(
+        &self,
+        what: &str,
+        partitions: &[TopicPartition],
+        make: bool,
+        statement: impl Fn(&TopicPartition) -> String,
+    ) -> Result<Vec<Claimed>> {
+        self.within(what, |connection| {
+            if make {
+                self.prepare(connection)?;
+            }
+            connection.query(BEGIN)?;
+            let mut found = Vec::with_capacity(partitions.len());
+            for at in partitions {
+                let rows = connection.query(&statement(at))?;
+                found.push(claimed(at, rows.first().map_or(&[], Vec::as_slice))?);
+            }
+            connection.commit()?;
+            Ok(found)
+        })
+    }
+
     /// Makes the table. `IF NOT EXISTS` does not keep two that make it at the same time apart, and a missing right to make it does not matter where it is there.
     fn prepare(&self, connection: &mut Connection) -> Result<(), PgError> {
         let found = connection.query(&format!("SELECT pg_catalog.to_regclass({})", literal(&self.table)))?;
@@ -82,38 +105,23 @@ impl OffsetTable for Offsets<'_> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
-        self.within("opening partitions in the table of offsets", |connection| {
-            self.prepare(connection)?;
-            connection.query(BEGIN)?;
-            let mut found = Vec::with_capacity(partitions.len());
-            for at in partitions {
-                let rows = connection.query(&format!(
-                    "INSERT INTO {} AS o VALUES ({}, NULL, 1) ON CONFLICT (connector, topic, partition) DO UPDATE SET epoch = o.epoch + 1 RETURNING epoch, next_offset",
-                    self.table,
-                    values(connector, at)
-                ))?;
-                found.push(claimed(at, rows.first().map_or(&[], Vec::as_slice))?);
-            }
-            connection.commit()?;
-            Ok(found)
+        self.entries("opening partitions in the table of offsets", partitions, true, |at| {
+            format!(
+                "INSERT INTO {} AS o VALUES ({}, NULL, 1) ON CONFLICT (connector, topic, partition) DO UPDATE SET epoch = o.epoch + 1 RETURNING epoch, next_offset",
+                self.table,
+                values(connector, at)
+            )
         })
     }
 
     fn read(&mut self, connector: &str, partitions: &[TopicPartition]) -> Result<Vec<Claimed>> {
-        self.within("reading the table of offsets", |connection| {
-            connection.query(BEGIN)?;
-            let mut found = Vec::with_capacity(partitions.len());
-            for at in partitions {
-                // The lock waits for a commit that was not answered and is still under way.
-                let rows = connection.query(&format!(
-                    "SELECT epoch, next_offset FROM {} WHERE (connector, topic, partition) = ({}) FOR UPDATE",
-                    self.table,
-                    values(connector, at)
-                ))?;
-                found.push(claimed(at, rows.first().map_or(&[], Vec::as_slice))?);
-            }
-            connection.commit()?;
-            Ok(found)
+        // The lock waits for a commit that was not answered and is still under way.
+        self.entries("reading the table of offsets", partitions, false, |at| {
+            format!(
+                "SELECT epoch, next_offset FROM {} WHERE (connector, topic, partition) = ({}) FOR UPDATE",
+                self.table,
+                values(connector, at)
+            )
         })
     }
 

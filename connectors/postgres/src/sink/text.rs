@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::datum::{Datum, Kind, Members, Values, nested_json, unquoted};
 use super::number;
+use crate::calendar::civil;
 
 const DAY: i64 = 86_400_000_000;
 
@@ -237,20 +238,6 @@ fn float(out: &mut String, value: f64, text: &str) {
         f64::NEG_INFINITY => out.push_str("-Infinity"),
         _ => out.push_str(text),
     }
-}
-
-/// Year (0 is 1 BC), month and day of days since 1970.
-fn civil(days: i64) -> (i64, i64, i64) {
-    // Years that begin in March, in eras of 400 of them.
-    let days = days.saturating_add(719_468);
-    let era = days.div_euclid(146_097);
-    let of_era = days - era * 146_097;
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year + era * 400 + i64::from(month <= 2), month, day)
 }
 
 fn date(out: &mut String, days: i64) {

@@ -1,5 +1,7 @@
 //! Dates and times, from ISO texts with `TimeZone=UTC`.
 
+use crate::calendar::civil;
+
 /// Days from 1970 of a date in the Gregorian calendar, carried on into the past.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     // Years that begin in March, so that the odd day comes last.
@@ -77,19 +79,6 @@ pub(super) fn timestamp(text: &[u8]) -> Option<i64> {
     let space = memchr::memchr(b' ', text)?;
     let (date, time_of_day) = (date_of(&text[..space], before)?, time(&text[space + 1..])?);
     date.checked_mul(86_400_000_000)?.checked_add(time_of_day)
-}
-
-/// The date of days from 1970, and the year as ISO 8601 has it: 0 is 1 BC.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days - era * 146_097;
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year + era * 400 + i64::from(month <= 2), month, day)
 }
 
 /// Appends a number with so many digits, or more where it has more. (Formatting by the standard library took longer than all else that is done with a
