@@ -59,8 +59,6 @@ fn where_state_cannot_be_kept() -> Result<()> {
     assert_eq!(source_errors(json!({"state.scope": "partition"}))?, "");
     let repartition = source_errors(json!({"transforms.once.repartition": "auto"}))?;
     assert!(repartition.contains("read that with a KafkaSink"), "{repartition}");
-    let boundary = source_errors(json!({"transaction.boundary": "connector"}))?;
-    assert!(boundary.contains("set poll or interval"), "{boundary}");
     let scope = source_errors(json!({"state.scope": "task"}))?;
     assert!(scope.contains("state.scope") && scope.contains("connector, partition"), "{scope}");
     worker.stop()

@@ -5,6 +5,7 @@
 //! records as a whole; what may pass is sent again (`errors.retry.*`); the rest is judged by `errors.tolerance`.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,8 @@ pub struct Outbound {
     pub ends: Option<Ending>,
     /// What that transaction writes of the transforms' state.
     pub state: Option<Box<Sealed>>,
+    /// Told when that transaction is settled, and all before it.
+    pub settled: Option<SyncSender<()>>,
 }
 
 /// Records of one topic.
@@ -87,6 +90,7 @@ impl Outbound {
             resumable: true,
             ends: Some(ending),
             state: None,
+            settled: None,
         }
     }
 

@@ -98,6 +98,7 @@ impl OutboundConverter {
             resumable,
             ends: None,
             state: None,
+            settled: None,
         }))
     }
 
@@ -145,6 +146,7 @@ impl OutboundConverter {
                 resumable: true,
                 ends: None,
                 state: None,
+                settled: None,
             });
         }
         Ok(Some(all))

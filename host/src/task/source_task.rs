@@ -6,6 +6,7 @@
 //! is still delivered and committed.
 
 use std::collections::HashSet;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -146,7 +147,7 @@ impl SourceTask {
             state: self.state.as_mut().map(|state| Sealing::new(state, boundary)),
         };
         let mut polled = poll.run(&self.config);
-        if polled.is_ok() {
+        if polled.is_ok() && boundary != Some(Boundary::Connector) {
             // What is complete is committed.
             polled = poll.seal().map(|_| ());
         }
@@ -285,9 +286,17 @@ impl PollLoop<'_> {
         Ok(self.queue(Outbound { ends, ..outbound }))
     }
 
-    /// The same with state, which is sealed where a transaction is to end: after a poll.
+    /// The same with state, which is sealed where a transaction is to end: after a poll, or where the connector says.
     fn hand_over_with_state(&mut self, batches: &mut Vec<Batch>) -> Result<bool, Ended> {
-        for mut batch in batches.drain(..) {
+        let mut ends = self.services.boundaries.take();
+        ends.dedup_by_key(|(place, _)| *place);
+        let mut ends = ends.into_iter().peekable();
+        for (number, mut batch) in batches.drain(..).enumerate() {
+            if let Some((_, ending)) = ends.next_if(|(place, _)| *place == number)
+                && !self.end(ending)?
+            {
+                return Ok(false);
+            }
             let Some(state) = &mut self.state else { return Ok(false) };
             let shard = state.state.shard(batch.source_partition.as_ref(), self.control).map_err(Ended::Failed)?;
             let Some(shard) = shard else { return Ok(false) };
@@ -297,9 +306,16 @@ impl PollLoop<'_> {
             let converted = self.converter.convert(batch, self.last, self.errors).map_err(Ended::Failed)?;
             let Some(outbound) = converted else { return Ok(false) };
             state.note(&outbound);
-            if !self.queue(outbound) {
+            // It was to end before, and had no place to resume at.
+            let ends = state.wanted && state.can_end();
+            if !self.queue(outbound) || (ends && !self.seal()?) {
                 return Ok(false);
             }
+        }
+        if let Some((_, ending)) = ends.next()
+            && !self.end(ending)?
+        {
+            return Ok(false);
         }
         let Some(state) = &mut self.state else { return Ok(false) };
         if state.ticks() && !self.emit(|chain, shard| chain.advance(0, shard, true))? {
@@ -331,6 +347,37 @@ impl PollLoop<'_> {
                 }
             }
         }
+        Ok(true)
+    }
+
+    /// The connector ends a transaction here. Answers `false` when the delivery side has ended.
+    fn end(&mut self, ending: Ending) -> Result<bool, Ended> {
+        match ending {
+            Ending::Commit => {
+                if let Some(state) = &mut self.state {
+                    state.wanted = !state.tails.is_empty();
+                }
+                self.seal()
+            }
+            Ending::Discard => self.discard(),
+        }
+    }
+
+    /// The records since the last end are dropped, and so is what they have done to the state.
+    fn discard(&mut self) -> Result<bool, Ended> {
+        let (settled, told) = sync_channel(1);
+        if !self.queue(Outbound { settled: Some(settled), ..Outbound::end(self.last.epoch, Ending::Discard) }) {
+            return Ok(false);
+        }
+        // What is dropped of the state is read again from what is committed: all that was sealed before has to be.
+        while let Err(error) = told.recv_timeout(Duration::from_millis(100)) {
+            if error == RecvTimeoutError::Disconnected || self.queue.is_closed() || self.control.fenced() {
+                return Ok(false);
+            }
+        }
+        let Some(state) = &mut self.state else { return Ok(false) };
+        let shards = state.discard().map_err(Ended::Failed)?;
+        shards.into_iter().for_each(|shard| self.converter.chain.forget(shard));
         Ok(true)
     }
 
@@ -398,10 +445,12 @@ struct Sealing<'a> {
     /// Source partitions that are known to have places to resume at, and those whose last records have none yet.
     resuming: HashSet<Arc<str>>,
     tails: HashSet<Arc<str>>,
-    /// Since the last end: bytes, whether there are batches, and whether time was told to transforms.
+    /// Since the last end: bytes, whether there are batches, whether time was told to transforms, and whether the connector has ended the
+    /// transaction where the source cannot resume.
     bytes: usize,
     dirty: bool,
     ticked: bool,
+    wanted: bool,
 }
 
 impl<'a> Sealing<'a> {
@@ -417,6 +466,7 @@ impl<'a> Sealing<'a> {
             bytes: 0,
             dirty: false,
             ticked: false,
+            wanted: false,
         }
     }
 
@@ -448,7 +498,12 @@ impl<'a> Sealing<'a> {
 
     fn is_due(&self, asked: bool) -> bool {
         let full = self.bytes > EARLY || self.state.shared.state.is_full();
-        asked || full || self.boundary == Some(Boundary::Poll) || Instant::now() >= self.next_commit
+        match self.boundary {
+            // Nobody else may end it, however large it is.
+            Some(Boundary::Connector) => false,
+            Some(Boundary::Poll) => true,
+            _ => asked || full || Instant::now() >= self.next_commit,
+        }
     }
 
     fn can_end(&self) -> bool {
@@ -462,8 +517,22 @@ impl<'a> Sealing<'a> {
         }
         let sealed = self.state.seal()?;
         let nothing = !self.dirty && sealed.layer.is_empty();
-        (self.bytes, self.dirty, self.ticked) = (0, false, false);
+        self.ended();
         Ok((!nothing).then_some(sealed))
+    }
+
+    /// What was written since the last end is gone. Answers with the shards whose state was read anew.
+    fn discard(&mut self) -> Result<Vec<Shard>, TaskError> {
+        let state = &self.state.shared.state;
+        state.discard(None).map_err(|error| TaskError::new(error.message))?;
+        let shards = state.shards();
+        self.tails.clear();
+        self.ended();
+        Ok(shards)
+    }
+
+    fn ended(&mut self) {
+        (self.bytes, self.dirty, self.ticked, self.wanted) = (0, false, false, false);
     }
 }
 

@@ -108,9 +108,6 @@ impl Assembly<'_> {
                      together with the source's offsets",
                 ));
             };
-            if transactions.boundary == Boundary::Connector {
-                return Err(TaskError::new("transforms that keep state need transaction.boundary=poll or interval"));
-            }
             chain.set_state(state.shared.state.clone());
             self.control.counters.set_state(&state.shared.state);
             transactions.state = Some(state.shared.clone());

@@ -199,7 +199,7 @@ impl Alias<'_> {
         }
     }
 
-    /// A source's state is committed in the transactions of exactly-once delivery, whose ends the worker has to know beforehand.
+    /// A source's state is committed in the transactions of exactly-once delivery.
     fn stateful_in_source(&self, checked: &mut Checked<'_>, type_key: &str, class: &str) {
         if !self.exactly_once {
             checked.error(
@@ -209,12 +209,6 @@ impl Alias<'_> {
                      exactly.once.source.support=enabled on the worker, or remove the transform {}",
                     self.alias
                 ),
-            );
-        } else if checked.config.get("transaction.boundary").is_some_and(|b| b.trim().eq_ignore_ascii_case("connector"))
-        {
-            checked.error(
-                "transaction.boundary",
-                format!("{class} keeps state, which goes with transactions that end with polls or by the clock: set poll or interval"),
             );
         }
     }

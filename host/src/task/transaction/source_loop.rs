@@ -5,6 +5,7 @@
 //! transaction that they were left out of is committed; after a crash in between they are there twice.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -91,6 +92,8 @@ pub struct SourceTransactions {
     last_mark: u64,
     /// Whether the state of everything that was taken is in a layer.
     sealed: bool,
+    /// Told when the transaction that ends is settled.
+    tell: Option<SyncSender<()>>,
 }
 
 impl SourceTransactions {
@@ -131,6 +134,7 @@ impl SourceTransactions {
             layers: Vec::new(),
             last_mark: 0,
             sealed: true,
+            tell: None,
         }
     }
 
@@ -181,6 +185,20 @@ impl SourceTransactions {
         loop {
             if !self.advance(None)? {
                 return Ok(false);
+            }
+            if self.can_end() {
+                // What comes next is not part of this transaction; only its dead letters are not safe yet.
+                if self.control.stopping() {
+                    return Ok(true);
+                }
+                self.try_to_end()?;
+                continue;
+            }
+            if self.wanted.is_none()
+                && let Some(tell) = self.tell.take()
+            {
+                // If nobody listens, the task is about to end.
+                let _ = tell.send(());
             }
             let wait = if self.transactor.in_flight() || self.wanted.is_some() { WAIT[0] } else { self.until_due() };
             match queue.pop(wait) {
@@ -270,7 +288,9 @@ impl SourceTransactions {
 
     /// Adds a batch to the transaction. Answers `false` when the task has to stop first.
     fn take(&mut self, outbound: Outbound) -> Result<bool, TaskError> {
-        let Outbound { epoch, source_partition, resume_point, resumable, parts, letters, ends, state, .. } = outbound;
+        let Outbound { epoch, source_partition, resume_point, resumable, parts, letters, ends, state, settled, .. } =
+            outbound;
+        self.tell = settled.or(self.tell.take());
         for part in &parts {
             if *part.topic == *self.transactor.positions.topic() {
                 return Err(TaskError::new(
@@ -327,12 +347,18 @@ impl SourceTransactions {
         Ok(true)
     }
 
+    /// Whether the transaction is to end at a place where it can.
+    fn can_end(&self) -> bool {
+        match self.wanted {
+            Some(Ending::Commit) => self.tails.is_empty() && (self.state.is_none() || self.sealed),
+            Some(Ending::Discard) => true,
+            None => false,
+        }
+    }
+
     /// Ends the transaction if it is to end and can.
     fn try_to_end(&mut self) -> Result<(), TaskError> {
-        let Some(ending) = self.wanted else { return Ok(()) };
-        if ending == Ending::Commit && !self.tails.is_empty() || self.state.is_some() && !self.sealed {
-            return Ok(());
-        }
+        let Some(ending) = self.wanted.filter(|_| self.can_end()) else { return Ok(()) };
         if let Some(dead_letters) = &mut self.dead_letters
             && !dead_letters.flush(DEAD_LETTERS_WAIT)?
         {
