@@ -7,23 +7,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tributary_sdk::{Batch, Error, Result};
+use tributary_sdk::{Error, Result};
 
 use super::accumulator::{Accumulator, Aggregation};
 use super::aggregate_config::{AggregateConfig, Emit, config_def};
 use super::event_time::{BEGINNING, EventTime};
+use super::late::late_records;
+use super::meta::{Meta, damaged};
 use super::output::{Outcome, Shape};
-use super::pick::Pick;
-use super::settings::{LateAction, Shared};
+use super::pick::{Pick, opened};
+use super::settings::Shared;
 use super::step::{Emitted, Moment, News, Stateful};
 use super::stored;
 use super::windows::Windows;
-use crate::expression::{Answer, Record, Types, Variable};
-use crate::state::{Kind, Shard, Space, StateError, Store};
+use crate::expression::{Answer, Record, Types};
+use crate::state::{Kind, Shard, Space, Store};
 use crate::transform::config::Settings;
 use crate::transform::merge::Merged;
 use crate::transform::part::{Opened, Part, Target};
-use crate::transform::single_message::records::{self, Records};
 
 const VERSION: u8 = 1;
 /// Something changed since the last result.
@@ -39,7 +40,7 @@ const BATCH: usize = 8192;
 /// See the module's documentation.
 pub struct Aggregate {
     config: AggregateConfig,
-    meta: Space,
+    meta: Meta,
     entries: Space,
     shards: BTreeMap<Shard, ShardState>,
     upstream: Arc<[String]>,
@@ -98,7 +99,7 @@ impl Aggregate {
         };
         Ok(Box::new(Self {
             config,
-            meta: Space::new(alias, Kind::META),
+            meta: Meta::new(alias),
             entries: Space::new(alias, kind),
             shards: BTreeMap::new(),
             upstream: Arc::default(),
@@ -112,12 +113,8 @@ impl Aggregate {
             return Ok(());
         }
         let settings = self.config.shared.event_time;
-        let mut time = match load_meta(store, &self.meta, b"time")? {
-            None => EventTime::new(settings),
-            Some(bytes) => EventTime::restore(settings, &bytes).ok_or_else(|| damaged("its event time"))?,
-        };
-        time.expect(&self.upstream);
-        let shape = match load_meta(store, &self.meta, b"shape")? {
+        let time = self.meta.load_time(store, settings, &self.upstream)?;
+        let shape = match self.meta.load(store, b"shape")? {
             None => None,
             Some(bytes) => Some(Shape::restore(&bytes).ok_or_else(|| damaged("the shape of its results"))?),
         };
@@ -131,16 +128,10 @@ impl Aggregate {
         let AggregateConfig { shared, aggregations, .. } = &self.config;
         let mut picks = self.place_picks();
         picks.extend(aggregations.iter().filter_map(|aggregation| aggregation.argument.as_ref()));
-        records::open(part, picks.iter().filter(|pick| pick.opens()).map(|pick| pick.expression()));
-        for (target, variable) in [(Target::Key, Variable::Key), (Target::Value, Variable::Value)] {
-            if picks.iter().any(|pick| pick.expression().needs(variable).is_some()) {
-                part.open(target);
-            }
-        }
-        let with_headers = picks.iter().any(|pick| pick.expression().needs(Variable::Headers).is_some());
-        let records = Records::of(part, with_headers);
-        let (mut rows, mut left_out, mut key) = (Vec::with_capacity(part.rows.len()), 0, Vec::new());
-        for at in 0..part.rows.len() {
+        let count = part.rows.len();
+        let records = opened(part, &picks);
+        let (mut rows, mut left_out, mut key) = (Vec::with_capacity(count), 0, Vec::new());
+        for at in 0..count {
             let record = records.row(at);
             let mut read = || -> std::result::Result<Option<(i64, Vec<Answer>)>, String> {
                 if !self.passes(&record)? {
@@ -491,8 +482,7 @@ impl Aggregate {
     }
 
     fn save_time(&mut self, store: &mut Store, shard: Shard) -> Result<()> {
-        let Some(bytes) = self.shards.get_mut(&shard).and_then(|state| state.time.to_store()) else { return Ok(()) };
-        save_meta(store, &self.meta, b"time", &bytes)
+        self.meta.save_time(store, self.shards.get_mut(&shard).map(|state| &mut state.time))
     }
 }
 
@@ -527,7 +517,7 @@ impl Stateful for Aggregate {
             && state.shape.as_ref() != Some(&shape)
             && !rows.is_empty()
         {
-            save_meta(store, &self.meta, b"shape", &shape.to_store().map_err(Error::failed)?)?;
+            self.meta.save(store, b"shape", &shape.to_store().map_err(Error::failed)?)?;
             state.shape = Some(shape);
         }
         self.load(store, &rows, &keys)?;
@@ -710,7 +700,7 @@ impl Aggregate {
 }
 
 /// The schemas of a part; `None`: its values are schemaless.
-pub(super) fn types(part: &mut Part<'_>) -> Option<Types> {
+fn types(part: &mut Part<'_>) -> Option<Types> {
     let value = match part.open(Target::Value) {
         Opened::Json(_) => return None,
         Opened::Column(column) => column.field().clone(),
@@ -720,53 +710,4 @@ pub(super) fn types(part: &mut Part<'_>) -> Option<Types> {
         Opened::Column(column) => Some(column.field().clone()),
     };
     Some(Types { value: Some(value), key })
-}
-
-/// Does with late records (by their places in the batch, increasing) what the config says.
-pub(super) fn late_records(
-    action: &LateAction,
-    batch: &Batch,
-    origins: &[u32],
-    late: &[usize],
-    refused: &mut Vec<(usize, String)>,
-    emitted: &mut Emitted,
-) {
-    match action {
-        LateAction::Drop => emitted.dropped += late.len(),
-        LateAction::Fail => {
-            let message = "the record is late: by the watermark, everything that it could count for is over";
-            refused.extend(late.iter().map(|at| (*at, message.to_owned())));
-        }
-        LateAction::Route(topic) => {
-            // Runs of rows, without copying.
-            let mut rest = late;
-            while let Some(&from) = rest.first() {
-                let length = rest.iter().enumerate().take_while(|(i, at)| from + i == **at).count();
-                let mut batch = batch.slice(from, length);
-                batch.topic = topic.clone();
-                emitted.routed.push(Merged { batch, rows: origins[from..from + length].to_vec() });
-                rest = &rest[length..];
-            }
-        }
-    }
-}
-
-pub(super) fn load_meta(store: &mut Store, meta: &Space, name: &[u8]) -> Result<Option<Vec<u8>>> {
-    let mut key = Vec::new();
-    meta.plain(name, &mut key);
-    Ok(store.get(&key)?.map(<[u8]>::to_vec))
-}
-
-pub(super) fn save_meta(store: &mut Store, meta: &Space, name: &[u8], bytes: &[u8]) -> Result<()> {
-    let mut key = Vec::new();
-    meta.plain(name, &mut key);
-    Ok(store.put(&key, bytes, None)?)
-}
-
-pub(super) fn damaged(what: &str) -> Error {
-    StateError::new(format!(
-        "the state of the transform has {what}, and cannot be used: it comes from another version or another config; \
-         give the transform another alias to begin anew, or go back to the config that made it"
-    ))
-    .into()
 }

@@ -11,20 +11,20 @@ use arrow_array::BooleanArray;
 use tributary_sdk::config_def::Validator;
 use tributary_sdk::{ConfigDef, ConfigKey, Error, Importance, Result, Type};
 
-use super::aggregate::{damaged, late_records, load_meta, save_meta};
 use super::event_time::{BEGINNING, EventTime};
 use super::held_record::{Held, Keeper, Schemas, batches};
-use super::pick::Pick;
+use super::late::late_records;
+use super::meta::{Meta, damaged};
+use super::pick::{Pick, opened};
 use super::settings::{Shared, define, number, pick};
 use super::step::{Emitted, Moment, News, Stateful};
 use super::stored::{self, compare, length, take};
-use crate::expression::{Answer, Record, Variable};
+use crate::expression::{Answer, Record};
 use crate::state::{Kind, Shard, Space, Store};
 use crate::transform::config::{Settings, invalid};
 use crate::transform::headers::{Header, Headers, HeadersBuilder};
 use crate::transform::merge::{Merged, merge};
-use crate::transform::part::{Part, Target};
-use crate::transform::single_message::records::{self, Records};
+use crate::transform::part::Part;
 
 /// The header of duplicates, with `action=tag`.
 const TAG: &str = "duplicate";
@@ -38,7 +38,7 @@ pub struct Deduplicate {
     ttl: i64,
     refresh: bool,
     tag: bool,
-    meta: Space,
+    meta: Meta,
     entries: Space,
     shards: BTreeMap<Shard, ShardState>,
     upstream: Arc<[String]>,
@@ -109,7 +109,7 @@ impl Deduplicate {
             ttl: number(settings, "ttl.ms", 1)?,
             refresh: settings.boolean("ttl.refresh")?,
             tag,
-            meta: Space::new(alias, Kind::META),
+            meta: Meta::new(alias),
             entries: Space::new(alias, Kind::looked_up(kind)),
             shards: BTreeMap::new(),
             upstream: Arc::default(),
@@ -119,11 +119,7 @@ impl Deduplicate {
     fn open_shard(&mut self, store: &mut Store, shard: Shard) -> Result<()> {
         if !self.shards.contains_key(&shard) {
             let settings = self.shared.event_time;
-            let mut time = match load_meta(store, &self.meta, b"time")? {
-                None => EventTime::new(settings),
-                Some(bytes) => EventTime::restore(settings, &bytes).ok_or_else(|| damaged("its event time"))?,
-            };
-            time.expect(&self.upstream);
+            let time = self.meta.load_time(store, settings, &self.upstream)?;
             self.shards.insert(shard, ShardState { time, schemas: Schemas::default() });
         }
         Ok(())
@@ -138,16 +134,10 @@ impl Deduplicate {
 
     fn read(&self, part: &mut Part<'_>, refused: &mut Vec<(usize, String)>, keys: &mut Vec<u8>) -> Vec<Row> {
         let (order, picks) = (self.order(), self.place_picks());
-        records::open(part, picks.iter().filter(|pick| pick.opens()).map(|pick| pick.expression()));
-        for (target, variable) in [(Target::Key, Variable::Key), (Target::Value, Variable::Value)] {
-            if picks.iter().any(|pick| pick.expression().needs(variable).is_some()) {
-                part.open(target);
-            }
-        }
-        let with_headers = picks.iter().any(|pick| pick.expression().needs(Variable::Headers).is_some());
-        let records = Records::of(part, with_headers);
-        let (mut rows, mut key, mut whole) = (Vec::with_capacity(part.rows.len()), Vec::new(), Vec::new());
-        for at in 0..part.rows.len() {
+        let count = part.rows.len();
+        let records = opened(part, &picks);
+        let (mut rows, mut key, mut whole) = (Vec::with_capacity(count), Vec::new(), Vec::new());
+        for at in 0..count {
             let record = records.row(at);
             let mut read = || -> std::result::Result<(i64, Answer), String> {
                 self.shared.key_of(&record, &mut key)?;
@@ -283,8 +273,7 @@ impl Deduplicate {
     }
 
     fn save_time(&mut self, store: &mut Store, shard: Shard) -> Result<()> {
-        let Some(bytes) = self.shards.get_mut(&shard).and_then(|state| state.time.to_store()) else { return Ok(()) };
-        save_meta(store, &self.meta, b"time", &bytes)
+        self.meta.save_time(store, self.shards.get_mut(&shard).map(|state| &mut state.time))
     }
 }
 

@@ -10,10 +10,10 @@ use arrow_array::{Array, ArrayRef, BinaryArray, ListArray, StringArray};
 use arrow_schema::FieldRef;
 use tributary_sdk::{Batch, Column, Error, Form, Offsets, Result};
 
-use super::aggregate::{damaged, load_meta, save_meta};
+use super::meta::{Meta, damaged};
 use super::stored::{length, take};
 use crate::converter::json::{self, Encoder, Options};
-use crate::state::{Shard, Space, Store};
+use crate::state::{Shard, Store};
 use crate::transform::headers::{Header, Headers, HeadersBuilder};
 
 /// Gives schemas numbers, and finds them again.
@@ -32,7 +32,7 @@ pub struct Schemas(HashMap<u64, FieldRef>);
 struct InState<'a> {
     known: &'a mut Schemas,
     store: &'a mut Store,
-    meta: &'a Space,
+    meta: &'a Meta,
 }
 
 /// A record that can be emitted.
@@ -70,7 +70,7 @@ impl Book for InState<'_> {
         }
         let schema = json::field_to_json(field).map_err(Error::failed)?;
         let number = digest(schema.as_bytes());
-        save_meta(self.store, self.meta, &name(number), schema.as_bytes())?;
+        self.meta.save(self.store, &name(number), schema.as_bytes())?;
         self.known.0.insert(number, field.clone());
         Ok(number)
     }
@@ -80,7 +80,7 @@ impl Book for InState<'_> {
             return Ok(known.clone());
         }
         let missing = || damaged("a record whose schema is missing");
-        let schema = load_meta(self.store, self.meta, &name(number))?.ok_or_else(missing)?;
+        let schema = self.meta.load(self.store, &name(number))?.ok_or_else(missing)?;
         let field = field_of(&schema).ok_or_else(missing)?;
         self.known.0.insert(number, field.clone());
         Ok(field)
@@ -122,7 +122,7 @@ struct Writer<'b> {
 
 impl<'b> Keeper<'b> {
     /// For a batch whose types Connect has. Its records wait in the state.
-    pub fn new(batch: &'b Batch, known: &mut Schemas, store: &mut Store, meta: &Space) -> Result<Self> {
+    pub fn new(batch: &'b Batch, known: &mut Schemas, store: &mut Store, meta: &Meta) -> Result<Self> {
         Self::with(batch, &mut InState { known, store, meta })
     }
 
@@ -273,13 +273,7 @@ fn side(rest: &mut &[u8]) -> Option<Side> {
 }
 
 /// Held records as batches, in their order.
-pub fn batches(
-    held: &[Held],
-    shard: Shard,
-    known: &mut Schemas,
-    store: &mut Store,
-    meta: &Space,
-) -> Result<Vec<Batch>> {
+pub fn batches(held: &[Held], shard: Shard, known: &mut Schemas, store: &mut Store, meta: &Meta) -> Result<Vec<Batch>> {
     batches_with(held, shard, &mut InState { known, store, meta })
 }
 

@@ -11,6 +11,8 @@ mod deduplicate;
 mod distinct;
 mod event_time;
 mod held_record;
+mod late;
+mod meta;
 pub mod outbox;
 mod output;
 pub mod passed;

@@ -4,6 +4,8 @@ use crate::converter::json::syntax::{Items, Kind, Members};
 use crate::converter::json::text;
 use crate::expression::{Answer, Expression, Record, Source, Types, Variable};
 use crate::transform::json::{Json, Key};
+use crate::transform::part::{Part, Target};
+use crate::transform::single_message::records::{self, Records};
 use arrow_schema::Field;
 
 /// An expression, and the path that it is, if it is one.
@@ -102,6 +104,18 @@ pub fn answer(raw: &str) -> Option<Answer> {
         // In the order that the expression would give.
         Kind::Object => return None,
     })
+}
+
+/// The records of a part, with what the expressions need opened.
+pub(super) fn opened<'p, 'a>(part: &'p mut Part<'a>, picks: &[&Pick]) -> Records<'p, 'a> {
+    let needs = |variable| picks.iter().any(|pick| pick.expression().needs(variable).is_some());
+    records::open(part, picks.iter().filter(|pick| pick.opens()).map(|pick| pick.expression()));
+    for (target, variable) in [(Target::Key, Variable::Key), (Target::Value, Variable::Value)] {
+        if needs(variable) {
+            part.open(target);
+        }
+    }
+    Records::of(part, needs(Variable::Headers))
 }
 
 #[cfg(test)]
