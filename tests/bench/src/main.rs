@@ -73,6 +73,8 @@ enum Command {
     Post(http::Post),
     /// Measures change data capture from PostgreSQL only, beside Debezium.
     Postgres(postgres::Settings),
+    /// Measures the PostgreSQL sink only, beside Debezium's JDBC sink and beside COPY and merge by hand.
+    PostgresSink(postgres::sink::Settings),
 }
 
 fn main() -> ExitCode {
@@ -99,6 +101,10 @@ fn main() -> ExitCode {
         }),
         Some(Command::Post(work)) => http::post(work).map(|()| true),
         Some(Command::Postgres(settings)) => postgres::run(settings).map(|found| {
+            println!("{}\nload {}", found.report(), machine::load());
+            true
+        }),
+        Some(Command::PostgresSink(settings)) => postgres::sink::run(settings).map(|found| {
             println!("{}\nload {}", found.report(), machine::load());
             true
         }),

@@ -1,20 +1,33 @@
-//! Debezium's PostgreSQL connector, from Maven Central, as Kafka Connect loads it.
+//! Debezium's connectors, from Maven Central, as Kafka Connect loads them.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::{Context, Error, Result, cache, jars};
 
-/// The version, which is that of `debezium` in `jars.lock`.
+/// The version of the PostgreSQL connector, which is that of `debezium` in `jars.lock`.
 pub const VERSION: &str = "3.4.0.Final";
 const SHA256: &str = "df62945c143811dcac2522fac1944a25ad4677839d3ae42cc12d180bc6764425";
 
-/// The directory for Connect's `plugin.path`, downloaded if it is missing.
+/// The version of the JDBC sink: a newer one, since it is the first that writes a batch with UNNEST, which is what it is quickest with.
+pub const JDBC_VERSION: &str = "3.6.0.Final";
+const JDBC_SHA256: &str = "c23af8d416f0f801ffb0271b1a8fd9b5360ff8d66b0dd650e066bb56ecfddc05";
+
+/// The PostgreSQL connector's directory for Connect's `plugin.path`, downloaded if it is missing.
 pub fn postgres_plugin() -> Result<PathBuf> {
-    let place = cache::entry(&format!("debezium-postgres-{VERSION}-{}", &SHA256[..12]), |dir| {
+    plugin("postgres", VERSION, SHA256)
+}
+
+/// The JDBC sink's.
+pub fn jdbc_plugin() -> Result<PathBuf> {
+    plugin("jdbc", JDBC_VERSION, JDBC_SHA256)
+}
+
+fn plugin(kind: &str, version: &str, digest: &str) -> Result<PathBuf> {
+    cache::entry(&format!("debezium-{kind}-{version}-{}", &digest[..12]), |dir| {
         let archive = dir.join("plugin.tar.gz");
-        let name = "debezium-connector-postgres";
-        jars::fetch_archive(&format!("io/debezium/{name}/{VERSION}/{name}-{VERSION}-plugin.tar.gz"), SHA256, &archive)?;
+        let name = format!("debezium-connector-{kind}");
+        jars::fetch_archive(&format!("io/debezium/{name}/{version}/{name}-{version}-plugin.tar.gz"), digest, &archive)?;
         let output =
             Command::new("tar").args(["xzf", "plugin.tar.gz"]).current_dir(dir).output().context("cannot run tar")?;
         if !output.status.success() {
@@ -22,6 +35,5 @@ pub fn postgres_plugin() -> Result<PathBuf> {
         }
         std::fs::remove_file(archive)?;
         Ok(())
-    })?;
-    Ok(place)
+    })
 }

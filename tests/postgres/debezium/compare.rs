@@ -17,7 +17,7 @@ pub struct Record {
     pub headers: Vec<(String, Option<String>)>,
 }
 
-/// What no two readers have alike: who made the record, and when.
+/// What no two readers have alike: who made the record of a change, and when. (Records of transactions have the server's time, which is the same.)
 const OTHERWISE: [&str; 4] = ["payload.source.version", "payload.ts_ms", "payload.ts_us", "payload.ts_ns"];
 /// In records of the snapshot, what tells which snapshot it was: each side has its own slot and its own moment.
 const OF_SNAPSHOT: [&str; 6] = [
@@ -36,6 +36,8 @@ struct Difference<'a> {
     path: &'a str,
     debezium: &'a Value,
     tributary: &'a Value,
+    /// Debezium's record.
+    record: &'a Record,
 }
 
 impl Difference<'_> {
@@ -49,18 +51,58 @@ impl Difference<'_> {
     fn is_one_of(&self, values: &[Value]) -> bool {
         values.contains(self.tributary)
     }
+
+    /// Whether Debezium shows the default of the column, as its own schema has it, where there is no value: here it is null, or, in the old row of a column that
+    /// is never null and was not sent, the least value of its type.
+    fn is_default(&self) -> bool {
+        let Some((side, column)) = self.path.strip_prefix("payload.").and_then(|path| path.split_once('.')) else {
+            return false;
+        };
+        let schema = self.record.value.as_ref().map(|value| &value["schema"]);
+        let default = schema.and_then(|schema| Some(&member(member(schema, side)?, column)?["default"]));
+        let least = [
+            json!(false),
+            json!(0),
+            json!(0.0),
+            json!(""),
+            json!("AA=="),
+            json!("0.00"),
+            json!("1970-01-01T00:00:00Z"),
+        ];
+        let none = self.tributary.is_null() || side == "before" && self.is_one_of(&least);
+        none && ["before", "after"].contains(&side) && default == Some(self.debezium)
+    }
+}
+
+/// A field of a schema.
+fn member<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
+    schema["fields"].as_array()?.iter().find(|field| field["field"] == name)
+}
+
+/// Topics that only Debezium has, and what all of their records are: why they are not wanted is in docs/compatibility.md.
+const ONLY_THEIRS: [(&str, fn(&str, &Record) -> bool); 2] = [
+    ("rows of partitions, once more as those of the partitioned table, by snapshots", |topic, record| {
+        ["public.parts", "public-parts"].contains(&topic) && record.payload()["op"] == "r"
+    }),
+    ("signals, and what an incremental snapshot writes beside them, whatever the filters say", |topic, record| {
+        let row = &record.payload()["after"];
+        let kinds = ["execute-snapshot", "snapshot-window-open", "snapshot-window-close"];
+        let deleted = record.payload()["op"] == "d" || record.value.is_none();
+        topic == "public.signals" && (deleted || kinds.iter().any(|kind| row["type"] == *kind))
+    }),
+];
+
+impl Record {
+    fn payload(&self) -> &Value {
+        self.value.as_ref().map_or(&Value::Null, |value| &value["payload"])
+    }
 }
 
 /// What differs for a reason, which docs/compatibility.md gives in the same words.
-const ALLOWED: [(&str, fn(&Difference<'_>) -> bool); 11] = [
+const ALLOWED: [(&str, fn(&Difference<'_>) -> bool); 10] = [
     ("headers that repeat what a record's source has", |it| it.path == "headers" && it.tributary == "[]"),
     ("columns' defaults in schemas", |it| it.path.ends_with(".default") && it.tributary == "(none)"),
-    ("a null, or a value that was not sent, shown as the column's default", |it| {
-        let tables = [".defaults", ".later", ".changing", "-defaults", "-later", "-changing"];
-        let before = it.path.starts_with("payload.before.");
-        tables.iter().any(|table| it.table.ends_with(table))
-            && (before || it.path.starts_with("payload.after.") && it.tributary.is_null())
-    }),
+    ("a null, or a value that was not sent, shown as the column's default", |it| it.is_default()),
     ("arrays of arrays, which lose their items", |it| {
         it.is_in("arrays", "nested") && it.debezium == &json!([null, null])
     }),
@@ -82,9 +124,6 @@ const ALLOWED: [(&str, fn(&Difference<'_>) -> bool); 11] = [
     ("values of type name from the log, which are null", |it| it.is_in("types", "label") && it.debezium.is_null()),
     ("generated columns, which only snapshots have", |it| {
         it.table.ends_with("generated") && (it.path.starts_with("schema.fields.") || it.path.ends_with(".twice"))
-    }),
-    ("tables of a transaction, in another order", |it| {
-        it.table.ends_with("transaction") && it.path.starts_with("payload.data_collections.")
     }),
     ("geometric types that are not known, from the snapshot", |it| it.is_in("unknown", "area")),
     ("bytea as base64 that was not sent, which is null", |it| it.is_in("large", "raw") && it.debezium.is_null()),
@@ -138,16 +177,14 @@ pub fn compare(
     ours: &BTreeMap<String, Vec<Record>>,
     differences: &mut Vec<String>,
 ) {
-    // Rows of partitions come a second time in Debezium's snapshot, as those of the partitioned table.
-    // And signals are records, too, also where the filters leave their table out.
-    let again = |name: &str| {
-        name.ends_with("public.parts")
-            || name.ends_with("public-parts")
-            || variant == "signals" && name == "public.signals"
+    // Where both have the topic, its records are compared like all others.
+    let only_theirs = |name: &str| {
+        let all = |allows: fn(&str, &Record) -> bool| theirs[name].iter().all(|record| allows(name, record));
+        !ours.contains_key(name) && theirs.contains_key(name) && ONLY_THEIRS.iter().any(|(_, allows)| all(*allows))
     };
     let names = |side: &BTreeMap<String, Vec<Record>>| {
         side.iter()
-            .filter(|(name, _)| !again(name))
+            .filter(|(name, _)| !only_theirs(name))
             .map(|(name, records)| format!("{name}: {}", records.len()))
             .collect::<Vec<_>>()
     };
@@ -161,8 +198,17 @@ pub fn compare(
         for (number, (a, b)) in theirs.iter().zip(ours).enumerate() {
             let snapshot = a.value.as_ref().is_some_and(|value| value["payload"]["op"] == "r");
             let mut found = Vec::new();
+            let of_transaction = table == "transaction";
+            let (theirs, ours) = (a, b);
             differ("key", a.key.as_ref(), b.key.as_ref(), &mut found);
-            differ("", a.value.as_ref(), b.value.as_ref(), &mut found);
+            match of_transaction {
+                true => differ("", in_order(a).as_ref(), in_order(b).as_ref(), &mut found),
+                false => differ("", a.value.as_ref(), b.value.as_ref(), &mut found),
+            }
+            if of_transaction && in_order(ours) != ours.value {
+                differences
+                    .push(format!("{variant} {table} record {number}: its tables are not in the order of their names"));
+            }
             if (a.partition, &a.headers) != (b.partition, &b.headers) {
                 found.push((
                     "headers".to_owned(),
@@ -172,8 +218,9 @@ pub fn compare(
             }
             for (path, a, b) in found {
                 let path = path.trim_start_matches('.').to_owned();
-                let expected = OTHERWISE.contains(&&*path) || (snapshot && OF_SNAPSHOT.contains(&&*path));
-                let difference = Difference { table, path: &path, debezium: &a, tributary: &b };
+                let expected =
+                    !of_transaction && OTHERWISE.contains(&&*path) || snapshot && OF_SNAPSHOT.contains(&&*path);
+                let difference = Difference { table, path: &path, debezium: &a, tributary: &b, record: theirs };
                 if expected || ALLOWED.iter().any(|(_, allows)| allows(&difference)) {
                     continue;
                 }
@@ -185,6 +232,15 @@ pub fn compare(
             }
         }
     }
+}
+
+/// A transaction's record, with its tables by name: Debezium's come in the order of a hash table.
+fn in_order(record: &Record) -> Option<Value> {
+    let mut value = record.value.clone()?;
+    if let Some(tables) = value["payload"]["data_collections"].as_array_mut() {
+        tables.sort_by_key(|table| table["data_collection"].to_string());
+    }
+    Some(value)
 }
 
 fn short(value: &Value) -> String {

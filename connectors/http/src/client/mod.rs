@@ -25,11 +25,12 @@ mod tls;
 pub(crate) mod url;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{HOST, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
@@ -45,7 +46,7 @@ pub(crate) use tls::server_tls;
 use auth::Auth;
 use connection::Dialer;
 use pool::{Lease, Pool};
-use url::Origin;
+use url::{LastTarget, Origin, Target};
 
 /// A request to be sent.
 #[derive(Debug, Clone)]
@@ -73,6 +74,7 @@ pub(crate) struct Answer {
 pub(crate) struct HttpClient {
     dialer: Dialer,
     pool: Pool,
+    last_target: LastTarget,
     auth: Auth,
     /// Whether requests carry something that another host must not see.
     confidential: bool,
@@ -156,8 +158,9 @@ impl HttpClient {
         // Only for errors.
         let shown = || format!("{} {}", outgoing.method, url::shown(&outgoing.uri));
         let refused = |why: String| CallError::refused(format!("{}: {why}", shown()));
-        let origin = Origin::of(&outgoing.uri).map_err(refused)?;
-        let mut request = self.request(outgoing, &origin).map_err(refused)?;
+        let target = self.last_target.of(&outgoing.uri).map_err(refused)?;
+        let origin = target.origin.clone();
+        let mut request = self.request(outgoing, target);
         if let Some((name, value)) = header {
             request.headers_mut().insert(name, value.clone());
         }
@@ -183,7 +186,7 @@ impl HttpClient {
         }
     }
 
-    async fn connect(&self, origin: &Origin, shown: impl Fn() -> String) -> Result<Lease, CallError> {
+    async fn connect(&self, origin: &Arc<Origin>, shown: impl Fn() -> String) -> Result<Lease, CallError> {
         let connecting = async {
             let stream = self.dialer.connect(origin).await?;
             let (sender, connection) = hyper::client::conn::http1::handshake(stream)
@@ -202,8 +205,7 @@ impl HttpClient {
         }
     }
 
-    fn request(&self, outgoing: &Outgoing, origin: &Origin) -> Result<Request<Full<Bytes>>, String> {
-        let host = outgoing.uri.authority().ok_or("it has no host")?.as_str();
+    fn request(&self, outgoing: &Outgoing, Target { origin, host }: Target) -> Request<Full<Bytes>> {
         let through_proxy = self.dialer.proxy.as_ref().filter(|_| !origin.https);
         let target = match through_proxy {
             Some(_) => outgoing.uri.clone(),
@@ -214,12 +216,12 @@ impl HttpClient {
         *request.uri_mut() = target;
         let headers = request.headers_mut();
         *headers = outgoing.headers.clone();
-        headers.insert(HOST, HeaderValue::from_str(host).map_err(|error| error.to_string())?);
+        headers.insert(HOST, host);
         headers.entry(USER_AGENT).or_insert(AGENT);
         if let Some(authorization) = through_proxy.and_then(|proxy| proxy.authorization.clone()) {
             headers.insert(PROXY_AUTHORIZATION, authorization);
         }
-        Ok(request)
+        request
     }
 
     /// Reads what is wanted of the body.
@@ -227,7 +229,8 @@ impl HttpClient {
         let (head, mut incoming) = response.into_parts();
         let mut body = Vec::new();
         let (mut whole, mut broken) = (true, None);
-        loop {
+        // Where it is known that there is none, nothing has to be waited for.
+        while !incoming.is_end_stream() {
             let frame = match tokio::time::timeout_at(deadline.into(), incoming.frame()).await {
                 Ok(None) => break,
                 Ok(Some(Ok(frame))) => frame,

@@ -1,7 +1,7 @@
 //! Connections that are kept open between requests.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ pub(crate) struct Lease {
     pub sender: SendRequest<Full<Bytes>>,
     /// It has served requests before.
     pub kept: bool,
-    pub origin: Origin,
+    pub origin: Arc<Origin>,
 }
 
 /// An idle connection, and since when it is idle.
@@ -30,18 +30,18 @@ type Idle = (Instant, SendRequest<Full<Bytes>>);
 
 /// Idle connections by server.
 #[derive(Default)]
-pub(crate) struct Pool(Mutex<HashMap<Origin, Vec<Idle>>>);
+pub(crate) struct Pool(Mutex<HashMap<Arc<Origin>, Vec<Idle>>>);
 
 impl Pool {
     /// The connection used last, if one is open.
-    pub async fn take(&self, origin: &Origin) -> Option<Lease> {
+    pub async fn take(&self, origin: &Arc<Origin>) -> Option<Lease> {
         loop {
             let (since, mut sender) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(origin)?.pop()?;
             if since.elapsed() >= IDLE || sender.is_closed() {
                 continue;
             }
-            let ready = tokio::time::timeout(READY, sender.ready()).await;
-            if matches!(ready, Ok(Ok(()))) {
+            // Mostly it is, and then no timer is needed.
+            if sender.is_ready() || matches!(tokio::time::timeout(READY, sender.ready()).await, Ok(Ok(()))) {
                 return Some(Lease { sender, kept: true, origin: origin.clone() });
             }
         }

@@ -34,6 +34,7 @@ impl HttpClient {
         Ok(Self {
             dialer: Dialer { allowed, tls: tls::client_config(config)?, proxy, timeout: connect_timeout },
             pool: Pool::default(),
+            last_target: url::LastTarget::default(),
             auth,
             confidential,
             connect_timeout,

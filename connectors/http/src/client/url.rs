@@ -1,6 +1,9 @@
 //! URLs: checked once, shown without what may be secret, and joined with where a redirect leads.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use hyper::Uri;
+use hyper::header::HeaderValue;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 
 /// Scheme, host and port: what a connection leads to.
@@ -47,6 +50,37 @@ impl Origin {
         } else {
             format!("{}:{}", self.host, self.port)
         }
+    }
+}
+
+/// What a request needs to know of where it goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub origin: Arc<Origin>,
+    /// As the request's `Host`.
+    pub host: HeaderValue,
+}
+
+/// The last target: most requests go to the same one as the request before.
+#[derive(Debug, Default)]
+pub(crate) struct LastTarget(Mutex<Option<(Scheme, Authority, Target)>>);
+
+impl LastTarget {
+    /// The target of a URL, or what is wrong with it.
+    pub fn of(&self, uri: &Uri) -> Result<Target, String> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(scheme), Some(authority), Some((last_scheme, last_authority, target))) =
+            (uri.scheme(), uri.authority(), &*last)
+            && (scheme, authority.as_str()) == (last_scheme, last_authority.as_str())
+        {
+            return Ok(target.clone());
+        }
+        let origin = Arc::new(Origin::of(uri)?);
+        let (scheme, authority) = uri.scheme().zip(uri.authority()).ok_or("it has no host")?;
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|error| error.to_string())?;
+        let target = Target { origin, host };
+        *last = Some((scheme.clone(), authority.clone(), target.clone()));
+        Ok(target)
     }
 }
 

@@ -36,6 +36,9 @@ struct Target {
     has_body: bool,
 }
 
+/// Headers that are added to those of the config: type, idempotency key, and what the client knows.
+const ADDED: usize = 6;
+
 /// Makes requests of a batch's rows.
 pub(super) struct Requests<'a> {
     config: &'a SinkConfig,
@@ -93,7 +96,7 @@ impl<'a> Requests<'a> {
             Some(constant) => constant.clone()?,
             None => uri(&self.config.url.fill_text(&record)?)?,
         };
-        let mut headers = HeaderMap::new();
+        let mut headers = HeaderMap::with_capacity(self.config.headers.len() + ADDED);
         for (name, template) in &self.config.headers {
             let value = template.fill_text(&record).map_err(|why| format!("header {name}: {why}"))?;
             headers.append(name, header_value(&value).map_err(|why| format!("header {name}: {why}"))?);
@@ -117,20 +120,22 @@ impl<'a> Requests<'a> {
 
     /// One request of records that fit together. A single one gives its part of the body away.
     pub fn request(&self, records: &mut [Prepared]) -> Result<Outgoing, String> {
-        let first = records.first().ok_or("a request needs a record")?;
-        let mut headers = first.target.headers.clone();
+        let count = records.len();
+        let alone = count == 1 && !self.batched();
+        let first = records.first_mut().ok_or("a request needs a record")?;
+        let mut headers = if alone { std::mem::take(&mut first.target.headers) } else { first.target.headers.clone() };
         if let Some((name, template)) = &self.config.idempotency {
             let record = RecordView::new(self.rows[first.row], self.batch.partition);
             let mut key = template.fill_text(&record).map_err(|why| format!("header {name}: {why}"))?;
             if self.batched() {
-                key = format!("{key}+{}", records.len());
+                key = format!("{key}+{count}");
             }
             headers.insert(name, header_value(&key).map_err(|why| format!("header {name}: {why}"))?);
         }
         let (method, uri) = (first.target.method.clone(), first.target.uri.clone());
         let body = match records {
             records if !records[0].target.has_body => Vec::new(),
-            [one] if !self.batched() => std::mem::take(&mut one.item),
+            [one] if alone => std::mem::take(&mut one.item),
             records => self.body(records),
         };
         Ok(Outgoing { method, uri, headers, body: body.into() })

@@ -165,7 +165,7 @@ const LOOK_UP: Duration = Duration::from_millis(100);
 const OFTEN: Duration = Duration::from_millis(5);
 /// The server sends each change by itself. Where so many messages come within this time, the thread sleeps as long between two reads: waking up for
 /// each of them costs both sides more than everything else that is done with it. Single transactions are read at once.
-const FLOOD: usize = 48;
+const FLOOD: usize = 20;
 const NAP: Duration = Duration::from_millis(1);
 
 /// Tells whether messages come in a flood.

@@ -1,7 +1,8 @@
 //! Writes rows of a structured column as JSON.
 //!
-//! Types are looked at once a column; a row costs the copying of its values. A row that cannot be written (a value that JSON
-//! has no form for) fails alone.
+//! Types are looked at once a column; a row costs the copying of its values. Members that are the same in all rows, which most of a
+//! change event's are, are written once and copied with the names around them. A row that cannot be written (a value that JSON has no
+//! form for) fails alone.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -47,8 +48,8 @@ enum Values<'a> {
     Pairs(&'a OffsetBuffer<i32>, Box<Encoder<'a>>, Box<Encoder<'a>>),
     /// Entries as objects with `key` and `value`.
     Entries(&'a OffsetBuffer<i32>, Box<Encoder<'a>>, Box<Encoder<'a>>),
-    /// Each with what stands before its value: `{"name":` or `,"name":`.
-    Struct(Vec<(String, Encoder<'a>)>),
+    /// Each that varies with what stands before its value, `{"name":` or `,"same":1,"name":`; and what stands behind the last one.
+    Struct(Vec<(String, Encoder<'a>)>, String),
     /// The one that is not null.
     Union(Vec<Encoder<'a>>),
 }
@@ -108,14 +109,23 @@ impl<'a> Encoder<'a> {
                 )
             }
             DataType::Struct(fields) => {
-                let columns = array.as_struct().columns();
-                let member = |(i, (field, column)): (usize, (&'_ std::sync::Arc<Field>, &'a arrow_array::ArrayRef))| {
-                    let mut before = String::from(if i == 0 { "{" } else { "," });
-                    text::write_string(&mut before, field.name());
-                    before.push(':');
-                    Ok((before, Self::new(field, column, options)?))
-                };
-                Values::Struct(fields.iter().zip(columns).enumerate().map(member).collect::<Result<_, String>>()?)
+                let mut members = Vec::new();
+                let mut text = String::from("{");
+                for (number, (field, column)) in fields.iter().zip(array.as_struct().columns()).enumerate() {
+                    if number > 0 {
+                        text.push(',');
+                    }
+                    text::write_string(&mut text, field.name());
+                    text.push(':');
+                    let member = Self::new(field, column, options)?;
+                    let from = text.len();
+                    if !member.is_same(column.len()) || member.write(0, &mut text).is_err() {
+                        text.truncate(from);
+                        members.push((std::mem::take(&mut text), member));
+                    }
+                }
+                text.push('}');
+                Values::Struct(members, text)
             }
             other => return Err(format!("Couldn't translate unsupported schema type {other}.")),
         };
@@ -125,6 +135,27 @@ impl<'a> Encoder<'a> {
 
     fn is_null(&self, row: usize) -> bool {
         self.nulls.is_some_and(|nulls| nulls.is_null(row))
+    }
+
+    /// Whether all of the rows are written alike, and are enough that looking pays. Where they differ, the first ones mostly tell.
+    fn is_same(&self, rows: usize) -> bool {
+        if rows < FEW {
+            return false;
+        }
+        match self.nulls.map_or(0, NullBuffer::null_count) {
+            0 => {}
+            nulls => return nulls == rows,
+        }
+        match &self.values {
+            Values::Boolean(array) => [0, rows].contains(&array.values().count_set_bits()),
+            Values::Int8(array) => all_same(array.values()),
+            Values::Int16(array) => all_same(array.values()),
+            Values::Int32(values) => all_same(values),
+            Values::Int64(values) => all_same(values),
+            Values::Text(array) | Values::Json(array) => all_texts_same(array),
+            Values::Struct(members, _) => members.is_empty(),
+            _ => false,
+        }
     }
 
     /// Appends a row's JSON.
@@ -207,19 +238,35 @@ impl<'a> Encoder<'a> {
                 Some(member) => member.write(row, out)?,
                 None => out.push_str("null"),
             },
-            Values::Struct(members) => {
-                if members.is_empty() {
-                    out.push('{');
-                }
+            Values::Struct(members, end) => {
                 for (before, value) in members {
                     out.push_str(before);
                     value.write(row, out)?;
                 }
-                out.push('}');
+                out.push_str(end);
             }
         }
         Ok(())
     }
+}
+
+/// Fewer rows are written as they come.
+const FEW: usize = 8;
+
+fn all_same<T: PartialEq>(values: &[T]) -> bool {
+    values.first().is_none_or(|first| values.iter().all(|value| value == first))
+}
+
+fn all_texts_same(array: &StringArray) -> bool {
+    let (offsets, first) = (array.value_offsets(), array.value(0));
+    let length = first.len() as i32;
+    if !offsets.windows(2).all(|pair| pair[1] - pair[0] == length) {
+        return false;
+    }
+    let (from, to) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
+    let texts = &array.value_data()[from..to];
+    // Each is the one before it.
+    texts[..texts.len() - first.len()] == texts[first.len()..]
 }
 
 fn range(offsets: &OffsetBuffer<i32>, row: usize) -> (usize, usize) {

@@ -212,3 +212,54 @@ fn schema_content_replaces_envelopes() {
     assert_eq!(answer.failures, []);
     assert_eq!(answer.runs[0].column.form(), Form::Structured);
 }
+
+proptest::proptest! {
+    /// Members that are the same in all rows are written once for all of them: that must not show.
+    #[test]
+    fn members_that_are_the_same_in_all_rows_are_written_like_the_others(
+        rows in 1..40_usize,
+        // What each member has in the first row, and in which row something else begins; beyond the rows: nowhere.
+        members in proptest::collection::vec((0..3_usize, 0..3_usize, 0..80_usize), 8),
+        null_at in 0..80_usize,
+    ) {
+        const SCHEMA: &str = r#"{"type":"struct","optional":false,"fields":[
+            {"type":"int32","optional":true,"field":"int"},{"type":"int64","optional":true,"field":"long"},
+            {"type":"string","optional":true,"field":"text"},{"type":"boolean","optional":true,"field":"flag"},
+            {"type":"struct","optional":true,"field":"none","fields":[{"type":"int8","optional":true,"field":"x"}]},
+            {"type":"struct","optional":true,"field":"inner","fields":[
+                {"type":"int16","optional":true,"field":"a"},{"type":"string","optional":true,"field":"b\"c"}]},
+            {"type":"array","optional":true,"field":"list","items":
+                {"type":"struct","optional":true,"fields":[{"type":"int32","optional":true,"field":"n"}]}}]}"#;
+        let value = |member: usize, row: usize| {
+            let (first, other, from) = members[member];
+            if row < from { first } else { other }
+        };
+        let payload = |row: usize| {
+            let choose = |member: usize, values: [&str; 3]| values[value(member, row)].to_owned();
+            let inner = format!(
+                r#"{{"a":{},"b\"c":{}}}"#,
+                choose(4, ["null", "7", "-7"]),
+                choose(5, ["null", "\"\"", "\"x\""])
+            );
+            let inner = if row == null_at { "null".to_owned() } else { inner };
+            format!(
+                r#"{{"int":{},"long":{},"text":{},"flag":{},"none":{},"inner":{inner},"list":{}}}"#,
+                choose(0, ["null", "0", "12"]),
+                choose(1, ["null", "1764000000000", "-1"]),
+                choose(2, ["null", "\"same\"", "\"so\\n\""]),
+                choose(3, ["null", "true", "false"]),
+                choose(6, ["null", "{\"x\":null}", "{\"x\":1}"]),
+                choose(7, ["null", "[{\"n\":1},null,{\"n\":1}]", "[]"]),
+            )
+        };
+        let payloads: Vec<String> = (0..rows).map(payload).collect();
+        let envelopes: Vec<String> =
+            payloads.iter().map(|payload| format!(r#"{{"schema":{SCHEMA},"payload":{payload}}}"#)).collect();
+        let answer = converter(&[]).to_connect("t", &data(envelopes.iter().map(|row| Some(row.as_str()))));
+        proptest::prop_assert_eq!(&answer.failures, &[]);
+        let mut plain = converter(&[("schemas.enable", "false")]);
+        let column = &answer.runs[0].column;
+        let written = plain.from_connect("t", column);
+        proptest::prop_assert_eq!(texts(&written.data), payloads.iter().map(|row| Some(row.as_str())).collect::<Vec<_>>());
+    }
+}

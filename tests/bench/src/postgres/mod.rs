@@ -8,9 +8,11 @@
 //! the other. What is in a topic is compared with the table before a figure counts. A rate counts from the first record on; CPU is that of the worker.
 
 mod latency;
+pub mod sink;
 mod workload;
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -98,13 +100,13 @@ enum Worker {
 }
 
 impl Worker {
-    fn start(broker: &KafkaBroker, own: bool) -> Result<Self> {
-        if own {
+    /// Kafka Connect with the plugins of this directory; without one, the project's own.
+    fn start(broker: &KafkaBroker, plugins: Option<&Path>) -> Result<Self> {
+        let Some(plugins) = plugins else {
             return TributaryWorker::start(broker).map(|worker| Self::Own(Box::new(worker)));
-        }
-        let plugins = debezium::postgres_plugin()?.display().to_string();
+        };
         let options = ConnectOptions::default()
-            .set("plugin.path", &plugins)
+            .set("plugin.path", &plugins.display().to_string())
             .set("connector.client.config.override.policy", "All");
         ConnectWorker::start_with(broker, options).map(|worker| Self::Connect(Box::new(worker)))
     }
@@ -140,7 +142,42 @@ struct Row {
     title: String,
     rate: Spread,
     cpu: Spread,
+    /// Seconds of a processor that the server's sessions took for a million records, where it is looked at: on a busy machine, rates tell little.
+    server: Spread,
     peak_rss: u64,
+}
+
+impl Row {
+    fn new(title: impl Into<String>) -> Self {
+        Self {
+            title: title.into(),
+            rate: Spread::default(),
+            cpu: Spread::default(),
+            server: Spread::default(),
+            peak_rss: 0,
+        }
+    }
+}
+
+/// Rows as Markdown.
+fn table(rows: &[Row]) -> String {
+    let with_server = rows.iter().any(|row| row.server.median().is_some());
+    let [head, line] = if with_server { [" server's CPU s |", "---|"] } else { [""; 2] };
+    let mut text = format!("| | k/s | CPU s a million |{head} memory |\n|---|---|---|{line}---|\n");
+    for row in rows {
+        let show = |spread: &Spread, factor: f64, digits: usize| match (spread.median(), spread.range()) {
+            (Some(median), Some((low, high))) if low < high => {
+                format!("{:.digits$} ({:.digits$}–{:.digits$})", median / factor, low / factor, high / factor)
+            }
+            (Some(median), _) => format!("{:.digits$}", median / factor),
+            _ => "—".into(),
+        };
+        let memory = if row.peak_rss == 0 { "—".into() } else { format!("{:.0} MB", row.peak_rss as f64 / 1e6) };
+        let (rate, cpu) = (show(&row.rate, 1e3, 0), show(&row.cpu, 1.0, 2));
+        let server = if with_server { format!(" {} |", show(&row.server, 1.0, 2)) } else { String::new() };
+        let _ = writeln!(text, "| {} | {rate} | {cpu} |{server} {memory} |", row.title);
+    }
+    text
 }
 
 /// Everything that was measured.
@@ -187,10 +224,8 @@ pub fn run(settings: &Settings) -> Result<Found> {
 impl Bench<'_> {
     /// All contenders at a workload, and the server's own limit.
     fn rates(&mut self, workload: Workload, who: &[Who]) -> Result<()> {
-        let row =
-            |title: &str| Row { title: title.into(), rate: Spread::default(), cpu: Spread::default(), peak_rss: 0 };
         let mut rows: Vec<Row> =
-            std::iter::once(workload.raw_title()).chain(who.iter().map(|who| who.title())).map(row).collect();
+            std::iter::once(workload.raw_title()).chain(who.iter().map(|who| who.title())).map(Row::new).collect();
         workload.prepare(&self.server)?;
         for _ in 0..self.settings.runs {
             let raw = workload.raw(&self.server)?;
@@ -238,11 +273,16 @@ impl Bench<'_> {
         }
     }
 
+    fn worker(&self, who: Who) -> Result<Worker> {
+        let plugins = if who.is_own() { None } else { Some(debezium::postgres_plugin()?) };
+        Worker::start(&self.broker, plugins.as_deref())
+    }
+
     /// Records a second, and what the worker took for it.
     fn rate(&mut self, workload: &Workload, who: Who) -> Result<(f64, Usage)> {
         self.runs += 1;
         let name = format!("run{}", self.runs);
-        let worker = Worker::start(&self.broker, who.is_own())?;
+        let worker = self.worker(who)?;
         let topic = format!("{name}.public.{}", workload.table());
         self.broker.create_topic(&topic, 1, &[])?;
         workload.before(&self.server, &name)?;
@@ -269,7 +309,7 @@ impl Bench<'_> {
     fn latency(&mut self, who: Who) -> Result<()> {
         self.runs += 1;
         let name = format!("run{}", self.runs);
-        let worker = Worker::start(&self.broker, who.is_own())?;
+        let worker = self.worker(who)?;
         let workload = Workload::Latency;
         let topic = format!("{name}.public.{}", workload.table());
         self.broker.create_topic(&topic, 1, &[])?;
@@ -335,25 +375,7 @@ impl Found {
     pub fn report(&self) -> String {
         let mut text = String::new();
         for (title, rows) in &self.parts {
-            let _ = writeln!(text, "\n{title}:\n\n| | k/s | CPU s a million | memory |\n|---|---|---|---|");
-            for row in rows {
-                let show = |spread: &Spread, factor: f64, digits: usize| match (spread.median(), spread.range()) {
-                    (Some(median), Some((low, high))) if low < high => {
-                        format!("{:.digits$} ({:.digits$}–{:.digits$})", median / factor, low / factor, high / factor)
-                    }
-                    (Some(median), _) => format!("{:.digits$}", median / factor),
-                    _ => "—".into(),
-                };
-                let memory =
-                    if row.peak_rss == 0 { "—".into() } else { format!("{:.0} MB", row.peak_rss as f64 / 1e6) };
-                let _ = writeln!(
-                    text,
-                    "| {} | {} | {} | {memory} |",
-                    row.title,
-                    show(&row.rate, 1e3, 0),
-                    show(&row.cpu, 1.0, 2)
-                );
-            }
+            let _ = write!(text, "\n{title}:\n\n{}", table(rows));
         }
         if !self.latencies.is_empty() {
             let _ = writeln!(
