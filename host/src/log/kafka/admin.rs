@@ -147,6 +147,10 @@ impl LogAdmin for KafkaAdmin {
         self.with(|client| client.create_topic(topic, timeout))
     }
 
+    fn create_partitions(&self, name: &str, partitions: i32, timeout: Duration) -> Result<(), LogError> {
+        self.with(|client| client.create_partitions(name, partitions, timeout))
+    }
+
     fn delete_topic(&self, name: &str, timeout: Duration) -> Result<(), LogError> {
         self.with(|client| client.delete_topic(name, timeout))
     }

@@ -1,0 +1,197 @@
+//! Members of a group in one broker that read another one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow_array::BinaryArray;
+use tributary_harness::KafkaBroker;
+
+use super::super::kafka::KafkaLog;
+use super::super::{
+    ClientSettings, ConsumerEvent, Log, LogConsumer, LogRecords, NextStep, Subscription, TopicPartition,
+};
+use super::{Across, consumer_across};
+
+/// How long something may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Two {
+    source: Arc<dyn Log>,
+    target: Arc<dyn Log>,
+    // The brokers end after their clients.
+    _brokers: (KafkaBroker, KafkaBroker),
+}
+
+impl Two {
+    fn start(topic: &str, partitions: i32) -> Self {
+        let brokers = (KafkaBroker::start().unwrap(), KafkaBroker::start().unwrap());
+        brokers.0.create_topic(topic, partitions, &[]).unwrap();
+        brokers.1.create_topic("out", 1, &[]).unwrap();
+        let log = |broker: &KafkaBroker| -> Arc<dyn Log> {
+            Arc::new(KafkaLog::new(&broker.bootstrap(), &ClientSettings::new()))
+        };
+        Self { source: log(&brokers.0), target: log(&brokers.1), _brokers: brokers }
+    }
+
+    fn member(&self, topic: &str, instance: &str) -> Box<dyn LogConsumer> {
+        let addresses = |broker: &KafkaBroker| ("bootstrap.servers".to_owned(), broker.bootstrap());
+        let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let member = [
+            addresses(&self._brokers.1),
+            setting("group.id", "g"),
+            setting("group.instance.id", instance),
+            setting("session.timeout.ms", "6000"),
+            setting("heartbeat.interval.ms", "500"),
+        ];
+        let reader = [addresses(&self._brokers.0), setting("group.id", "shown")];
+        consumer_across(Across {
+            target: self.target.clone(),
+            member: member.into(),
+            source: self.source.clone(),
+            reader: reader.into(),
+            subscription: Subscription::Topics(vec![topic.to_owned()]),
+            own: Vec::new(),
+        })
+        .unwrap()
+    }
+}
+
+fn at(topic: &str, partition: i32) -> TopicPartition {
+    TopicPartition { topic: topic.into(), partition }
+}
+
+/// Polls a member, which takes what it is given and gives up what it has to, until it has so many partitions.
+fn until_it_has(
+    member: &mut dyn LogConsumer,
+    others: &mut [&mut Box<dyn LogConsumer>],
+    count: usize,
+) -> Vec<TopicPartition> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut has = Vec::new();
+    loop {
+        let wait = Duration::from_millis(100);
+        for event in member.poll(100, 1 << 20, wait).unwrap() {
+            obey(member, event, &mut has);
+        }
+        for other in others.iter_mut() {
+            for event in other.poll(100, 1 << 20, wait).unwrap() {
+                obey(&mut ***other, event, &mut Vec::new());
+            }
+        }
+        if has.len() == count {
+            return has;
+        }
+        assert!(Instant::now() < deadline, "{has:?} where {count} partitions are expected");
+    }
+}
+
+fn obey(member: &mut dyn LogConsumer, event: ConsumerEvent, has: &mut Vec<TopicPartition>) {
+    match event {
+        ConsumerEvent::Assigned(partitions) => {
+            let committed = member.committed(&partitions, PATIENCE).unwrap();
+            member.assign(&committed).unwrap();
+            has.extend(partitions);
+        }
+        ConsumerEvent::Revoked(partitions) | ConsumerEvent::Lost(partitions) => {
+            member.unassign(&partitions).unwrap();
+            has.retain(|held| !partitions.contains(held));
+        }
+        ConsumerEvent::Batch(_) | ConsumerEvent::End(..) => {}
+    }
+}
+
+/// Makes offsets part of a transaction that writes something; then whether it could be committed.
+fn commits(two: &Two, id: &str, member: &mut dyn LogConsumer, metadata: &crate::log::GroupMetadata, next: i64) -> bool {
+    let mut producer = two.target.transactional_producer(id, &ClientSettings::new()).unwrap();
+    while let Err(error) = producer.init(PATIENCE) {
+        assert_eq!(error.next, NextStep::Retry, "{error}");
+    }
+    producer.begin().unwrap();
+    let records = LogRecords::from_values(BinaryArray::from_iter_values([id]));
+    producer.as_producer().send("out", &records, 0, 1, PATIENCE).unwrap();
+    producer.as_producer().finish(1);
+    let kept = member.kept_as(&at("in", 0));
+    let added = producer.send_offsets(&[(kept, next)], metadata, PATIENCE);
+    let done = match added {
+        Ok(()) => {
+            producer.commit(PATIENCE).unwrap();
+            true
+        }
+        Err(refused) => {
+            let code = refused.error.code.unwrap_or_default();
+            let known = ["ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "FENCED_INSTANCE_ID"];
+            assert!(known.contains(&code) && refused.next == NextStep::Abort, "{refused:?}");
+            assert!(producer.commit(PATIENCE).is_err(), "it can only be aborted");
+            producer.abort(PATIENCE).unwrap();
+            false
+        }
+    };
+    producer.close_transactional(PATIENCE).unwrap();
+    done
+}
+
+/// Who was a member once commits nothing more: neither when others have its place, nor when the group has gone on without it.
+#[test]
+fn former_members_commit_nothing() {
+    let two = Two::start("in", 4);
+    let mut first = two.member("in", "c-0");
+    assert_eq!(until_it_has(&mut *first, &mut [], 4).len(), 4);
+    let alone = first.group_metadata().unwrap();
+    assert!(commits(&two, "a", &mut *first, &alone, 5));
+    assert_eq!(
+        first.committed(&[at("in", 0), at("in", 1)], PATIENCE).unwrap(),
+        [(at("in", 0), Some(5)), (at("in", 1), None)]
+    );
+
+    // Another member: the generation is over.
+    let mut second = two.member("in", "c-1");
+    let mut others = [&mut first];
+    let has = until_it_has(&mut *second, &mut others, 2);
+    assert_eq!(has, [at("in", 2), at("in", 3)], "in the order of their instance ids");
+    assert!(!commits(&two, "b", &mut *first, &alone, 6), "the generation is over");
+    let mut shared = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    while first.group_metadata().is_err() {
+        for event in first.poll(100, 1 << 20, Duration::from_millis(100)).unwrap() {
+            obey(&mut *first, event, &mut shared);
+        }
+        assert!(Instant::now() < deadline);
+    }
+    let of_both = first.group_metadata().unwrap();
+    assert!(commits(&two, "c", &mut *first, &of_both, 7));
+
+    // One that comes back with the same instance id, as after a kill, has its partitions without a rebalance; the one before is fenced.
+    let mut successor = two.member("in", "c-0");
+    assert_eq!(until_it_has(&mut *successor, &mut [], 2), [at("in", 0), at("in", 1)]);
+    assert!(!commits(&two, "d", &mut *first, &of_both, 8), "the instance id is another's");
+    let fenced = loop {
+        match first.poll(100, 1 << 20, Duration::from_millis(100)) {
+            Ok(events) => events.into_iter().for_each(|event| obey(&mut *first, event, &mut shared)),
+            Err(error) => break error,
+        }
+        assert!(Instant::now() < deadline + PATIENCE);
+    };
+    assert!(fenced.code == Some("FENCED_INSTANCE_ID") && !fenced.retriable, "{fenced}");
+    assert_eq!(successor.committed(&[at("in", 0)], PATIENCE).unwrap(), [(at("in", 0), Some(7))]);
+
+    // One that leaves in order is not waited for.
+    second.close(PATIENCE).unwrap();
+    let begun = Instant::now();
+    assert_eq!(until_it_has(&mut *successor, &mut [], 4).len(), 4);
+    assert!(begun.elapsed() < Duration::from_secs(5), "before its session would have ended");
+    assert_eq!(two.target.admin().group_offsets("g", PATIENCE).unwrap(), [(at("g.in", 0), 7)]);
+}
+
+/// Partitions that are added are given out, and their stand-ins are there before.
+#[test]
+fn partitions_that_are_added_are_given_out() {
+    let two = Two::start("in", 1);
+    let mut member = two.member("in", "c-0");
+    assert_eq!(until_it_has(&mut *member, &mut [], 1), [at("in", 0)]);
+    two.source.admin().create_partitions("in", 3, PATIENCE).unwrap();
+    assert_eq!(until_it_has(&mut *member, &mut [], 3).len(), 3);
+    let topics: BTreeMap<_, _> =
+        two.target.admin().topics(PATIENCE).unwrap().into_iter().map(|topic| (topic.name, topic.partitions)).collect();
+    assert_eq!(topics.get("g.in"), Some(&3));
+}
