@@ -227,3 +227,131 @@ fn impossible_clusters_are_refused() -> Result<()> {
     embedded.stop()?;
     worker.stop()
 }
+
+/// The example of `config/connectors`, from a cluster with TLS and SASL to the worker's, which has neither; and back, where the worker's own
+/// settings are not those of the other cluster.
+#[test]
+fn each_cluster_has_its_own_security() -> Result<()> {
+    let (plant, home) = (KafkaBroker::start_with(BrokerOptions::default().secured())?, KafkaBroker::start()?);
+    let secured = plant.secured();
+    let jaas = "org.apache.kafka.common.security.plain.PlainLoginModule required username=\"alice\" password=\"alice-secret\";";
+    let with = [
+        ("bootstrap.servers", secured.bootstrap("SASLTLS")),
+        ("security.protocol", "SASL_SSL".to_owned()),
+        ("sasl.mechanism", "PLAIN".to_owned()),
+        ("sasl.jaas.config", jaas.to_owned()),
+        ("ssl.truststore.location", secured.file("broker.pem")),
+        ("ssl.truststore.type", "PEM".to_owned()),
+    ];
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/connectors/kafka-to-kafka.json");
+    let mut example: Value = serde_json::from_slice(&std::fs::read(path)?).expect("an example");
+    for (setting, value) in &with {
+        example["config"][format!("consumer.override.{setting}")] = json!(value);
+    }
+    plant.create_topic("orders-7", 3, &[])?;
+    produce(&plant, "orders-7", numbers(0..300))?;
+    let mut worker = TributaryWorker::start_with(&home.bootstrap(), options("plant"))?;
+    let name = example["name"].as_str().unwrap_or_default();
+    worker.rest().put_connector(name, &example["config"])?;
+    has(&home, "orders-7", &numbers(0..300)).map_err(|error| worker.with_log(error.to_string()))?;
+    let shown = format!("connect-{name}-to-{}", cluster_id(&home)?);
+    wait::until("the source's group follows", wait::PATIENCE, || {
+        let shown = committed(&plant, &shown, "orders-7", 3)?;
+        Ok((shown.iter().flatten().sum::<i64>() == 300).then_some(()))
+    })?;
+    assert!(!worker.log().contains("alice-secret"));
+
+    // Both ends of the same pair, by the worker of the secured one: the other one is plain.
+    let mut there = options("back");
+    for (setting, value) in &with {
+        if *setting != "bootstrap.servers" {
+            there = there.set(setting, value);
+        }
+    }
+    let mut back = TributaryWorker::start_with(&secured.bootstrap("SASLTLS"), there)?;
+    let plain = json!({
+        "producer.override.bootstrap.servers": home.bootstrap(), "producer.override.security.protocol": "PLAINTEXT",
+    });
+    back.rest().put_connector("pushed", &copy(&json!({"topics": "orders-7", "topic": "pushed"}), &plain))?;
+    has(&home, "pushed", &numbers(0..300)).map_err(|error| back.with_log(error.to_string()))?;
+    back.stop()?;
+    worker.stop()
+}
+
+/// A connector that gets another target begins there anew, and goes on where it was when it comes back. Dead letters are where the output is.
+#[test]
+fn another_target_is_another_beginning() -> Result<()> {
+    let (here, there) = (KafkaBroker::start()?, KafkaBroker::start()?);
+    let mut worker = TributaryWorker::start_with(&here.bootstrap(), options("moves"))?;
+    let rest = worker.rest();
+    here.create_topic("in", 2, &[])?;
+    produce(&here, "in", numbers(0..100))?;
+    produce(&here, "in", ["no JSON".to_owned()])?;
+    let json = json!({
+        "topics": "in", "topic": "out", "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "value.converter.schemas.enable": false, "errors.tolerance": "all",
+        "errors.deadletterqueue.topic.name": "letters", "errors.deadletterqueue.topic.replication.factor": 1,
+    });
+    let to = |more: Value| rest.put_connector("moves", &copy(&json, &more));
+    let letters = |broker: &KafkaBroker| has(broker, "letters", &["no JSON".to_owned()]);
+    to(json!({}))?;
+    has(&here, "out", &numbers(0..100)).map_err(|error| worker.with_log(error.to_string()))?;
+    letters(&here)?;
+    let away = json!({"producer.override.bootstrap.servers": there.bootstrap()});
+    to(away.clone())?;
+    has(&there, "out", &numbers(0..100)).map_err(|error| worker.with_log(error.to_string()))?;
+    letters(&there)?;
+    produce(&here, "in", numbers(100..200))?;
+    has(&there, "out", &numbers(0..200))?;
+    assert_eq!(committed(&here, "connect-moves", "in", 2)?.iter().flatten().sum::<i64>(), 101);
+    to(json!({}))?;
+    has(&here, "out", &numbers(0..200)).map_err(|error| worker.with_log(error.to_string()))?;
+    to(away)?;
+    produce(&here, "in", numbers(200..300))?;
+    has(&there, "out", &numbers(0..300)).map_err(|error| worker.with_log(error.to_string()))?;
+    letters(&here)?;
+    letters(&there)?;
+    worker.stop()
+}
+
+/// Both ends in a cluster that is not the worker's: one cluster, in the ordinary way.
+#[test]
+fn both_ends_may_be_elsewhere() -> Result<()> {
+    let (home, there) = (KafkaBroker::shared()?, KafkaBroker::start()?);
+    let mut worker = TributaryWorker::start_with(&home.bootstrap(), options(&unique("elsewhere")))?;
+    let rest = worker.rest();
+    there.create_topic("in", 3, &[])?;
+    produce(&there, "in", numbers(0..100))?;
+    let both = json!({
+        "producer.override.bootstrap.servers": there.bootstrap(), "consumer.override.bootstrap.servers": there.bootstrap(),
+        "consumer.override.session.timeout.ms": 6000, "tasks.max": 2,
+    });
+    let once = json!({
+        "topics": "in", "topic": "out", "transforms": "once", "transforms.once.type": "Deduplicate",
+        "transforms.once.key": "v.n", "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "value.converter.schemas.enable": false,
+    });
+    let mut config = copy(&once, &both);
+    extend(&mut config, &json!({"value.converter": "org.apache.kafka.connect.json.JsonConverter"}));
+    rest.put_connector("elsewhere", &config)?;
+    has(&there, "out", &numbers(0..100)).map_err(|error| worker.with_log(error.to_string()))?;
+    worker.kill9()?;
+    produce(&there, "in", numbers(50..200))?;
+    worker.spawn()?;
+    // Records have no key, so that the second of a pair may be in another partition, and known to nobody there.
+    let all = wait::until("the rest is there", wait::PATIENCE, || {
+        let written = sorted(values(&there, "out")?);
+        let numbers: std::collections::BTreeSet<_> = written.iter().cloned().collect();
+        Ok((numbers.len() == 200).then_some(written))
+    });
+    all.map_err(|error| worker.with_log(error.to_string()))?;
+    let sums = |group: &str| {
+        Ok::<_, tributary_harness::Error>(committed(&there, group, "in", 3)?.iter().flatten().sum::<i64>())
+    };
+    wait::until("the group is at the end", wait::PATIENCE, || Ok((sums("connect-elsewhere")? == 250).then_some(())))?;
+    assert!(there.topics()?.iter().any(|topic| topic.ends_with("-elsewhere-changelog") && !topic.contains("-from-")));
+    stopped(worker.rest(), "elsewhere")?;
+    worker.rest().delete("/connectors/elsewhere/offsets")?.ok()?;
+    assert!(!there.topics()?.iter().any(|topic| topic.ends_with("-elsewhere-changelog")));
+    worker.stop()
+}

@@ -45,6 +45,8 @@ pub(super) struct Member {
     id: String,
     /// Of the last join.
     identity: Option<Identity>,
+    /// What the last look has found.
+    found: Option<BTreeMap<String, i32>>,
     pause: Duration,
     told: Option<Instant>,
 }
@@ -59,6 +61,7 @@ impl Member {
             shared,
             id: String::new(),
             identity: None,
+            found: None,
             pause: PAUSES.0,
             told: None,
         }
@@ -116,12 +119,23 @@ impl Member {
         self.stay(&identity, leads.then_some(topics), outdated).await
     }
 
-    /// Which topics and partitions there are. A member of the group stays one meanwhile.
+    /// Which topics and partitions there are. A member of the group stays one meanwhile. If a cluster is away, what there was last: others
+    /// wait for this member, and the leader looks again.
     async fn look(&mut self) -> Result<BTreeMap<String, i32>, End> {
         let mut looking = self.start_look();
         loop {
             tokio::select! {
-                found = &mut looking => return of_look(found),
+                found = &mut looking => match (of_look(found), &self.found) {
+                    (Err(End::Again(reason)), Some(found)) => {
+                        let found = found.clone();
+                        self.tell(&reason);
+                        return Ok(found);
+                    }
+                    (found, _) => {
+                        self.found = Some(found?);
+                        return Ok(self.found.clone().unwrap_or_default());
+                    }
+                },
                 () = tokio::time::sleep(self.settings.heartbeat) => {
                     if let Some(identity) = self.identity.clone() {
                         // What it says is learnt when it joins.
