@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_array::BinaryArray;
-use tributary_harness::KafkaBroker;
+use kafka_protocol::messages::create_acls_request::AclCreation;
+use kafka_protocol::messages::{ApiKey, CreateAclsRequest, CreateAclsResponse};
+use tributary_harness::{BrokerOptions, KafkaBroker};
 
 use super::super::kafka::KafkaLog;
 use super::super::{
     ClientSettings, ConsumerEvent, Log, LogConsumer, LogRecords, NextStep, Subscription, TopicPartition,
 };
 use super::{Across, consumer_across};
+use crate::group::wire::{Api, Cluster, WireSettings};
 
 /// How long something may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,42 +22,113 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Two {
     source: Arc<dyn Log>,
     target: Arc<dyn Log>,
+    /// How they are reached.
+    addresses: [ClientSettings; 2],
     // The brokers end after their clients.
-    _brokers: (KafkaBroker, KafkaBroker),
+    _brokers: [KafkaBroker; 2],
 }
 
 impl Two {
     fn start(topic: &str, partitions: i32) -> Self {
-        let brokers = (KafkaBroker::start().unwrap(), KafkaBroker::start().unwrap());
-        brokers.0.create_topic(topic, partitions, &[]).unwrap();
-        brokers.1.create_topic("out", 1, &[]).unwrap();
-        let log = |broker: &KafkaBroker| -> Arc<dyn Log> {
-            Arc::new(KafkaLog::new(&broker.bootstrap(), &ClientSettings::new()))
+        Self::start_with(topic, partitions, &BrokerOptions::default(), at_the_plain_listener)
+    }
+
+    fn start_with(
+        topic: &str,
+        partitions: i32,
+        options: &BrokerOptions,
+        reached: fn(&KafkaBroker) -> ClientSettings,
+    ) -> Self {
+        let brokers = [(); 2].map(|()| KafkaBroker::start_with(options.clone()).unwrap());
+        brokers[0].create_topic(topic, partitions, &[]).unwrap();
+        brokers[1].create_topic("out", 1, &[]).unwrap();
+        let addresses = [reached(&brokers[0]), reached(&brokers[1])];
+        let log = |settings: &ClientSettings| -> Arc<dyn Log> {
+            Arc::new(KafkaLog::new(&settings["bootstrap.servers"], settings))
         };
-        Self { source: log(&brokers.0), target: log(&brokers.1), _brokers: brokers }
+        Self { source: log(&addresses[0]), target: log(&addresses[1]), addresses, _brokers: brokers }
     }
 
     fn member(&self, topic: &str, instance: &str) -> Box<dyn LogConsumer> {
-        let addresses = |broker: &KafkaBroker| ("bootstrap.servers".to_owned(), broker.bootstrap());
         let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let member = [
-            addresses(&self._brokers.1),
+        let [mut reader, mut member] = self.addresses.clone();
+        member.extend([
             setting("group.id", "g"),
             setting("group.instance.id", instance),
             setting("session.timeout.ms", "6000"),
             setting("heartbeat.interval.ms", "500"),
-        ];
-        let reader = [addresses(&self._brokers.0), setting("group.id", "shown")];
+            setting("metadata.max.age.ms", "1000"),
+        ]);
+        reader.extend([setting("group.id", "shown")]);
         consumer_across(Across {
             target: self.target.clone(),
-            member: member.into(),
+            member,
             source: self.source.clone(),
-            reader: reader.into(),
+            reader,
             subscription: Subscription::Topics(vec![topic.to_owned()]),
             own: Vec::new(),
         })
         .unwrap()
     }
+}
+
+fn at_the_plain_listener(broker: &KafkaBroker) -> ClientSettings {
+    [("bootstrap.servers".to_owned(), broker.bootstrap())].into()
+}
+
+fn as_alice(broker: &KafkaBroker) -> ClientSettings {
+    let jaas = "org.apache.kafka.common.security.plain.PlainLoginModule required username=\"alice\" password=\"alice-secret\";";
+    let settings = [
+        ("bootstrap.servers", broker.secured().bootstrap("SASLPLAIN")),
+        ("security.protocol", "SASL_PLAINTEXT".to_owned()),
+        ("sasl.mechanism", "PLAIN".to_owned()),
+        ("sasl.jaas.config", jaas.to_owned()),
+    ];
+    settings.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+/// Only tests grant.
+impl Api for CreateAclsRequest {
+    const KEY: ApiKey = ApiKey::CreateAcls;
+    const VERSIONS: (i16, i16) = (2, 3);
+    type Answer = CreateAclsResponse;
+}
+
+/// Kafka's numbers of types of resources, of patterns, and of operations.
+const TOPIC: i8 = 2;
+const GROUP: i8 = 3;
+const TRANSACTIONAL_ID: i8 = 5;
+const LITERAL: i8 = 3;
+const PREFIXED: i8 = 4;
+const READ: i8 = 3;
+const WRITE: i8 = 4;
+const CREATE: i8 = 5;
+const ALTER: i8 = 7;
+const DESCRIBE: i8 = 8;
+
+/// Allows alice what is listed: type, name, pattern, operations.
+fn grant(broker: &KafkaBroker, granted: &[(i8, &str, i8, &[i8])]) {
+    const ALLOW: i8 = 3;
+    let creation = |(kind, name, pattern, operation): (i8, &str, i8, i8)| {
+        AclCreation::default()
+            .with_resource_type(kind)
+            .with_resource_name(name.to_owned().into())
+            .with_resource_pattern_type(pattern)
+            .with_principal("User:alice".to_owned().into())
+            .with_host("*".to_owned().into())
+            .with_operation(operation)
+            .with_permission_type(ALLOW)
+    };
+    let each = granted.iter().flat_map(|(kind, name, pattern, operations)| {
+        operations.iter().map(|operation| creation((*kind, name, *pattern, *operation)))
+    });
+    let request = CreateAclsRequest::default().with_creations(each.collect());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = runtime.block_on(async {
+        let cluster = Cluster::new(WireSettings::new(&at_the_plain_listener(broker)).unwrap());
+        cluster.any().await.unwrap().call(PATIENCE, |_| request).await.unwrap()
+    });
+    assert!(answer.results.iter().all(|result| result.error_code == 0), "{answer:?}");
 }
 
 fn at(topic: &str, partition: i32) -> TopicPartition {
@@ -194,4 +268,55 @@ fn partitions_that_are_added_are_given_out() {
     let topics: BTreeMap<_, _> =
         two.target.admin().topics(PATIENCE).unwrap().into_iter().map(|topic| (topic.name, topic.partitions)).collect();
     assert_eq!(topics.get("g.in"), Some(&3));
+}
+
+/// What has to be granted is what the guide lists, and the group in the source is only for display.
+#[test]
+fn principals_need_what_the_guide_lists() {
+    let options = BrokerOptions::default()
+        .secured()
+        .set("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+        .set("super.users", "User:ANONYMOUS");
+    let two = Two::start_with("in", 2, &options, as_alice);
+    grant(&two._brokers[0], &[(TOPIC, "in", LITERAL, &[READ, DESCRIBE])]);
+    let of_target: [(i8, &str, i8, &[i8]); 4] = [
+        (GROUP, "g", LITERAL, &[READ]),
+        (TOPIC, "g.", PREFIXED, &[CREATE, DESCRIBE, ALTER, READ]),
+        (TOPIC, "out", LITERAL, &[WRITE]),
+        (TRANSACTIONAL_ID, "a", LITERAL, &[WRITE, DESCRIBE]),
+    ];
+    // Not yet: it is said what is missing.
+    let mut early = two.member("in", "c-0");
+    let deadline = Instant::now() + PATIENCE;
+    let refused = loop {
+        match early.poll(100, 1 << 20, Duration::from_millis(100)) {
+            Ok(events) => assert!(events.is_empty() && Instant::now() < deadline, "{events:?}"),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(!refused.retriable && refused.message.contains("the topic g.in stands for in"), "{refused}");
+    early.close(PATIENCE).unwrap();
+
+    grant(&two._brokers[1], &of_target);
+    let mut member = two.member("in", "c-0");
+    assert_eq!(until_it_has(&mut *member, &mut [], 2).len(), 2);
+    let metadata = member.group_metadata().unwrap();
+    assert!(commits(&two, "a", &mut *member, &metadata, 1));
+    // Partitions are added, and records of the new ones are read.
+    let open = KafkaLog::new(&two._brokers[0].bootstrap(), &ClientSettings::new());
+    open.admin().create_partitions("in", 3, PATIENCE).unwrap();
+    assert_eq!(until_it_has(&mut *member, &mut [], 3).len(), 3);
+    let mut producer = open.producer(&ClientSettings::new()).unwrap();
+    producer.send("in", &LogRecords::from_values(BinaryArray::from_iter_values(["x"; 20])), 0, 1, PATIENCE).unwrap();
+    producer.finish(1);
+    producer.flush(PATIENCE).unwrap();
+    let (mut read, deadline) = (0, Instant::now() + PATIENCE);
+    while read < 20 {
+        for event in member.poll(100, 1 << 20, Duration::from_millis(100)).unwrap() {
+            read += if let ConsumerEvent::Batch(batch) = event { batch.records.len() } else { 0 };
+        }
+        assert!(Instant::now() < deadline, "{read} records");
+    }
+    assert_eq!(member.committed(&[at("in", 0)], PATIENCE).unwrap(), [(at("in", 0), Some(1))]);
+    member.close(PATIENCE).unwrap();
 }

@@ -32,6 +32,8 @@ impl KafkaAdmin {
                 let mut native = NativeSettings::translate(ClientKind::Producer, &self.settings)?;
                 // For the ends of partitions, which would leave out what is being written in transactions.
                 native.values.insert("isolation.level".into(), "read_uncommitted".into());
+                // It writes nothing, and whoever may only read is refused a producer id.
+                native.values.insert("enable.idempotence".into(), "false".into());
                 none.insert(Client::new(ClientKind::Producer, native, "tributary-admin")?)
             }
         };
