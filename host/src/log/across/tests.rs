@@ -257,6 +257,37 @@ fn former_members_commit_nothing() {
     assert_eq!(two.target.admin().group_offsets("g", PATIENCE).unwrap(), [(at("g.in", 0), 7)]);
 }
 
+/// A member that is gone may have a transaction open with its offsets in it: whoever has its partitions reads none before it is known
+/// whether they are committed.
+#[test]
+fn what_a_former_member_has_open_is_waited_for() {
+    let two = Two::start("in", 1);
+    let mut first = two.member("in", "c-0");
+    until_it_has(&mut *first, &mut [], 1);
+    let mut producer = two.target.transactional_producer("a", &ClientSettings::new()).unwrap();
+    producer.init(PATIENCE).unwrap();
+    producer.begin().unwrap();
+    let metadata = first.group_metadata().unwrap();
+    producer.send_offsets(&[(first.kept_as(&at("in", 0)), 5)], &metadata, PATIENCE).unwrap();
+    first.close(PATIENCE).unwrap();
+    // Under another instance id: nothing tells whose place it takes.
+    let mut second = two.member("in", "c-1");
+    let deadline = Instant::now() + PATIENCE;
+    let given = loop {
+        let events = second.poll(100, 1 << 20, Duration::from_millis(100)).unwrap();
+        if let Some(ConsumerEvent::Assigned(given)) = events.into_iter().next() {
+            break given;
+        }
+        assert!(Instant::now() < deadline);
+    };
+    let untold = second.committed(&given, Duration::from_secs(3)).unwrap_err();
+    assert!(untold.retriable, "{untold}");
+    producer.commit(PATIENCE).unwrap();
+    assert_eq!(second.committed(&given, PATIENCE).unwrap(), [(at("in", 0), Some(5))]);
+    producer.close_transactional(PATIENCE).unwrap();
+    second.close(PATIENCE).unwrap();
+}
+
 /// Partitions that are added are given out, and their stand-ins are there before.
 #[test]
 fn partitions_that_are_added_are_given_out() {
@@ -301,7 +332,7 @@ fn principals_need_what_the_guide_lists() {
     let mut member = two.member("in", "c-0");
     assert_eq!(until_it_has(&mut *member, &mut [], 2).len(), 2);
     let metadata = member.group_metadata().unwrap();
-    assert!(commits(&two, "a", &mut *member, &metadata, 1));
+    assert!(commits(&two, "a", &mut *member, &metadata, 0));
     // Partitions are added, and records of the new ones are read.
     let open = KafkaLog::new(&two._brokers[0].bootstrap(), &ClientSettings::new());
     open.admin().create_partitions("in", 3, PATIENCE).unwrap();
@@ -317,6 +348,6 @@ fn principals_need_what_the_guide_lists() {
         }
         assert!(Instant::now() < deadline, "{read} records");
     }
-    assert_eq!(member.committed(&[at("in", 0)], PATIENCE).unwrap(), [(at("in", 0), Some(1))]);
+    assert_eq!(member.committed(&[at("in", 0)], PATIENCE).unwrap(), [(at("in", 0), Some(0))]);
     member.close(PATIENCE).unwrap();
 }
