@@ -18,3 +18,5 @@ mod refused;
 mod repartition;
 mod rig;
 mod sources;
+mod two_clusters;
+mod two_clusters_rest;

@@ -40,6 +40,11 @@ pub struct Rig {
 impl Rig {
     /// Makes the topics.
     pub fn new(broker: &KafkaBroker, what: &str, dir: &Path) -> Result<Self> {
+        Self::between(broker, broker, what, dir)
+    }
+
+    /// The same with the input in one cluster and what comes of it in another.
+    pub fn between(source: &KafkaBroker, target: &KafkaBroker, what: &str, dir: &Path) -> Result<Self> {
         let own = unique(what);
         let name = |what: &str| format!("{own}-{what}");
         let rig = Self {
@@ -49,9 +54,9 @@ impl Rig {
             sink: name("sink"),
             file: dir.join(name("lines")),
         };
-        broker.create_topic(&rig.input, PARTITIONS, &[])?;
-        broker.create_topic(&rig.first, PARTITIONS, &[])?;
-        broker.create_topic(&rig.windows, 1, &[])?;
+        source.create_topic(&rig.input, PARTITIONS, &[])?;
+        target.create_topic(&rig.first, PARTITIONS, &[])?;
+        target.create_topic(&rig.windows, 1, &[])?;
         Ok(rig)
     }
 
@@ -62,6 +67,13 @@ impl Rig {
 
     /// Creates the connectors, or changes the number of their tasks.
     pub fn create(&self, rest: &Rest, tasks: usize, more: &Value) -> Result<()> {
+        let mut sink = self.create_from_topic_to_topic(rest, tasks, more)?;
+        extend(&mut sink, &json!({"connector.class": "FileStreamSink", "file": self.file, "tasks.max": 1}));
+        rest.put_connector(&self.sink, &sink).map(drop)
+    }
+
+    /// The same without the sink, whose config this answers but for its class.
+    pub fn create_from_topic_to_topic(&self, rest: &Rest, tasks: usize, more: &Value) -> Result<Value> {
         let mut common = json!({
             "topics": self.input, "tasks.max": tasks,
             "key.converter": "org.apache.kafka.connect.storage.StringConverter",
@@ -90,9 +102,7 @@ impl Rig {
         extend(&mut by_window, &sums);
         extend(&mut by_window, &json!({"topic": self.windows}));
         rest.put_connector(&self.windows, &by_window)?;
-        let mut sink = with(sums);
-        extend(&mut sink, &json!({"connector.class": "FileStreamSink", "file": self.file, "tasks.max": 1}));
-        rest.put_connector(&self.sink, &sink).map(drop)
+        Ok(with(sums))
     }
 
     /// Waits until all have committed everything.
@@ -102,15 +112,8 @@ impl Rig {
 
     /// Compares what was written with a batch computation. What a sink does at least once may be there twice.
     pub fn check(&self, broker: &KafkaBroker) -> Result<()> {
-        let input = values(broker, &self.input)?;
-        let sorted = |by_partition: BTreeMap<i32, Vec<String>>| {
-            let mut all: Vec<String> = by_partition.into_values().flatten().collect();
-            all.sort();
-            all
-        };
-        let expected = windows(&input);
-        same("deduplicated", &sorted(values(broker, &self.first)?), &sorted(deduplicated(&input)))?;
-        same("windows", &sorted(values(broker, &self.windows)?), &expected)?;
+        self.check_topics(broker, broker)?;
+        let expected = windows(&values(broker, &self.input)?);
         let lines = std::fs::read(&self.file)?;
         let lines = String::from_utf8_lossy(&lines);
         // A line that was torn by a kill is no result, and comes again.
@@ -118,6 +121,20 @@ impl Rig {
         let written: BTreeSet<String> = lines.lines().filter(whole).map(str::to_owned).collect();
         same("windows in the file", &written.into_iter().collect::<Vec<_>>(), &expected)
     }
+
+    /// The same of what was written to topics.
+    pub fn check_topics(&self, source: &KafkaBroker, target: &KafkaBroker) -> Result<()> {
+        let input = values(source, &self.input)?;
+        same("deduplicated", &sorted(values(target, &self.first)?), &sorted(deduplicated(&input)))?;
+        same("windows", &sorted(values(target, &self.windows)?), &windows(&input))
+    }
+}
+
+/// Values of all partitions.
+pub fn sorted(by_partition: BTreeMap<i32, Vec<String>>) -> Vec<String> {
+    let mut all: Vec<String> = by_partition.into_values().flatten().collect();
+    all.sort();
+    all
 }
 
 pub fn extend(config: &mut Value, more: &Value) {

@@ -30,4 +30,5 @@ pub use secrets::Secrets;
 pub use suggest::nearest;
 pub use topic_creation::TopicCreation;
 pub use worker_config::{Bootstrap, WorkerConfig};
+pub(crate) use worker_keys::is_client_setting;
 pub use worker_keys::worker_config_def;

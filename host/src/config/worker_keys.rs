@@ -45,7 +45,7 @@ const CLIENT_KEYS: &[&str] = &[
 ];
 
 /// Whether the worker passes the property on to every Kafka client.
-pub(super) fn is_client_setting(name: &str) -> bool {
+pub(crate) fn is_client_setting(name: &str) -> bool {
     CLIENT_KEYS.contains(&name) || CLIENT_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 

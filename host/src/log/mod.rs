@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod across;
 pub mod commands;
 mod deliveries;
 pub mod embedded;
@@ -18,10 +19,12 @@ pub mod kafka;
 mod open;
 mod records;
 mod run_builder;
+mod stand_ins;
 mod transactions;
 
 pub use open::{EMBEDDED, attach_log, embedded_file, open_log};
 pub use records::{HEADER_FIELDS, LogRecords};
+pub use stand_ins::StandIns;
 pub use transactions::{GroupMetadata, NextStep, TransactionError, TransactionalProducer, is_fenced};
 
 /// The partition in which Java's default partitioner puts a record with this key.
@@ -196,6 +199,12 @@ pub trait LogConsumer: Send {
     fn group_metadata(&mut self) -> Result<GroupMetadata, LogError> {
         Err(LogError::fatal("committing offsets in a transaction: this log has no transactions"))
     }
+    /// Under which name the group keeps the offset of a partition: another than its own where it is in another cluster than the topics.
+    fn kept_as(&self, partition: &TopicPartition) -> TopicPartition {
+        partition.clone()
+    }
+    /// A transaction with these next-to-read offsets of the group is committed.
+    fn committed_in_transaction(&mut self, _offsets: &[(TopicPartition, i64)]) {}
     /// What ends a `poll` that waits. `None`: this log's consumers have to be polled often by those who wait for something else too.
     fn waker(&self) -> Option<Waker> {
         None
@@ -284,6 +293,10 @@ pub trait LogAdmin: Send + Sync {
     fn topic(&self, name: &str, timeout: Duration) -> Result<Option<TopicDescription>, LogError>;
     /// Creates a topic; `Ok(false)` when it was already there.
     fn create_topic(&self, topic: &NewTopic, timeout: Duration) -> Result<bool, LogError>;
+    /// Adds partitions to a topic, so that it has so many.
+    fn create_partitions(&self, name: &str, _partitions: i32, _timeout: Duration) -> Result<(), LogError> {
+        Err(LogError::fatal(format!("adding partitions to topic {name}: this log cannot")))
+    }
     /// Deletes a topic and its records.
     fn delete_topic(&self, name: &str, timeout: Duration) -> Result<(), LogError>;
     /// Deletes the records before these offsets, where the log can; they are then its partitions' first ones.

@@ -53,6 +53,13 @@ pub fn repartition_topic(group_id: &str, connector: &str, number: usize) -> Stri
     format!("{group_id}-{connector}-{number}-repartition")
 }
 
+/// Whether a topic is one of a connector's repartition topics.
+pub fn is_repartition_topic(group_id: &str, connector: &str, topic: &str) -> bool {
+    let number =
+        topic.strip_prefix(&format!("{group_id}-{connector}-")).and_then(|rest| rest.strip_suffix("-repartition"));
+    number.is_some_and(|number| number.parse::<usize>().is_ok_and(|number| number > 0))
+}
+
 /// The name of the topic between a connector's stateful transforms and its sink, where that keeps its own offsets.
 pub fn outbox_topic(group_id: &str, connector: &str) -> String {
     format!("{group_id}-{connector}-sink-outbox")

@@ -5,7 +5,7 @@
 //! [`transaction`]. [`stream`] tasks, Kafka to Kafka, and sink tasks whose transforms keep state are one thread with transactions.
 
 mod asked;
-mod backoff;
+pub mod backoff;
 mod consume;
 pub mod control;
 pub mod converters;

@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use tributary_sdk::{Config, Error};
 
+use super::clusters::{Clusters, addresses, without_addresses};
 use super::environment::Environment;
 use super::guarded::Guarded;
 use super::{State, TaskSpec, WorkerEvent};
 use crate::config::{ClientKind, TopicCreation, client_settings};
 use crate::converter::{self, ClassKind, Converter, HeaderConverter};
-use crate::log::{ClientSettings, LogConsumer, LogError, NewTopic, ParkingSettings, Subscription};
+use crate::log::across::{Across, consumer_across};
+use crate::log::{ClientSettings, Log, LogConsumer, LogError, NewTopic, ParkingSettings, Subscription};
 use crate::plugin::{BUILT_IN_VERSION, Kind, TransformHandle, check_version};
 use crate::state::{StateDirectory, TaskState, changelog};
 use crate::storage::OffsetStore;
+use crate::task::backoff::Backoff;
 use crate::task::control::TaskControl;
 use crate::task::converters::{Converters, Named};
 use crate::task::dead_letters::{DeadLetters, Letterhead};
@@ -76,7 +79,7 @@ impl Assembly<'_> {
                 self.stream(&connector_config, Some(task_config))?.run()
             }
             Kind::Sink => {
-                self.without_outbox()?;
+                self.without_outbox(&Clusters::home(self.environment))?;
                 self.sink(&connector_config, task_config)?.run()
             }
             Kind::Transform => Err(TaskError::new("a transform is not a connector")),
@@ -192,7 +195,7 @@ impl Assembly<'_> {
 
     /// Kafka to Kafka; with a task config, to a sink whose transforms keep state.
     fn stream(&self, config: &Config, sink: Option<Config>) -> Result<StreamTask, TaskError> {
-        let log = self.environment.log.clone();
+        let clusters = self.clusters(config)?;
         let services = self.services(self.environment.offsets.clone());
         let sink = match sink {
             None => None,
@@ -205,7 +208,8 @@ impl Assembly<'_> {
         };
         let exactly_once = sink.is_some() && self.keeps_own_offsets(config)?;
         let mut consumer = self.consumer_settings(config)?;
-        let (id, producer, transaction_timeout) = self.transactional_producer(config, &consumer, exactly_once)?;
+        let (id, producer, transaction_timeout) =
+            self.transactional_producer(config, &consumer, exactly_once, &clusters)?;
         let max_records = consumer.remove("max.poll.records").and_then(|text| text.trim().parse().ok());
         // What others have not committed is not there; it also makes a new owner wait for what the previous one has open.
         consumer.insert("isolation.level".into(), "read_committed".into());
@@ -215,14 +219,15 @@ impl Assembly<'_> {
         let mut topics = subscription(config)?;
         let (state, stages) = match chain.is_stateful() {
             true => {
-                let (state, stages) = self.state(config, &topics, &mut chain, exactly_once)?;
+                let (state, stages) = self.state(config, &topics, &mut chain, exactly_once, &clusters)?;
                 (Some(state), stages)
             }
             false => (None, Stages::default()),
         };
-        if let Subscription::Topics(topics) = &mut topics {
-            topics.extend(stages.cuts().iter().map(|cut| cut.topic.to_string()));
-            topics.extend(stages.outbox().map(|outbox| outbox.topic.to_string()));
+        let own = stages.cuts().iter().map(|cut| cut.topic.to_string());
+        let own = own.chain(stages.outbox().map(|outbox| outbox.topic.to_string())).collect::<Vec<_>>();
+        if let (Subscription::Topics(topics), false) = (&mut topics, clusters.are_two()) {
+            topics.extend(own.iter().cloned());
         }
         let worker = &self.environment.config;
         let interval = match sink {
@@ -231,7 +236,7 @@ impl Assembly<'_> {
             Some(_) if exactly_once => worker.offset_flush_interval.min(OUTBOX_INTERVAL),
             Some(_) => worker.offset_flush_interval,
         };
-        let head = self.letterhead(config, Kind::Sink)?;
+        let head = self.letterhead(config, Kind::Sink, &*clusters.target)?;
         Ok(StreamTask {
             name: self.spec.id.to_string(),
             inbound: InboundConverter { converters: self.converters(config)?, chain },
@@ -263,10 +268,59 @@ impl Assembly<'_> {
             },
             state,
             // Last: it joins the group.
-            consumer: log.consumer(&consumer, &topics)?,
+            consumer: self.stream_consumer(config, consumer, topics, own, &clusters)?,
             stages,
-            log,
+            across: clusters.are_two(),
+            source: clusters.source,
+            log: clusters.target,
         })
+    }
+
+    /// The clusters of the connector. As long as they do not say whether they are two, the task waits for them.
+    fn clusters(&self, config: &Config) -> Result<Clusters, TaskError> {
+        let mut pause = Backoff::default();
+        loop {
+            let error = match self.environment.clusters(&self.spec.id.connector, config) {
+                Ok(clusters) => {
+                    self.control.counters.set_retrying(None);
+                    return Ok(clusters);
+                }
+                Err(error) if error.retriable => error,
+                Err(error) => return Err(error.into()),
+            };
+            tracing::warn!("{error}; the task begins when it is known");
+            self.control.counters.set_retrying(Some(&error.message));
+            if self.control.wait(pause.advance()) {
+                return Err(TaskError::new("stopped before it was known whether the connector has two clusters"));
+            }
+        }
+    }
+
+    /// A member of the connector's group, which is in the target.
+    fn stream_consumer(
+        &self,
+        config: &Config,
+        mut settings: ClientSettings,
+        topics: Subscription,
+        own: Vec<String>,
+        clusters: &Clusters,
+    ) -> Result<Box<dyn LogConsumer>, TaskError> {
+        if !clusters.are_two() {
+            let instance = format!("{}group.instance.id", ClientKind::Consumer.override_prefix());
+            if !Arc::ptr_eq(&clusters.target, &self.environment.log) && config.get(&instance).is_none() {
+                // The worker takes members that are gone for good only out of its own cluster's groups.
+                settings.remove("group.instance.id");
+            }
+            return Ok(clusters.target.consumer(&settings, &topics)?);
+        }
+        settings.entry("group.instance.id".into()).or_insert_with(|| self.spec.id.to_string());
+        let group = settings.get("group.id").cloned().unwrap_or_default();
+        let mut member = without_addresses(&settings);
+        member.extend(addresses(&self.client(ClientKind::Producer, config)?));
+        member.insert("group.id".into(), clusters.consumer_group(&group));
+        settings.insert("group.id".into(), clusters.shown_group(&group));
+        let (target, source) = (clusters.target.clone(), clusters.source.clone());
+        Ok(consumer_across(Across { target, member, source, reader: settings, subscription: topics, own })?)
     }
 
     /// Offsets, outputs and state are in one transaction, so in one cluster. Answers how long it can be open, too.
@@ -275,14 +329,17 @@ impl Assembly<'_> {
         config: &Config,
         consumer: &ClientSettings,
         outbox: bool,
+        clusters: &Clusters,
     ) -> Result<(String, Make, Duration), TaskError> {
         let mut settings = self.client(ClientKind::Producer, config)?;
         let worker = self.environment.config.cluster_settings().map_err(|error| TaskError::new(error.to_string()))?;
-        for (name, settings) in [("producer", &settings), ("consumer", consumer)] {
+        let is_stream = self.environment.class(config)?.info().class == stream::CLASS;
+        for (name, settings) in [("producer", &settings), ("consumer", consumer)].into_iter().filter(|_| !is_stream) {
             if settings.get("bootstrap.servers") != worker.get("bootstrap.servers") {
                 return Err(TaskError::new(format!(
-                    "{name}.override.bootstrap.servers names another cluster than the worker's: a transaction cannot span two \
-                     clusters. Leave it out, or run the connector on a worker of that cluster"
+                    "{name}.override.bootstrap.servers names another cluster than the worker's, and a sink whose transforms keep state has \
+                     offsets and state in one transaction, which cannot span two clusters. Leave it out; or let a KafkaSink, which can \
+                     write to another cluster than it reads from, have the transforms, and let this connector read what it writes"
                 )));
             }
         }
@@ -295,9 +352,8 @@ impl Assembly<'_> {
             // A record is larger there than in the topic that it comes from.
             settings.entry("max.request.size".into()).or_insert_with(|| MAX_OUTBOX_RECORD.to_string());
         }
-        let group = self.environment.config.group_id.as_deref().unwrap_or("connect");
-        let id = format!("{group}-{}", self.spec.id);
-        let (log, own) = (self.environment.log.clone(), id.clone());
+        let id = format!("{}-{}", clusters.group_of_state(self.environment.group_of_state()), self.spec.id);
+        let (log, own) = (clusters.target.clone(), id.clone());
         Ok((id, Box::new(move || log.transactional_producer(&own, &settings)), timeout))
     }
 
@@ -306,16 +362,21 @@ impl Assembly<'_> {
         &self,
         config: &Config,
         chain: &TransformChain,
+        clusters: &Clusters,
     ) -> Result<(Arc<TaskState>, ClientSettings), TaskError> {
         let directory = StateDirectory::new(&self.environment.config.data_dir);
-        let topic = changelog::topic(self.environment.group_of_state(), &self.spec.id.connector);
-        if let Some(id) = self.environment.log.admin().topic_identity(&topic, ASK)?.and_then(|topic| topic.id) {
+        let group = clusters.group_of_state(self.environment.group_of_state());
+        let topic = changelog::topic(&group, &self.spec.id.connector);
+        if let Some(id) = clusters.target.admin().topic_identity(&topic, ASK)?.and_then(|topic| topic.id) {
             directory.claim(&self.spec.id.connector, &id).map_err(|error| TaskError::new(error.message))?;
         }
         let task = self.spec.id.to_string();
         let state = TaskState::new(directory, &self.spec.id.connector, &task, chain.state_bytes())
             .map_err(|error| TaskError::new(error.message))?;
         let mut reader = self.client(ClientKind::Consumer, config)?;
+        if clusters.are_two() {
+            reader = without_addresses(&reader);
+        }
         reader.insert("client.id".into(), format!("connector-changelog-{task}"));
         Ok((state, reader))
     }
@@ -345,7 +406,7 @@ impl Assembly<'_> {
         };
         ensure_topic(&**log, &new, self.control)?;
         let partitions = log.admin().topic(&changelog, ASK)?.map_or(1, |known| known.partitions.max(1));
-        let (state, reader) = self.task_state(config, chain)?;
+        let (state, reader) = self.task_state(config, chain, &Clusters::home(self.environment))?;
         let shared = SharedState { state, changelog: changelog.as_str().into(), partitions, log: log.clone() };
         Ok(SourceState::new(shared, scope, reader))
     }
@@ -504,7 +565,7 @@ impl Assembly<'_> {
 
     /// The dead-letter queue, where one is configured. Its topic is made if it is missing.
     fn dead_letters(&self, config: &Config, kind: Kind) -> Result<Option<DeadLetters>, TaskError> {
-        let Some((head, client)) = self.letterhead(config, kind)? else { return Ok(None) };
+        let Some((head, client)) = self.letterhead(config, kind, &*self.environment.log)? else { return Ok(None) };
         let producer = self.environment.log.producer(&client)?;
         Ok(Some(DeadLetters::new(head, producer)))
     }
@@ -526,7 +587,12 @@ impl Assembly<'_> {
     }
 
     /// The same, with settings for a producer.
-    fn letterhead(&self, config: &Config, kind: Kind) -> Result<Option<(Letterhead, ClientSettings)>, TaskError> {
+    fn letterhead(
+        &self,
+        config: &Config,
+        kind: Kind,
+        log: &dyn Log,
+    ) -> Result<Option<(Letterhead, ClientSettings)>, TaskError> {
         let Some(topic) =
             config.get("errors.deadletterqueue.topic.name").map(str::trim).filter(|topic| !topic.is_empty())
         else {
@@ -546,7 +612,7 @@ impl Assembly<'_> {
             client.insert("max.request.size".into(), MAX_SOURCE_LETTER.to_string());
             new.settings.insert("max.message.bytes".into(), MAX_SOURCE_LETTER.to_string());
         }
-        ensure_topic(&*self.environment.log, &new, self.control).map_err(|error| {
+        ensure_topic(log, &new, self.control).map_err(|error| {
             TaskError::new(format!(
                 "Could not initialize dead letter queue with topic={topic}: {}, or set \
                  errors.deadletterqueue.topic.replication.factor to at most the number of brokers",

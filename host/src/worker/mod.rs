@@ -4,6 +4,7 @@
 //! No call here waits for a plugin, except where it says so.
 
 mod assembly;
+mod clusters;
 mod connector_thread;
 mod environment;
 mod exactly_once;

@@ -18,6 +18,7 @@ use crate::plugin::ConnectorHandle;
 use crate::task::control::TaskControl;
 use crate::task::errors::TaskError;
 use crate::task::services::InstanceServices;
+use crate::task::stream;
 use crate::transform::registry;
 
 /// A partition and the offset in it, as REST has them.
@@ -126,13 +127,22 @@ impl ConnectorOffsets for StoredOffsets {
     }
 
     fn purge_state(&self, connector: &ConnectorView) -> Result<(), OffsetsError> {
-        let tasks = connector.tasks.len() as u32;
-        self.environment.purge_state(&connector.name, &connector.config, tasks).map_err(|error| {
+        let (tasks, secrets) = (connector.tasks.len() as u32, TaskControl::default());
+        let failed = |error: &dyn std::fmt::Display| {
             OffsetsError::Failed(format!(
                 "the state of the transforms of connector {} could not be purged: {error}",
                 connector.name
             ))
-        })
+        };
+        // Only of these it matters which cluster they name.
+        let is_stream =
+            self.environment.class(&connector.config).is_ok_and(|class| class.info().class == stream::CLASS);
+        let config = match is_stream {
+            true => self.resolve(connector, &secrets).map_err(|error| failed(&error))?,
+            false => (*connector.config).clone(),
+        };
+        let purged = self.environment.purge_state(&connector.name, &config, tasks);
+        purged.map_err(|error| failed(&error).without(secrets.secrets()))
     }
 }
 

@@ -9,10 +9,12 @@ use tributary_sdk::Config;
 use tributary_sdk::sink::TopicPartitionOffset;
 
 use super::TaskId;
+use super::clusters::{Clusters, addresses};
 use super::environment::Environment;
 use super::offsets::{OffsetsError, PartitionOffset};
 use crate::config::{ClientKind, client_settings};
-use crate::log::{LogAdmin, LogError, TopicPartition};
+use crate::log::across::ensure_stand_in;
+use crate::log::{LogAdmin, LogError, StandIns, TopicPartition};
 use crate::state::changelog;
 
 const TOPIC: &str = "kafka_topic";
@@ -80,7 +82,11 @@ fn text(value: &Value) -> String {
 pub struct SinkGroup<'a> {
     environment: &'a Environment,
     connector: &'a str,
+    /// The target has the group.
+    clusters: Clusters,
     group: String,
+    /// How it calls the topics of another cluster.
+    stand_ins: Option<StandIns>,
     /// Members that tasks of this connector may have left behind.
     members: Vec<String>,
     /// With the connector's own settings, if it has any.
@@ -88,7 +94,7 @@ pub struct SinkGroup<'a> {
 }
 
 impl<'a> SinkGroup<'a> {
-    /// The group of a connector with this (resolved) config.
+    /// The group of a connector with this (resolved) config. Asks the clusters of one that may have two whether it does.
     pub fn new(environment: &'a Environment, connector: &'a str, config: &Config) -> Result<Self, OffsetsError> {
         let id = TaskId { connector: connector.to_owned(), task: 0 };
         let settings = |kind| {
@@ -109,17 +115,39 @@ impl<'a> SinkGroup<'a> {
         let of_its_own = |kind: &Config, prefix: &str| kind.with_prefix(prefix).0.keys().any(|key| key != "client.id");
         let own = of_its_own(config, ClientKind::Admin.override_prefix())
             || of_its_own(&environment.config.properties, ClientKind::Admin.prefix());
-        let admin = if own { environment.log.admin_with(&settings(ClientKind::Admin)?) } else { None };
-        Ok(Self { environment, connector, group, members, admin })
+        let clusters = environment.clusters(connector, config).map_err(|error| {
+            OffsetsError::Failed(format!(
+                "Failed to retrieve consumer group offsets for sink connector {connector}: {error}"
+            ))
+        })?;
+        let group = clusters.consumer_group(&group);
+        let admin = match own {
+            // The admin client's addresses are the worker's, and the group may be elsewhere.
+            true if clusters.are_two() => {
+                let mut admin = settings(ClientKind::Admin)?;
+                admin.extend(addresses(&settings(ClientKind::Producer)?));
+                clusters.target.admin_with(&admin)
+            }
+            true => clusters.target.admin_with(&settings(ClientKind::Admin)?),
+            false => None,
+        };
+        Ok(Self { environment, connector, stand_ins: clusters.stand_ins(&group), clusters, group, members, admin })
     }
 
     fn admin(&self) -> &dyn LogAdmin {
-        self.admin.as_deref().unwrap_or_else(|| self.environment.log.admin())
+        self.admin.as_deref().unwrap_or_else(|| self.clusters.target.admin())
     }
 
     fn offsets(&self, what: &str) -> Result<Vec<(TopicPartition, i64)>, OffsetsError> {
-        let offsets = self.admin().group_offsets(&self.group, TIMEOUT);
+        let offsets = self.group_offsets();
         offsets.map_err(|error| OffsetsError::Failed(format!("{what} sink connector {}: {error}", self.connector)))
+    }
+
+    /// By the names of the topics themselves.
+    fn group_offsets(&self) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+        let offsets = self.admin().group_offsets(&self.group, TIMEOUT)?;
+        let Some(names) = &self.stand_ins else { return Ok(offsets) };
+        Ok(offsets.into_iter().map(|(kept, offset)| (names.stands_for(kept), offset)).collect())
     }
 
     /// The committed offsets, as REST shows them.
@@ -154,7 +182,12 @@ impl<'a> SinkGroup<'a> {
                 wrong.partition
             )));
         }
-        let topics = self.admin().topics(TIMEOUT).map_err(|error| self.failed(&error))?;
+        let mut topics = self.admin().topics(TIMEOUT).map_err(|error| self.failed(&error))?;
+        if self.clusters.are_two() {
+            // In the target are only topics of the connector's own; all others that it reads are in the source.
+            topics.retain(|topic| self.is_own(&topic.name));
+            topics.extend(self.clusters.source.admin().topics(TIMEOUT).map_err(|error| self.failed(&error))?);
+        }
         let partitions: BTreeMap<&str, i32> =
             topics.iter().map(|topic| (topic.name.as_str(), topic.partitions)).collect();
         // What is to be forgotten need not exist any more.
@@ -180,8 +213,9 @@ impl<'a> SinkGroup<'a> {
         keeps_state: bool,
     ) -> Result<Vec<TopicPartitionOffset>, OffsetsError> {
         let mut asked = offsets.to_vec();
-        let outbox = changelog::outbox_topic(self.environment.group_of_state(), self.connector);
-        let identity = match self.environment.log.admin().topic_identity(&outbox, TIMEOUT) {
+        let group = self.clusters.group_of_state(self.environment.group_of_state());
+        let outbox = changelog::outbox_topic(&group, self.connector);
+        let identity = match self.clusters.target.admin().topic_identity(&outbox, TIMEOUT) {
             Ok(Some(identity)) => identity,
             Ok(None) => return Ok(asked),
             // Without state there is no outbox, and it does not matter if the cluster tells nothing of the topic.
@@ -202,9 +236,28 @@ impl<'a> SinkGroup<'a> {
         Ok(asked)
     }
 
+    /// Whether a topic is one between stages.
+    fn is_own(&self, topic: &str) -> bool {
+        let group = self.clusters.group_of_state(self.environment.group_of_state());
+        changelog::is_repartition_topic(&group, self.connector, topic)
+    }
+
+    /// Under which name the group keeps the offset of a partition, which is made if it is missing.
+    fn kept(&self, partition: TopicPartition) -> Result<TopicPartition, LogError> {
+        let Some(names) = self.stand_ins.as_ref().filter(|_| !self.is_own(&partition.topic)) else {
+            return Ok(partition);
+        };
+        let stand_in = names.partition(&partition);
+        let known = self.clusters.source.admin().topic(&partition.topic, TIMEOUT)?;
+        if let Some(known) = known.filter(|known| known.partitions > 0) {
+            ensure_stand_in(&*self.clusters.target, &partition.topic, &stand_in.topic, known.partitions)?;
+        }
+        Ok(stand_in)
+    }
+
     /// Commits and forgets offsets.
     pub fn alter(&self, offsets: &[TopicPartitionOffset]) -> Result<(), OffsetsError> {
-        let committed = self.admin().group_offsets(&self.group, TIMEOUT).map_err(|error| self.failed(&error))?;
+        let committed = self.group_offsets().map_err(|error| self.failed(&error))?;
         let partition = |offset: &TopicPartitionOffset| TopicPartition {
             topic: Arc::clone(&offset.topic),
             partition: offset.partition,
@@ -218,6 +271,9 @@ impl<'a> SinkGroup<'a> {
         if wanted.is_empty() {
             return Ok(());
         }
+        let kept = |(partition, offset)| Ok((self.kept(partition)?, offset));
+        let wanted =
+            wanted.into_iter().map(kept).collect::<Result<Vec<_>, _>>().map_err(|error| self.failed(&error))?;
         self.once_empty(|| self.admin().alter_group_offsets(&self.group, &wanted, TIMEOUT))
             .map_err(|error| if has_members(&error) { self.not_empty("alter", &error) } else { self.failed(&error) })
     }
@@ -260,7 +316,7 @@ impl<'a> SinkGroup<'a> {
         loop {
             match call() {
                 Err(error) if has_members(&error) && Instant::now() < deadline => {
-                    let log = &self.environment.log;
+                    let log = &self.clusters.target;
                     if log.static_membership()
                         && let Err(error) = log.remove_static_members(&self.group, &self.members, TIMEOUT)
                     {

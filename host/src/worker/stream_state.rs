@@ -8,6 +8,7 @@ use tributary_sdk::source::ExactlyOnceSupport;
 use tributary_sdk::{Config, Error};
 
 use super::assembly::{ASK, Assembly, MAX_OUTBOX_RECORD};
+use super::clusters::Clusters;
 use crate::log::{NewTopic, Subscription, TopicIdentity, TopicPartition};
 use crate::state::changelog;
 use crate::task::ensure_topic::ensure_topic;
@@ -29,13 +30,14 @@ impl Assembly<'_> {
         subscription: &Subscription,
         chain: &mut TransformChain,
         exactly_once: bool,
+        clusters: &Clusters,
     ) -> Result<(StreamState, Stages), TaskError> {
-        let inputs = self.inputs(subscription)?;
+        let inputs = self.inputs(subscription, clusters)?;
         let cuts = chain.cuts(config);
-        let changelog = changelog::topic(self.environment.group_of_state(), &self.spec.id.connector);
+        let changelog = changelog::topic(&self.group_of_state(clusters), &self.spec.id.connector);
         let most = inputs.iter().map(|(_, partitions)| *partitions).max().unwrap_or(1);
         // Before the changelog: where that is, they are.
-        let cuts = self.cut_topics(cuts, most, &changelog)?;
+        let cuts = self.cut_topics(cuts, most, &changelog, clusters)?;
         let first = self.first_stage(&inputs, chain, !cuts.is_empty())?;
         let read = std::iter::once(first).chain(cuts.iter().map(|cut| cut.partitions));
         let fact = |(stage, partitions)| StageFacts {
@@ -45,13 +47,13 @@ impl Assembly<'_> {
         };
         let facts: Vec<_> = read.enumerate().map(fact).collect();
         let outbox = match facts.last().filter(|_| exactly_once) {
-            Some(last) => Some(self.outbox(last.partitions)?),
+            Some(last) => Some(self.outbox(last.partitions, clusters)?),
             None => {
-                self.without_outbox()?;
+                self.without_outbox(clusters)?;
                 None
             }
         };
-        self.ensure_changelog(&changelog, Stages::shards(&facts))?;
+        self.ensure_changelog(&changelog, Stages::shards(&facts), clusters)?;
         let counts: Vec<i32> = inputs.iter().map(|(_, partitions)| *partitions).collect();
         let mut stages = Stages::new(inputs.into_iter().map(|(topic, _)| topic).collect(), cuts, &facts);
         if let Some(outbox) = outbox {
@@ -62,21 +64,26 @@ impl Assembly<'_> {
             let origins = stages.origins(stage - 1, &read);
             chain.expect(stage, &origins.iter().map(|origin| upstream(&origin.topic, origin.partition)).collect());
         }
-        let (state, reader) = self.task_state(config, chain)?;
+        let (state, reader) = self.task_state(config, chain, clusters)?;
         chain.set_state(state.clone());
         self.control.counters.set_state(&state);
         Ok((StreamState { state, changelog, reader }, stages))
     }
 
+    /// The first part of the names of the connector's own topics.
+    fn group_of_state(&self, clusters: &Clusters) -> String {
+        clusters.group_of_state(self.environment.group_of_state())
+    }
+
     /// The topics that the connector reads, with their partitions.
-    fn inputs(&self, subscription: &Subscription) -> Result<Vec<(Arc<str>, i32)>, TaskError> {
+    fn inputs(&self, subscription: &Subscription, clusters: &Clusters) -> Result<Vec<(Arc<str>, i32)>, TaskError> {
         let Subscription::Topics(topics) = subscription else {
             return Err(TaskError::new(
                 "transforms that keep state need topics instead of topics.regex: it has to be known which partitions there are",
             ));
         };
         let partitions = |topic: &String| {
-            let found = self.environment.log.admin().topic(topic, ASK)?.ok_or_else(|| {
+            let found = clusters.source.admin().topic(topic, ASK)?.ok_or_else(|| {
                 TaskError::new(format!(
                     "the topic {topic} does not exist: transforms that keep state need to know its partitions, so create it first"
                 ))
@@ -101,9 +108,15 @@ impl Assembly<'_> {
     }
 
     /// The repartition topics, made where they are missing.
-    fn cut_topics(&self, cuts: Vec<Cut>, default: i32, changelog: &str) -> Result<Vec<CutTopic>, TaskError> {
-        let admin = self.environment.log.admin();
-        let (group, connector) = (self.environment.group_of_state(), &self.spec.id.connector);
+    fn cut_topics(
+        &self,
+        cuts: Vec<Cut>,
+        default: i32,
+        changelog: &str,
+        clusters: &Clusters,
+    ) -> Result<Vec<CutTopic>, TaskError> {
+        let admin = clusters.target.admin();
+        let (group, connector) = (self.group_of_state(clusters), &self.spec.id.connector);
         let begin_anew = || {
             format!(
                 "create a connector with another name, or stop it and reset its offsets (DELETE /connectors/{connector}/offsets), \
@@ -112,7 +125,7 @@ impl Assembly<'_> {
         };
         let (mut topics, total) = (Vec::new(), cuts.len());
         for (number, cut) in cuts.into_iter().enumerate() {
-            let topic = changelog::repartition_topic(group, connector, number + 1);
+            let topic = changelog::repartition_topic(&group, connector, number + 1);
             if admin.topic(&topic, ASK)?.is_none() {
                 // The other tasks make them, too, each time before the changelog.
                 if admin.topic(changelog, ASK)?.is_some() && admin.topic(&topic, ASK)?.is_none() {
@@ -129,9 +142,9 @@ impl Assembly<'_> {
                     settings: own_topic_settings(),
                     ..NewTopic::default()
                 };
-                _ = ensure_topic(&*self.environment.log, &new, self.control)?;
+                _ = ensure_topic(&*clusters.target, &new, self.control)?;
             }
-            let partitions = self.visible(&topic)?;
+            let partitions = self.visible(&topic, clusters)?;
             if let Some(wanted) = cut.partitions.filter(|wanted| *wanted != partitions) {
                 return Err(TaskError::new(format!(
                     "transforms.{}.repartition.partitions={wanted}: the topic {topic} has {partitions} already, and state for as many. Set \
@@ -142,7 +155,7 @@ impl Assembly<'_> {
             }
             topics.push(CutTopic { cut, topic: topic.as_str().into(), partitions });
         }
-        let next = changelog::repartition_topic(group, connector, total + 1);
+        let next = changelog::repartition_topic(&group, connector, total + 1);
         if admin.topic(&next, ASK)?.is_some() {
             return Err(TaskError::new(format!(
                 "the state of connector {connector} was made with the repartition topic {next}, which its config does not have any more: put \
@@ -167,14 +180,14 @@ impl Assembly<'_> {
     }
 
     /// The topic between the last stage, which reads so many partitions, and the sink. It is made if it is missing.
-    fn outbox(&self, partitions: i32) -> Result<OutboxTopic, TaskError> {
+    fn outbox(&self, partitions: i32, clusters: &Clusters) -> Result<OutboxTopic, TaskError> {
         let connector = &self.spec.id.connector;
-        let topic = changelog::outbox_topic(self.environment.group_of_state(), connector);
+        let topic = changelog::outbox_topic(&self.group_of_state(clusters), connector);
         let mut settings = own_topic_settings();
         settings.insert("max.message.bytes".to_owned(), MAX_OUTBOX_RECORD.to_string());
         let new = NewTopic { name: topic.clone(), partitions: Some(partitions), settings, ..NewTopic::default() };
-        ensure_topic(&*self.environment.log, &new, self.control)?;
-        let known = self.visible(&topic)?;
+        ensure_topic(&*clusters.target, &new, self.control)?;
+        let known = self.visible(&topic, clusters)?;
         if known != partitions {
             return Err(TaskError::new(format!(
                 "the chain's last stage has {partitions} partitions, and the topic {topic} was made with {known}. Create a connector with \
@@ -183,17 +196,17 @@ impl Assembly<'_> {
             )));
         }
         // The bare name only where the cluster has no ids.
-        let label = changelog::outbox_label(&topic, self.identity(&topic)?.id.as_deref()).into();
+        let label = changelog::outbox_label(&topic, self.identity(&topic, clusters)?.id.as_deref()).into();
         Ok(OutboxTopic { topic: topic.into(), label, partitions })
     }
 
     /// Refuses to leave results behind that an earlier config has put into an outbox.
-    pub(super) fn without_outbox(&self) -> Result<(), TaskError> {
+    pub(super) fn without_outbox(&self, clusters: &Clusters) -> Result<(), TaskError> {
         let connector = &self.spec.id.connector;
-        let group = self.environment.group_of_state();
-        let topic = changelog::outbox_topic(group, connector);
+        let group = self.group_of_state(clusters);
+        let topic = changelog::outbox_topic(&group, connector);
         // Without a changelog it has nothing of the connector. One that the worker's principal may not see was not written by it.
-        if self.is_there(&topic)? && self.is_there(&changelog::topic(group, connector))? {
+        if self.is_there(&topic, clusters)? && self.is_there(&changelog::topic(&group, connector), clusters)? {
             return Err(TaskError::new(format!(
                 "results of the connector's earlier config may wait in the topic {topic}, which this config does not read: an outbox is between \
                  transforms that keep state and a connector that keeps its own offsets. Go back to that config; or, when its offsets show that \
@@ -205,9 +218,9 @@ impl Assembly<'_> {
     }
 
     /// Whether there is a topic. As long as the cluster does not say, the task has nothing to read either, and waits for it.
-    fn is_there(&self, topic: &str) -> Result<bool, TaskError> {
+    fn is_there(&self, topic: &str, clusters: &Clusters) -> Result<bool, TaskError> {
         loop {
-            let error = match self.environment.log.admin().topic(topic, LOOK) {
+            let error = match clusters.target.admin().topic(topic, LOOK) {
                 Ok(found) => return Ok(found.is_some()),
                 Err(error) if error.retriable => error,
                 Err(error) => return Err(TaskError::new(format!("looking for the topic {topic}: {error}"))),
@@ -222,10 +235,10 @@ impl Assembly<'_> {
     }
 
     /// Which topic it is that was made: not every broker knows at once of one that others know.
-    fn identity(&self, topic: &str) -> Result<TopicIdentity, TaskError> {
+    fn identity(&self, topic: &str, clusters: &Clusters) -> Result<TopicIdentity, TaskError> {
         let deadline = Instant::now() + ASK;
         loop {
-            if let Some(identity) = self.environment.log.admin().topic_identity(topic, ASK)? {
+            if let Some(identity) = clusters.target.admin().topic_identity(topic, ASK)? {
                 return Ok(identity);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -239,8 +252,8 @@ impl Assembly<'_> {
 
     /// Waits until a topic that was made is known with all its partitions, and answers how many. A member of a group that subscribes to one
     /// that its client does not know yet is given none of its partitions; and if it is killed then, it comes back to the same assignment.
-    fn visible(&self, topic: &str) -> Result<i32, TaskError> {
-        let admin = self.environment.log.admin();
+    fn visible(&self, topic: &str, clusters: &Clusters) -> Result<i32, TaskError> {
+        let admin = clusters.target.admin();
         let deadline = Instant::now() + ASK;
         loop {
             let known = admin.topic(topic, ASK)?.map(|known| known.partitions);
@@ -264,15 +277,15 @@ impl Assembly<'_> {
     }
 
     /// Makes the changelog if it is missing. It cannot get other partitions afterwards.
-    fn ensure_changelog(&self, changelog: &str, partitions: i32) -> Result<(), TaskError> {
+    fn ensure_changelog(&self, changelog: &str, partitions: i32, clusters: &Clusters) -> Result<(), TaskError> {
         let new = NewTopic {
             name: changelog.to_owned(),
             partitions: Some(partitions),
             settings: changelog::topic_settings(),
             ..NewTopic::default()
         };
-        _ = ensure_topic(&*self.environment.log, &new, self.control)?;
-        let known = self.visible(changelog)?;
+        _ = ensure_topic(&*clusters.target, &new, self.control)?;
+        let known = self.visible(changelog, clusters)?;
         if known != partitions {
             return Err(TaskError::new(format!(
                 "the input has {partitions} partitions, and the state of connector {} was made with {known} (topic {changelog}): keys may \

@@ -11,6 +11,7 @@ use crate::plugin::Kind;
 use crate::task::control::TaskControl;
 use crate::task::errors::TaskError;
 use crate::task::services::InstanceServices;
+use crate::task::stream;
 
 /// `(key, message)` for each problem; an error when the checks could not be made, or took longer than `plugin.call.timeout.ms`.
 pub fn validate(environment: &Arc<Environment>, config: &Config) -> Result<Vec<(String, String)>, String> {
@@ -48,6 +49,9 @@ fn problems(
     let mut connector = environment.create_connector(config, Arc::new(services), control)?;
     control.set_canceller(connector.canceller());
     let mut problems = connector.validate(config).map_err(|error| TaskError::of_call("validate", error))?;
+    if environment.class(config)?.info().class == stream::CLASS {
+        problems.extend(environment.refused_clusters(name, config)?);
+    }
     if environment.class(config)?.info().kind != Kind::Source {
         return Ok(problems);
     }

@@ -32,6 +32,8 @@ impl KafkaAdmin {
                 let mut native = NativeSettings::translate(ClientKind::Producer, &self.settings)?;
                 // For the ends of partitions, which would leave out what is being written in transactions.
                 native.values.insert("isolation.level".into(), "read_uncommitted".into());
+                // It writes nothing, and whoever may only read is refused a producer id.
+                native.values.insert("enable.idempotence".into(), "false".into());
                 none.insert(Client::new(ClientKind::Producer, native, "tributary-admin")?)
             }
         };
@@ -145,6 +147,10 @@ impl LogAdmin for KafkaAdmin {
 
     fn create_topic(&self, topic: &NewTopic, timeout: Duration) -> Result<bool, LogError> {
         self.with(|client| client.create_topic(topic, timeout))
+    }
+
+    fn create_partitions(&self, name: &str, partitions: i32, timeout: Duration) -> Result<(), LogError> {
+        self.with(|client| client.create_partitions(name, partitions, timeout))
     }
 
     fn delete_topic(&self, name: &str, timeout: Duration) -> Result<(), LogError> {

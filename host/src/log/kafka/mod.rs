@@ -39,8 +39,8 @@ use self::producer::KafkaProducer;
 use self::settings::{ClientKind, NativeSettings};
 use self::topic_pattern::TopicPattern;
 use super::{
-    ClientSettings, Log, LogAdmin, LogConsumer, LogError, LogProducer, ParkingSettings, Subscription, TopicPartition,
-    TransactionalProducer,
+    ClientSettings, GroupMetadata, Log, LogAdmin, LogConsumer, LogError, LogProducer, ParkingSettings, Subscription,
+    TopicPartition, TransactionalProducer,
 };
 
 /// How long a reader that is being made looks for beginnings.
@@ -102,6 +102,16 @@ impl KafkaLog {
         adjust(&mut native);
         Client::new(kind, native, &name)
     }
+}
+
+/// The place of a member in its group that is not a member by librdkafka.
+pub(super) fn group_metadata(
+    group: &str,
+    generation: i32,
+    member: &str,
+    instance: Option<&str>,
+) -> Result<GroupMetadata, LogError> {
+    batch_calls::group_metadata(group, generation, member, instance).map(GroupMetadata)
 }
 
 impl Log for KafkaLog {

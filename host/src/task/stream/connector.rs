@@ -14,7 +14,7 @@ pub const CLASS: &str = "tributary.connectors.KafkaSink";
 pub fn plugin() -> Plugin {
     Plugin::new("kafka", env!("CARGO_PKG_VERSION"))
         .sink::<KafkaSinkConnector>(CLASS)
-        .documentation("Writes transformed records to topics of the same cluster, with offsets, outputs and the state of transforms in one transaction.")
+        .documentation("Writes transformed records to topics of the same cluster, or of another one, with offsets, outputs and the state of transforms in one transaction.")
 }
 
 /// Makes as many tasks as it may.

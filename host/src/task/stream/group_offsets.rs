@@ -111,12 +111,13 @@ impl Positions for GroupOffsets {
     fn add(&mut self, producer: &mut dyn TransactionalProducer, _number: u64) -> Result<u64, TransactionError> {
         // All of them, also those that have not moved: the group checks with them that this is still its member. Results of timers
         // would be committed by one that stood still and does not know yet that others have its partitions.
-        let all = self.all().into_iter().collect::<Vec<_>>();
+        let all = self.all();
         if all.is_empty() {
             return Ok(0);
         }
+        let kept = all.iter().map(|(partition, next)| (self.consumer.kept_as(partition), *next)).collect::<Vec<_>>();
         let group = self.consumer.group_metadata().inspect_err(|error| self.gone |= is_gone(error))?;
-        producer.send_offsets(&all, &group, CALL)?;
+        producer.send_offsets(&kept, &group, CALL)?;
         Ok(0)
     }
 
@@ -127,6 +128,7 @@ impl Positions for GroupOffsets {
 
     fn settled(&mut self) {
         let open = std::mem::take(&mut self.open);
+        self.consumer.committed_in_transaction(&open.iter().map(|(at, next)| (at.clone(), *next)).collect::<Vec<_>>());
         self.committed.extend(open.into_iter().map(|(partition, next)| (partition, Some(next))));
         self.dirty = false;
     }

@@ -91,8 +91,12 @@ pub struct StreamTask {
     pub inbound: InboundConverter,
     /// Converters of the output.
     pub outbound: OutboundConverter,
-    /// The cluster.
+    /// The cluster that is written to, and has everything of the task's own.
     pub log: Arc<dyn Log>,
+    /// The cluster that has the input.
+    pub source: Arc<dyn Log>,
+    /// Whether they are two.
+    pub across: bool,
     /// Where records come from.
     pub consumer: Box<dyn LogConsumer>,
     /// `transactional.id`.
@@ -129,6 +133,8 @@ impl StreamTask {
             inbound: self.inbound,
             outbound: self.outbound,
             log: self.log,
+            source: self.source,
+            across: self.across,
             transactor: Transactor::new(self.id, self.producer, None, control.clone(), positions),
             sink: self.sink,
             errors,
@@ -183,6 +189,8 @@ struct Running {
     inbound: InboundConverter,
     outbound: OutboundConverter,
     log: Arc<dyn Log>,
+    source: Arc<dyn Log>,
+    across: bool,
     transactor: Transactor<GroupOffsets>,
     sink: Option<SinkTarget>,
     errors: ErrorHandler,

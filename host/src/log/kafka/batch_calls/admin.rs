@@ -107,6 +107,43 @@ impl Client {
         }
     }
 
+    /// Adds partitions to a topic, so that it has so many.
+    pub(in super::super) fn create_partitions(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        timeout: Duration,
+    ) -> Result<(), LogError> {
+        let operation = format!("adding partitions to topic {name}, for {partitions} in all");
+        let topic = c_string(name)?;
+        let count = usize::try_from(partitions).unwrap_or(0);
+        let mut reason = [0 as c_char; 256];
+        // SAFETY: the name is copied; the request is freed after it was sent.
+        let reply = unsafe {
+            let native = sys::rd_kafka_NewPartitions_new(topic.as_ptr(), count, reason.as_mut_ptr(), reason.len());
+            if native.is_null() {
+                return Err(LogError::fatal(format!("{operation}: {}", text(reason.as_ptr()))));
+            }
+            let reply =
+                self.request(Op::RD_KAFKA_ADMIN_OP_CREATEPARTITIONS, &operation, timeout, |rk, options, queue| {
+                    sys::rd_kafka_CreatePartitions(rk, [native].as_mut_ptr(), 1, options, queue);
+                });
+            sys::rd_kafka_NewPartitions_destroy(native);
+            reply?
+        };
+        // SAFETY: the reply is live while its items are read.
+        let codes = unsafe {
+            let mut count = 0;
+            let result = sys::rd_kafka_event_CreatePartitions_result(reply.0.as_ptr());
+            topic_codes(sys::rd_kafka_CreatePartitions_result_topics(result, &mut count), count)
+        };
+        match codes.into_iter().find(|code| *code != Code::RD_KAFKA_RESP_ERR_NO_ERROR) {
+            // Another was faster: it has them, or is asked again.
+            Some(Code::RD_KAFKA_RESP_ERR_INVALID_PARTITIONS) | None => Ok(()),
+            Some(code) => Err(errors::from_code(code, &operation)),
+        }
+    }
+
     /// Topics with their partition counts: all, or the one named. A topic that is not there is left out.
     pub(in super::super) fn topics(
         &mut self,

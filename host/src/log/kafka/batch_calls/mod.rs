@@ -17,6 +17,7 @@ mod produce;
 mod transactions;
 
 pub(super) use consume::{Message, Messages};
+pub(super) use transactions::group_metadata;
 
 use std::cell::UnsafeCell;
 use std::collections::HashMap;

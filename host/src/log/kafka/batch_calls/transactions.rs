@@ -10,7 +10,7 @@ use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use super::super::super::transactions::{NextStep, TransactionError, is_fenced};
 use super::super::super::{LogError, TopicPartition};
 use super::super::errors;
-use super::{Client, PartitionList, millis, text};
+use super::{Client, PartitionList, c_string, millis, text};
 
 /// Takes over and frees an error that librdkafka returned; null is none.
 ///
@@ -106,8 +106,53 @@ impl Client {
     }
 }
 
+/// A membership, serialized, of a member that is none of librdkafka's.
+pub(in super::super) fn group_metadata(
+    group: &str,
+    generation: i32,
+    member: &str,
+    instance: Option<&str>,
+) -> Result<Vec<u8>, LogError> {
+    let operation = "writing the group membership";
+    let (group, member) = (c_string(group)?, c_string(member)?);
+    let instance = instance.map(c_string).transpose()?;
+    let mut buffer: *mut c_void = ptr::null_mut();
+    let mut size = 0;
+    // SAFETY: the texts are copied; metadata and buffer are owned, and freed with librdkafka's own calls.
+    unsafe {
+        let metadata = sys::rd_kafka_consumer_group_metadata_new_with_genid(
+            group.as_ptr(),
+            generation,
+            member.as_ptr(),
+            instance.as_ref().map_or(ptr::null(), |instance| instance.as_ptr()),
+        );
+        if metadata.is_null() {
+            return Err(LogError::fatal(format!("{operation}: it has no group")));
+        }
+        let written = sys::rd_kafka_consumer_group_metadata_write(metadata, &mut buffer, &mut size);
+        sys::rd_kafka_consumer_group_metadata_destroy(metadata);
+        outcome(written, operation).map_err(|error| error.error)?;
+        let copy = std::slice::from_raw_parts(buffer.cast::<u8>(), size).to_vec();
+        sys::rd_kafka_mem_free(ptr::null_mut(), buffer);
+        Ok(copy)
+    }
+}
+
 /// The generation in serialized metadata: librdkafka writes it behind a word that names its layout.
 fn generation(metadata: &[u8]) -> Option<i32> {
     let rest = metadata.strip_prefix(b"CGMDv2:")?;
     Some(i32::from_ne_bytes(rest.get(..4)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_membership_has_its_generation() {
+        let written = group_metadata("g", 7, "m", Some("c-0")).unwrap();
+        assert_eq!(generation(&written), Some(7));
+        assert!(written.ends_with(b"m\0\0c-0\0"), "{written:?}");
+        assert!(group_metadata("g", 7, "m", None).unwrap().ends_with(b"m\0\x01"));
+    }
 }

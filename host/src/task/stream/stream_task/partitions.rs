@@ -97,7 +97,8 @@ impl Running {
         if let Some(known) = self.first_read.get(partition) {
             return Ok(*known);
         }
-        let (first, next) = self.log.admin().watermarks(partition, ASK).map_err(client_error)?;
+        let log = if self.stages.is_own_topic(&partition.topic) { &self.log } else { &self.source };
+        let (first, next) = log.admin().watermarks(partition, ASK).map_err(client_error)?;
         // The connector's own topics have what was taken from the input already.
         if !self.settings.from_end || self.stages.is_own_topic(&partition.topic) {
             return Ok(first);

@@ -234,7 +234,7 @@ impl Running {
         if put { Ok(()) } else { Err(Trouble::Stopped) }
     }
 
-    /// Converts and sends. Nothing is written to the topic that it comes from.
+    /// Converts and sends. Nothing is written to the topic that it comes from; in another cluster, one of the same name is another one.
     pub(super) fn produce(&mut self, mut batch: Batch, from: Option<&Inbound>) -> Done {
         let is_input = |topic: &Arc<str>| {
             self.stages.is_input(topic)
@@ -242,13 +242,17 @@ impl Running {
                 || self.assigned.iter().any(|partition| partition.topic == *topic)
         };
         if is_input(&batch.topic) {
-            let topic = self.settings.topic.clone().ok_or_else(|| {
-                TaskError::new(format!(
-                    "a record of {} would be written to the topic that it comes from: set topic, or let a transform give it another one",
-                    batch.topic
-                ))
-            })?;
-            batch.topic = topic;
+            match &self.settings.topic {
+                Some(topic) => batch.topic = topic.clone(),
+                None if self.across => {}
+                None => {
+                    return Err(TaskError::new(format!(
+                        "a record of {} would be written to the topic that it comes from: set topic, or let a transform give it another one",
+                        batch.topic
+                    ))
+                    .into());
+                }
+            }
         }
         let sequence = Sequence { token: 0, epoch: 0 };
         let outbound = self.outbound.convert(batch, sequence, &self.errors)?.ok_or(Trouble::Stopped)?;
