@@ -18,3 +18,4 @@ mod refused;
 mod repartition;
 mod rig;
 mod sources;
+mod standby;

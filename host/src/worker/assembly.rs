@@ -12,7 +12,7 @@ use crate::config::{ClientKind, TopicCreation, client_settings};
 use crate::converter::{self, ClassKind, Converter, HeaderConverter};
 use crate::log::{ClientSettings, LogConsumer, LogError, NewTopic, ParkingSettings, Subscription};
 use crate::plugin::{BUILT_IN_VERSION, Kind, TransformHandle, check_version};
-use crate::state::{StateDirectory, TaskState, changelog};
+use crate::state::{TaskState, changelog};
 use crate::storage::OffsetStore;
 use crate::task::control::TaskControl;
 use crate::task::converters::{Converters, Named};
@@ -307,7 +307,7 @@ impl Assembly<'_> {
         config: &Config,
         chain: &TransformChain,
     ) -> Result<(Arc<TaskState>, ClientSettings), TaskError> {
-        let directory = StateDirectory::new(&self.environment.config.data_dir);
+        let directory = self.environment.state_files.clone();
         let topic = changelog::topic(self.environment.group_of_state(), &self.spec.id.connector);
         if let Some(id) = self.environment.log.admin().topic_identity(&topic, ASK)?.and_then(|topic| topic.id) {
             directory.claim(&self.spec.id.connector, &id).map_err(|error| TaskError::new(error.message))?;
