@@ -15,6 +15,7 @@ use crate::herder::{Herder, HerderDeps, HerderSettings, PluginCatalog, Standalon
 use crate::log::{EMBEDDED, Log, open_log};
 use crate::rest::{Api, ApiSettings};
 use crate::serving::{Bound, Serving, learn_cluster_id, signalled};
+use crate::state::StateDirectory;
 use crate::storage::OffsetStore;
 use crate::storage::kafka::{StandaloneOffsets, StorageSettings};
 use crate::storage::sqlite::SqliteStore;
@@ -77,6 +78,7 @@ impl StandaloneWorker {
                 former_tasks: Arc::new(|_| 0),
             }),
             state: Arc::new(store.clone()),
+            state_files: StateDirectory::new(&config.data_dir),
             lease: Lease::unlimited(),
             starts: Default::default(),
             events: herder.event_sink(),
@@ -93,7 +95,8 @@ impl StandaloneWorker {
 
         let cluster_id = Arc::new(OnceLock::new());
         learn_cluster_id(log, cluster_id.clone());
-        let validator = Arc::new(Validator::new(plugins.clone()).on_worker(&config).with_checks(runner.clone()));
+        let validator =
+            Arc::new(Validator::new(plugins.clone()).standalone().on_worker(&config).with_checks(runner.clone()));
         let api = Arc::new(Api {
             herder: herder.clone(),
             runner: runner.clone(),

@@ -18,5 +18,6 @@ mod refused;
 mod repartition;
 mod rig;
 mod sources;
+mod standby;
 mod two_clusters;
 mod two_clusters_rest;

@@ -45,6 +45,15 @@ fn where_state_cannot_be_kept() -> Result<()> {
     assert!(window.contains("window=tumbling needs size.ms"), "{window}");
     assert_eq!(errors("KafkaSink", json!({"topic": "out", "transforms.once.repartition": "none"}))?, "");
     assert_eq!(errors("KafkaSink", json!({"topic": "out", "transforms.once.repartition": "auto"}))?, "");
+    assert_eq!(errors("KafkaSink", json!({"topic": "out", "state.standby.replicas": "2"}))?, "");
+    for replicas in ["-1", "1.5"] {
+        let refused = errors("KafkaSink", json!({"topic": "out", "state.standby.replicas": replicas}))?;
+        assert!(refused.contains("Invalid value") && refused.contains("state.standby.replicas"), "{refused}");
+    }
+    // There is nobody who could follow.
+    let config = stateful("KafkaSink", json!({"topic": "out", "state.standby.replicas": "2"}));
+    let answer = worker.rest().put("/connector-plugins/KafkaSink/config/validate", &config)?.ok()?;
+    assert!(answer["warnings"].to_string().contains("no effect in standalone mode"), "{answer}");
     let repartition = errors("KafkaSink", json!({"topic": "out", "transforms.once.repartition": "yes"}))?;
     assert!(repartition.contains("transforms.once.repartition") && repartition.contains("none, auto"), "{repartition}");
     worker.stop()?;

@@ -154,7 +154,7 @@ fn rebalances() -> Result<()> {
     let cuts = Cuts::new(&broker, "moves", dir.path())?;
     let mut events = Events::by_id(&broker, &cuts.input)?;
     events.produce(5_000, &mut seed)?;
-    let more = json!({"consumer.override.session.timeout.ms": "6000"});
+    let more = json!({"consumer.override.session.timeout.ms": "6000", "state.standby.replicas": 1});
     cuts.create(workers.rest(0), 2, &more)?;
     for round in 0..rounds(3) {
         events.produce(3_000, &mut seed)?;

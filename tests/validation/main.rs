@@ -56,6 +56,10 @@ fn unknown_keys_are_warnings_and_references_stay_unread() -> Result<()> {
         (json!({}), None),
         (json!({"task.max": "3"}), Some("task.max is not known and has no effect; did you mean tasks.max?")),
         (json!({"nobody.knows.it": "3"}), Some("nobody.knows.it is not known and has no effect")),
+        (
+            json!({"state.standby.replicas": "1"}),
+            Some("state.standby.replicas has no effect: none of the transforms keeps state"),
+        ),
         (json!({"producer.override.linger": "3"}), None),
         (
             json!({"producer.override.lingers.ms": "3"}),

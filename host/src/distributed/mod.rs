@@ -27,6 +27,7 @@ use crate::herder::{Herder, PluginCatalog, TaskRunner};
 use crate::log::open_log;
 use crate::rest::{self, Api, ApiSettings, Cluster, PeerClient};
 use crate::serving::{Bound, Serving, learn_cluster_id, signalled};
+use crate::state::StateDirectory;
 use crate::storage::kafka::{KafkaStorage, Listeners, StorageSettings};
 use crate::storage::sqlite::SqliteStore;
 use crate::storage::{ConfigChange, ConfigLog};
@@ -102,6 +103,7 @@ impl DistributedWorker {
             }),
             exactly_once: exactly_once(&config, &storage),
             state: Arc::new(store.clone()),
+            state_files: StateDirectory::new(&config.data_dir),
             lease: {
                 let group = group.clone();
                 Lease::new(move || group.may_write())

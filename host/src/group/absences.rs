@@ -9,6 +9,9 @@
 //! What others took over goes back to a worker that returns, as far as the balance demands that it gets anything: the same
 //! tasks move back, and no others for them.
 //!
+//! What an absent worker followed (see [`super::standbys`]) stays its own for the same time: a restarted worker goes on from its
+//! files, where another one would have to read everything.
+//!
 //! Each round tells all members of the absences, and members tell them when they join, so that the next leader goes on
 //! waiting where the one before it was restarted itself.
 
@@ -17,6 +20,7 @@ use std::time::Duration;
 
 use super::protocol::Absence;
 use super::types::{Resource, resources};
+use crate::worker::TaskId;
 
 /// How long losses of a worker count towards its being waited for, and how long it is remembered what an absent one had.
 const MEMORY: u64 = 600 * SECOND;
@@ -40,6 +44,8 @@ struct Away {
     until: u64,
     forget_at: u64,
     part: BTreeSet<Resource>,
+    /// Tasks whose state it followed.
+    standbys: BTreeSet<TaskId>,
 }
 
 impl Absences {
@@ -49,37 +55,53 @@ impl Absences {
 
     /// What a member heard of from the leader before: for one that has just become the leader.
     pub(super) fn learn(&mut self, now: u64, absence: &Absence) {
-        self.add(now, &absence.url, nanos(absence.wait), resources(&absence.part).collect());
+        let part = resources(&absence.part).collect();
+        self.add(now, &absence.url, nanos(absence.wait), part, absence.standbys.clone());
     }
 
     /// A worker is gone without a word.
-    pub(super) fn lost(&mut self, now: u64, url: &str, part: BTreeSet<Resource>) {
+    pub(super) fn lost(&mut self, now: u64, url: &str, part: BTreeSet<Resource>, standbys: BTreeSet<TaskId>) {
         let times = self.losses.entry(url.to_owned()).or_default();
         times.retain(|time| now.saturating_sub(*time) < MEMORY);
         times.push(now);
         let wait = self.delay.map_or_else(|| adaptive(times.len()), nanos);
-        self.add(now, url, wait, part);
+        self.add(now, url, wait, part, standbys);
     }
 
     /// A worker has said that it leaves, and that it may be back within `wait`.
-    pub(super) fn leaves(&mut self, now: u64, url: &str, wait: Duration, part: BTreeSet<Resource>) {
-        if !part.is_empty() {
-            self.add(now, url, nanos(wait), part);
+    pub(super) fn leaves(
+        &mut self,
+        now: u64,
+        url: &str,
+        wait: Duration,
+        part: BTreeSet<Resource>,
+        standbys: BTreeSet<TaskId>,
+    ) {
+        if !part.is_empty() || !standbys.is_empty() {
+            self.add(now, url, nanos(wait), part, standbys);
         }
     }
 
-    fn add(&mut self, now: u64, url: &str, wait: u64, part: BTreeSet<Resource>) {
+    fn add(&mut self, now: u64, url: &str, wait: u64, part: BTreeSet<Resource>, standbys: BTreeSet<TaskId>) {
         let until = now.saturating_add(wait);
-        let away = self.away.entry(url.to_owned()).or_insert(Away { until, forget_at: 0, part: BTreeSet::new() });
+        let new = || Away { until, forget_at: 0, part: BTreeSet::new(), standbys: BTreeSet::new() };
+        let away = self.away.entry(url.to_owned()).or_insert_with(new);
         away.forget_at = now.saturating_add(MEMORY);
         away.until = away.until.max(until);
         away.part.extend(part);
+        away.standbys.extend(standbys);
     }
 
     /// What is kept for absent workers.
     pub(super) fn kept(&self, now: u64, here: &BTreeSet<&String>) -> impl Iterator<Item = &Resource> {
         let waited_for = self.away.iter().filter(move |(url, away)| now < away.until && !here.contains(url));
         waited_for.flat_map(|(_, away)| &away.part)
+    }
+
+    /// Tasks that workers followed which are waited for, or have just come back, with their URLs.
+    pub(super) fn standbys(&self, now: u64) -> impl Iterator<Item = (&TaskId, &String)> {
+        let waited_for = self.away.iter().filter(move |(_, away)| now < away.until);
+        waited_for.flat_map(|(url, away)| away.standbys.iter().map(move |task| (task, url)))
     }
 
     /// The URLs of the workers that had something before.
@@ -101,8 +123,13 @@ impl Absences {
         });
         self.away.retain(|url, away| {
             away.part.retain(&is_configured);
+            away.standbys.retain(|task| is_configured(&(task.connector.clone(), Some(task.task))));
+            if here.contains(url) || now >= away.until {
+                away.standbys.clear();
+            }
             let back = here.contains(url) && away.part.iter().all(&running);
-            now < away.forget_at && !back && !away.part.is_empty()
+            let away_with = !away.part.is_empty() || !away.standbys.is_empty();
+            now < away.forget_at && !back && away_with
         });
     }
 
@@ -113,8 +140,10 @@ impl Absences {
         here: &BTreeSet<&String>,
         running: impl Fn(&Resource) -> bool,
     ) -> Option<u64> {
-        let waits =
-            |(url, away): &(&String, &Away)| now < away.until && !here.contains(url) && !away.part.iter().all(&running);
+        let waits = |(url, away): &(&String, &Away)| {
+            let kept = !away.part.iter().all(&running) || !away.standbys.is_empty();
+            now < away.until && !here.contains(url) && kept
+        };
         self.away.iter().filter(waits).map(|(_, away)| away.until).min()
     }
 
@@ -124,6 +153,7 @@ impl Absences {
             url: url.clone(),
             wait: Duration::from_nanos(away.until.saturating_sub(now)),
             part: away.part.iter().collect(),
+            standbys: away.standbys.clone(),
         };
         self.away.iter().map(told).collect()
     }

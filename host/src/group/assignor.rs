@@ -1,7 +1,7 @@
 //! The leader's part: which member is to run which connectors and tasks.
 //!
 //! Pure: what members own and are, what is to run, what the leader remembers of the last rounds, and the time go in; what
-//! each member is given and has to stop comes out. Cooperative: what moves is revoked in one round and given to its new
+//! each member is given, has to stop and is to follow comes out. Cooperative: what moves is revoked in one round and given to its new
 //! owner in the next, when the old one has reported that it stopped.
 //!
 //! What an absent worker had may be kept for it for a while, and goes back to it: see [`super::absences`]. What a leader
@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::absences::Absences;
 use super::balance::{Moves, Unit, UnitGroup, balance};
 use super::protocol::{Absence, MemberMetadata};
+use super::standbys::{Candidates, Standbys};
 use super::types::{Resource, resources};
 use super::{Assignment, ClusterSnapshot, ConnectorShape};
 use crate::worker::TaskId;
@@ -39,6 +40,8 @@ pub(super) struct Decision {
 pub(super) struct MemberDecision {
     pub(super) assigned: Assignment,
     pub(super) revoked: Assignment,
+    /// Tasks whose state it is to follow: all of them.
+    pub(super) standbys: BTreeSet<TaskId>,
 }
 
 /// What the leader remembers from round to round.
@@ -53,6 +56,7 @@ pub(super) struct Assignor {
     /// Where what was revoked is to go: member ids.
     targets: BTreeMap<Resource, String>,
     absences: Absences,
+    standbys: Standbys,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +92,7 @@ impl Assignor {
         let again = self.not_followed(members, &claims);
         let since: BTreeMap<Resource, Owner> = self.owners.clone();
         let overtaken = self.owners.is_empty() && some_word_is_old(members);
+        self.standbys.learn(members);
         self.miss(now, members, &claims);
         let here: BTreeSet<&String> =
             members.values().filter(|member| !member.leaving).map(|member| &member.url).collect();
@@ -105,6 +110,7 @@ impl Assignor {
             again,
             kept,
             homes: self.absences.homes(),
+            standbys: &self.standbys,
             targets,
             new_targets: BTreeMap::new(),
             decision: Decision::default(),
@@ -112,8 +118,19 @@ impl Assignor {
         round.place(false);
         round.place(true);
         round.revoke_rest();
-        let Round { mut decision, new_targets, .. } = round;
+        let Round { mut decision, new_targets, claims, .. } = round;
         self.targets = new_targets;
+        let placed = self.standbys.place(&Candidates {
+            members,
+            snapshot,
+            owners: &decision.owners,
+            claims: &claims,
+            homes: self.absences.homes(),
+            returning: self.absences.standbys(now).collect(),
+        });
+        for (id, tasks) in placed {
+            decision.members.entry(id).or_default().standbys = tasks;
+        }
         self.remember_revoked(members, &decision);
         self.owners = decision
             .owners
@@ -188,14 +205,20 @@ impl Assignor {
                 None => gone.entry(owner.url).or_default().insert(resource),
             };
         }
+        // Whoever followed only is gone without having been given anything.
+        let here: BTreeSet<&String> = members.values().map(|member| &member.url).collect();
+        let following = self.standbys.urls();
+        following.into_iter().filter(|url| !here.contains(url)).for_each(|url| _ = gone.entry(url).or_default());
         for (url, part) in gone {
-            self.absences.lost(now, &url, part);
+            let standbys = self.standbys.take(&url);
+            self.absences.lost(now, &url, part, standbys);
         }
         for (id, member) in members.iter().filter(|(_, member)| member.leaving) {
             let mut part = leaving.remove(id).unwrap_or_default();
             part.extend(resources(&member.owned));
             part.retain(|resource| !claims.contains_key(resource));
-            self.absences.leaves(now, &member.url, member.back_within, part);
+            let standbys = self.standbys.take(&member.url);
+            self.absences.leaves(now, &member.url, member.back_within, part, standbys);
         }
     }
 }
@@ -227,6 +250,8 @@ struct Round<'a> {
     kept: BTreeSet<Resource>,
     /// URLs of those who had it before they went.
     homes: BTreeMap<&'a Resource, &'a String>,
+    /// Who follows whose state so far.
+    standbys: &'a Standbys,
     targets: BTreeMap<Resource, String>,
     new_targets: BTreeMap<Resource, String>,
     decision: Decision,
@@ -257,10 +282,12 @@ impl Round<'_> {
                 let owner = self.claims.get(&resource).or_else(|| self.again.get(&resource));
                 let target = self.targets.get(&resource).and_then(|id| index.get(id).copied());
                 let home = || self.homes.get(&resource).and_then(|url| by_url.get(url).copied());
+                let standbys = self.standbys.of(&resource).filter_map(|url| by_url.get(url).copied()).collect();
                 units.push(Unit {
                     group: groups.len() - 1,
                     current: owner.and_then(|id| index.get(id).copied()),
                     hint: target.or_else(home),
+                    standbys,
                 });
                 resources.push(resource);
             }
@@ -327,7 +354,7 @@ fn weight(shape: &ConnectorShape) -> f64 {
 }
 
 /// Whether the member has every label that the connector wants; a wanted `name` is met by `name=anything` too.
-fn may_run(member: &MemberMetadata, shape: &ConnectorShape) -> bool {
+pub(super) fn may_run(member: &MemberMetadata, shape: &ConnectorShape) -> bool {
     let has = |wanted: &String| {
         let wanted = wanted.trim();
         member.labels.iter().any(|label| {

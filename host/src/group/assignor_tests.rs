@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::assignor::{Assignor, Decision};
 use super::protocol::MemberMetadata;
 use super::{Assignment, ClusterSnapshot, ConnectorShape};
+use crate::worker::TaskId;
 
 /// A group whose members do what they are told, at once.
 struct Group {
@@ -34,7 +35,8 @@ impl Group {
     }
 
     fn configure(&mut self, tasks: &[u32]) {
-        let shape = |tasks: &u32| ConnectorShape { tasks: *tasks, ..ConnectorShape::default() };
+        // Some have no standbys, some have one or two for each task.
+        let shape = |tasks: &u32| ConnectorShape { tasks: *tasks, standbys: tasks % 3, ..ConnectorShape::default() };
         let named = |(number, tasks)| (format!("c{number:02}"), shape(tasks));
         self.snapshot.connectors = tasks.iter().enumerate().map(named).collect();
     }
@@ -56,6 +58,8 @@ impl Group {
             member.owned.remove(&part.revoked);
             member.owned.add(&part.assigned);
             member.followed = self.generation;
+            member.standbys = part.standbys.clone();
+            assert!(member.standbys.is_disjoint(&member.owned.tasks), "{id} follows what it runs");
         }
         self.nothing_twice();
         decision
@@ -88,6 +92,29 @@ impl Group {
         let mut counts: Vec<usize> = self.members.values().map(|member| count(&member.owned)).collect();
         counts.sort_unstable();
         counts
+    }
+
+    /// Who follows a task, by member id.
+    fn followers(&self, connector: &str, task: u32) -> Vec<&str> {
+        let task = TaskId::from((connector, task));
+        let follow = self.members.iter().filter(|(_, member)| member.standbys.contains(&task));
+        follow.map(|(id, _)| id.as_str()).collect()
+    }
+
+    /// As many follow each task as should and can, and the next round changes nothing of it.
+    fn is_followed(&mut self) {
+        for (name, shape) in &self.snapshot.connectors {
+            let most = self.members.len().saturating_sub(1).min(shape.standbys as usize);
+            for task in 0..shape.tasks {
+                assert_eq!(self.followers(name, task).len(), most, "followers of {name}-{task}");
+            }
+        }
+        let standbys = |members: &BTreeMap<String, MemberMetadata>| -> Vec<_> {
+            members.values().map(|member| member.standbys.clone()).collect()
+        };
+        let before = standbys(&self.members);
+        self.round();
+        assert_eq!(standbys(&self.members), before, "followers flap");
     }
 
     /// What a naive model says: each thing dealt out in turn.
@@ -137,6 +164,7 @@ proptest! {
             group.now += 60_000_000_000;
             group.settle();
             group.is_dealt_out();
+            group.is_followed();
         }
     }
 
@@ -350,4 +378,141 @@ fn what_was_revoked_is_given_to_nobody_on_the_strength_of_an_old_word() {
     group.members.insert("a".to_owned(), MemberMetadata { followed, ..current });
     group.settle();
     group.is_dealt_out();
+}
+
+/// Three workers, four tasks, one follower each.
+fn followed() -> Group {
+    let mut group = Group::new(None, &[4]);
+    for member in ["a", "b", "c"] {
+        group.join(member, &[]);
+    }
+    group.settle();
+    group.is_followed();
+    group
+}
+
+fn owner(group: &Group, task: u32) -> Option<&str> {
+    let task = TaskId::from(("c00", task));
+    group.members.iter().find(|(_, member)| member.owned.tasks.contains(&task)).map(|(id, _)| id.as_str())
+}
+
+#[test]
+fn a_lost_task_goes_to_a_worker_that_follows_it() {
+    let mut inherited = 0;
+    for lost in ["a", "b", "c"] {
+        let mut group = followed();
+        let its: Vec<u32> = (0..4).filter(|task| owner(&group, *task) == Some(lost)).collect();
+        let heirs: Vec<(u32, String)> =
+            its.iter().map(|task| (*task, group.followers("c00", *task)[0].to_owned())).collect();
+        group.stopped = 0;
+        group.members.remove(lost);
+        group.round();
+        // As far as they share the connector's tasks evenly then.
+        for (task, heir) in &heirs {
+            let owner = owner(&group, *task).unwrap();
+            let full = group.members[heir].owned.tasks.len() == 2;
+            assert!(owner == heir || full, "c00-{task} went to {owner} and not to {heir}");
+        }
+        inherited += heirs.iter().filter(|(task, heir)| owner(&group, *task) == Some(heir)).count();
+        assert_eq!(group.stopped, 0, "nothing that ran was stopped");
+        group.is_followed();
+    }
+    assert_eq!(inherited, 4, "each task was lost once");
+}
+
+#[test]
+fn a_follower_gets_the_task_though_another_worker_has_a_little_less_to_do() {
+    let mut group = Group::new(None, &[1, 2, 2]);
+    for member in ["a", "b", "c"] {
+        group.join(member, &[]);
+    }
+    group.settle();
+    let holder = group.members.iter().find(|(_, m)| m.owned.tasks.contains(&("c00", 0).into())).unwrap().0.clone();
+    let heir = group.followers("c00", 0)[0].to_owned();
+    group.members.remove(&holder);
+    group.settle();
+    assert!(group.members[&heir].owned.tasks.contains(&("c00", 0).into()));
+    group.is_followed();
+}
+
+#[test]
+fn who_a_task_is_taken_from_follows_it() {
+    let mut group = followed();
+    let before: Vec<Option<String>> = (0..4).map(|task| owner(&group, task).map(str::to_owned)).collect();
+    group.join("d", &[]);
+    group.settle();
+    let moved: Vec<u32> = (0..4).filter(|task| owner(&group, *task) == Some("d")).collect();
+    assert_eq!(moved.len(), 1);
+    for task in moved {
+        assert!(group.followers("c00", task).len() == 1);
+        let known = group.followers("c00", task)[0].to_owned();
+        // It was one or the other: both have the state.
+        assert!(before[task as usize].as_deref() == Some(&known) || known != "d", "{known} follows c00-{task}");
+    }
+    group.is_followed();
+}
+
+#[test]
+fn who_restarts_goes_on_following_what_it_followed_even_under_another_leader() {
+    let mut group = followed();
+    let (owned, standbys) = (group.members["b"].owned.clone(), group.members["b"].standbys.clone());
+    assert!(!standbys.is_empty());
+    let others = |group: &Group| {
+        let others = group.members.iter().filter(|(id, _)| !id.starts_with('b'));
+        others.map(|(_, member)| member.standbys.clone()).collect::<Vec<_>>()
+    };
+    let before = others(&group);
+    let decision = leave(&mut group, "b", Duration::from_secs(2));
+    assert_eq!(others(&group), before, "nobody else follows meanwhile");
+    group.assignor.forget();
+    for member in group.members.values_mut() {
+        member.absences = decision.absences.clone();
+    }
+    group.round();
+    assert_eq!(others(&group), before);
+    group.join("b2", &[]);
+    group.members.get_mut("b2").unwrap().url = "http://b".to_owned();
+    group.settle();
+    assert_eq!((&group.members["b2"].owned, &group.members["b2"].standbys), (&owned, &standbys));
+    assert_eq!(others(&group), before);
+}
+
+#[test]
+fn who_does_not_come_back_in_time_is_replaced() {
+    let mut group = followed();
+    let decision = leave(&mut group, "b", Duration::from_secs(2));
+    let until = decision.kept_until.unwrap();
+    group.now = until;
+    group.settle();
+    group.is_followed();
+}
+
+#[test]
+fn a_worker_that_only_follows_is_waited_for_too() {
+    let mut group = Group::new(None, &[1]);
+    group.join("a", &[]);
+    group.settle();
+    group.join("b", &[]);
+    group.join("c", &[]);
+    group.settle();
+    let follower = group.followers("c00", 0)[0].to_owned();
+    let decision = leave(&mut group, &follower, Duration::from_secs(2));
+    assert!(decision.kept_until.is_some());
+    assert!(group.followers("c00", 0).is_empty(), "its place is kept");
+    group.join(&follower, &[]);
+    group.settle();
+    assert_eq!(group.followers("c00", 0), [follower]);
+}
+
+#[test]
+fn followers_have_the_labels_that_the_connector_wants() {
+    let mut group = Group::new(None, &[4]);
+    group.snapshot.connectors.get_mut("c00").unwrap().labels = vec!["disk".to_owned()];
+    group.join("a", &["disk"]);
+    group.join("b", &[]);
+    group.settle();
+    assert!((0..4).all(|task| group.followers("c00", task).is_empty()));
+    group.join("c", &["disk"]);
+    group.settle();
+    assert!((0..4).all(|task| group.followers("c00", task).len() == 1 && group.followers("c00", task) != ["b"]));
 }

@@ -3,7 +3,8 @@
 //! Units (a connector's tasks, or connectors themselves) are spread over members, in this order of importance: only where
 //! they are allowed; the units of one connector evenly (their counts differ by one at most); then the load of the members
 //! evenly. What runs stays where it is unless evenness wants it to move, and units that run nowhere are used for evening
-//! out before any that run are.
+//! out before any that run are. A unit that runs nowhere and is put where its state is followed counts as running there: it is
+//! moved on for evenness after all others, and for the sake of load only where that is worth a move.
 
 /// A connector's units, and where they may run.
 #[derive(Debug, Clone)]
@@ -15,7 +16,7 @@ pub(super) struct UnitGroup {
 }
 
 /// Something to place.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Unit {
     /// Its connector.
     pub(super) group: usize,
@@ -23,6 +24,8 @@ pub(super) struct Unit {
     pub(super) current: Option<usize>,
     /// Where it should run if that is as good as elsewhere, and where it should be moved to if something is.
     pub(super) hint: Option<usize>,
+    /// Where its state is followed: it should run there if it runs nowhere and the hint says nothing.
+    pub(super) standbys: Vec<usize>,
 }
 
 /// How units that run may be moved.
@@ -114,12 +117,23 @@ impl<'a> Plan<'a> {
 
     /// Whether evenness may move the unit from where the plan has it.
     fn movable(&self, unit: usize) -> bool {
-        self.moves == Moves::Free || self.running_at(unit).is_none()
+        self.moves == Moves::Free || self.units[unit].current.is_none_or(|member| self.target[unit] != Some(member))
     }
 
-    /// Where the unit runs, if the plan leaves it there.
+    /// Where the unit runs, if the plan leaves it there; or where its state is, if it runs nowhere and the plan puts it there.
     fn running_at(&self, unit: usize) -> Option<usize> {
-        self.units[unit].current.filter(|&member| self.target[unit] == Some(member))
+        let Unit { current, standbys, .. } = &self.units[unit];
+        let at = |member: &usize| match current {
+            Some(current) => current == member,
+            None => standbys.contains(member),
+        };
+        self.target[unit].filter(at)
+    }
+
+    /// Whether the unit should rather be moved to this member than to others.
+    fn is_at_home(&self, unit: usize, member: usize) -> bool {
+        let Unit { hint, standbys, .. } = &self.units[unit];
+        hint.map_or_else(|| standbys.contains(&member), |hint| hint == member)
     }
 
     fn place(&mut self) {
@@ -127,20 +141,23 @@ impl<'a> Plan<'a> {
             if self.target[index].is_some() {
                 continue;
             }
-            let Unit { group, hint, .. } = self.units[index];
+            let Unit { group, hint, standbys, .. } = &self.units[index];
+            let group = *group;
             let members = self.allowed(group).count() as u32;
             if members == 0 {
                 continue;
             }
             let quota = self.sizes[group].div_ceil(members);
-            let hinted =
-                hint.filter(|&member| self.groups[group].allowed[member] && self.counts[group][member] < quota);
+            let has_room = |member: &usize| self.groups[group].allowed[*member] && self.counts[group][*member] < quota;
+            let hinted = hint.filter(has_room);
             let rank = |member: &usize| (self.counts[group][*member], self.loads[*member]);
-            let least = self.allowed(group).min_by(|a, b| {
+            let less = |a: &usize, b: &usize| {
                 let (a, b) = (rank(a), rank(b));
                 a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
-            });
-            if let Some(member) = hinted.or(least) {
+            };
+            let following = || standbys.iter().copied().filter(has_room).min_by(less);
+            let least = || self.allowed(group).min_by(less);
+            if let Some(member) = hinted.or_else(following).or_else(least) {
                 self.put(index, member);
             }
         }
@@ -156,9 +173,8 @@ impl<'a> Plan<'a> {
             for _ in 0..units.len() {
                 let Some(unit) = self.uneven(group, &units) else { break };
                 let Some(from) = self.target[unit] else { break };
-                let hint = self.units[unit].hint;
                 let least = self.allowed(group).min_by(|&a, &b| {
-                    let key = |member: usize| (self.counts[group][member], hint != Some(member));
+                    let key = |member: usize| (self.counts[group][member], !self.is_at_home(unit, member));
                     key(a).cmp(&key(b)).then(self.loads[a].total_cmp(&self.loads[b]))
                 });
                 let Some(to) = least else { break };
@@ -178,7 +194,7 @@ impl<'a> Plan<'a> {
         candidates.max_by(|&a, &b| {
             let key = |unit: usize| {
                 let member = self.target[unit].unwrap_or_default();
-                let home = self.units[unit].hint.is_some_and(|hint| counts[hint] == least);
+                let home = self.allowed(group).any(|to| counts[to] == least && self.is_at_home(unit, to));
                 ((counts[member], self.running_at(unit).is_none(), home), self.loads[member])
             };
             let (a, b) = (key(a), key(b));
@@ -226,7 +242,7 @@ impl<'a> Plan<'a> {
         };
         let key = |unit: usize| {
             let weight = self.groups[self.units[unit].group].weight;
-            let away = self.units[unit].hint != Some(to);
+            let away = !self.is_at_home(unit, to);
             ((self.running_at(unit).is_some(), away), (difference / 2.0 - weight).abs())
         };
         let best = self.by_member[from].iter().filter(fits).min_by(|&&a, &&b| {

@@ -15,7 +15,7 @@
 //! | `requests` | what the member asks the coordinator, as Kafka's messages |
 //! | `restarts` | how long the last restart took |
 //! | `membership` | the member, as a state machine without I/O |
-//! | `assignor`, `balance`, `absences` | the leader's part: who runs what, and what is kept for whom |
+//! | `assignor`, `balance`, `absences`, `standbys` | the leader's part: who runs what, what is kept for whom, and who follows whose state |
 //! | `rebalances` | how often and how long, for metrics |
 //! | `simulation` | tests: seeded schedules of everything that can go wrong |
 //! | `wire` | a small Kafka client |
@@ -44,6 +44,7 @@ mod restarts;
 mod settings;
 #[cfg(test)]
 mod simulation;
+mod standbys;
 mod types;
 pub mod wire;
 

@@ -5,11 +5,13 @@
 //! Connect's protocols `sessioned` (version 2) and `compatible` (version 1), so tools that know Connect's groups read ours.
 //!
 //! After Connect's fields the metadata goes on with the worker's labels, whether it is about to leave, and who is absent from
-//! the group; the assignment with who is absent. Connect reads its own fields only, so the rest does not disturb it.
+//! the group, and whose state it follows; the assignment with who is absent and whose state is to be followed. Connect reads its
+//! own fields only, so the rest does not disturb it; nor does it disturb workers of ours that know less of it.
 //!
 //! Fails: bytes that end early or make no sense are a [`Malformed`] that names the field; nothing is allocated by a length
 //! that the bytes do not back.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -53,6 +55,8 @@ pub struct MemberMetadata {
     pub back_within: Duration,
     /// The absences that the leader told of last.
     pub absences: Vec<Absence>,
+    /// Tasks whose state it follows.
+    pub standbys: BTreeSet<TaskId>,
     /// Whether this is a worker of ours, rather than a Java one.
     pub ours: bool,
 }
@@ -66,6 +70,8 @@ pub struct Absence {
     pub wait: Duration,
     /// What it had.
     pub part: Assignment,
+    /// Tasks whose state it followed.
+    pub standbys: BTreeSet<TaskId>,
 }
 
 /// What the leader answers a member.
@@ -87,6 +93,8 @@ pub struct MemberAssignment {
     pub delay_ms: i32,
     /// Who is absent, to be told to the next leader.
     pub absences: Vec<Absence>,
+    /// Tasks whose state the member is to follow: all of them.
+    pub standbys: BTreeSet<TaskId>,
 }
 
 /// The leader knows less of the config topic than a member: everybody reads on and joins again.
@@ -120,6 +128,7 @@ impl MemberMetadata {
         }
         out.put_i32(millis(self.back_within));
         put_absences(&mut out, &self.absences);
+        put_standbys(&mut out, &self.standbys, &self.absences);
         out.freeze()
     }
 
@@ -143,6 +152,7 @@ impl MemberMetadata {
             }
             metadata.back_within = rest.millis("the time of a restart")?;
             metadata.absences = rest.absences()?;
+            metadata.standbys = rest.standbys(&mut metadata.absences)?;
         }
         Ok(metadata)
     }
@@ -160,9 +170,10 @@ impl MemberAssignment {
         put_assignment(&mut out, &self.assigned);
         put_assignment(&mut out, &self.revoked);
         out.put_i32(self.delay_ms);
-        if !self.absences.is_empty() {
+        if !self.absences.is_empty() || !self.standbys.is_empty() {
             out.put_i16(EXTENSION);
             put_absences(&mut out, &self.absences);
+            put_standbys(&mut out, &self.standbys, &self.absences);
         }
         out.freeze()
     }
@@ -180,8 +191,9 @@ impl MemberAssignment {
         let revoked = optional("the revoked part")?;
         let delay_ms = if rest.0.is_empty() { 0 } else { rest.i32("the delay")? };
         let ours = rest.0.len() >= 2 && rest.i16("the extension")? == EXTENSION;
-        let absences = if ours { rest.absences()? } else { Vec::new() };
-        Ok(Self { error, leader, leader_url, config_offset, assigned, revoked, delay_ms, absences })
+        let mut absences = if ours { rest.absences()? } else { Vec::new() };
+        let standbys = if ours { rest.standbys(&mut absences)? } else { BTreeSet::new() };
+        Ok(Self { error, leader, leader_url, config_offset, assigned, revoked, delay_ms, absences, standbys })
     }
 }
 
@@ -242,6 +254,13 @@ fn put_absences(out: &mut BytesMut, absences: &[Absence]) {
     }
 }
 
+/// A member's own, and then those of the absent workers, in the order in which these were written.
+fn put_standbys(out: &mut BytesMut, own: &BTreeSet<TaskId>, absences: &[Absence]) {
+    for tasks in std::iter::once(own).chain(absences.iter().map(|absence| &absence.standbys)) {
+        put_assignment(out, &Assignment { tasks: tasks.clone(), ..Assignment::default() });
+    }
+}
+
 fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
@@ -295,9 +314,22 @@ impl<'a> Reader<'a> {
         for _ in 0..self.i32("the number of absent workers")? {
             let url = self.string("an absent worker's url")?;
             let wait = self.millis("the time that is left to an absent worker")?;
-            absences.push(Absence { url, wait, part: self.assignment("what an absent worker had")? });
+            let part = self.assignment("what an absent worker had")?;
+            absences.push(Absence { url, wait, part, standbys: BTreeSet::new() });
         }
         Ok(absences)
+    }
+
+    /// See [`put_standbys`]. Workers before that did not write any.
+    fn standbys(&mut self, absences: &mut [Absence]) -> Result<BTreeSet<TaskId>, Malformed> {
+        if self.0.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let own = self.assignment("the tasks that a member follows")?.tasks;
+        for absence in absences {
+            absence.standbys = self.assignment("the tasks that an absent worker followed")?.tasks;
+        }
+        Ok(own)
     }
 
     fn assignment(&mut self, what: &'static str) -> Result<Assignment, Malformed> {
@@ -339,10 +371,11 @@ mod tests {
         #[test]
         fn what_is_written_is_read(owned in assignment(), revoked in assignment(), labels in prop::collection::vec("[a-z=]{0,5}", 0..3), leaving: bool, millis in 0u64..100_000) {
             let wait = Duration::from_millis(millis);
-            let absences = vec![Absence { url: "http://x:1/".into(), wait, part: revoked.clone() }; labels.len()];
-            let metadata = MemberMetadata { url: "http://w:1/".into(), config_offset: 7, owned: owned.clone(), followed: 3, labels, leaving, back_within: wait, absences: absences.clone(), ours: true };
+            let absences = vec![Absence { url: "http://x:1/".into(), wait, part: revoked.clone(), standbys: owned.tasks.clone() }; labels.len()];
+            let metadata = MemberMetadata { url: "http://w:1/".into(), config_offset: 7, owned: owned.clone(), followed: 3, labels, leaving, back_within: wait, absences: absences.clone(), standbys: revoked.tasks.clone(), ours: true };
             prop_assert_eq!(MemberMetadata::decode(&metadata.encode(2)).unwrap(), metadata);
-            let answer = MemberAssignment { error: 0, leader: "l-1".into(), leader_url: "u".into(), config_offset: -1, assigned: owned, revoked, delay_ms: 5, absences };
+            let standbys = owned.tasks.clone();
+            let answer = MemberAssignment { error: 0, leader: "l-1".into(), leader_url: "u".into(), config_offset: -1, assigned: owned, revoked, delay_ms: 5, absences, standbys };
             prop_assert_eq!(MemberAssignment::decode(&answer.encode(1)).unwrap(), answer);
         }
 
@@ -357,6 +390,19 @@ mod tests {
             let bytes = MemberAssignment { assigned: owned, leader: "l".into(), ..MemberAssignment::default() }.encode(2);
             let _ = MemberAssignment::decode(&bytes[..cut.min(bytes.len())]);
         }
+    }
+
+    /// A worker of ours that knows nothing of standbys ends its bytes before them.
+    #[test]
+    fn bytes_that_end_before_standbys_have_none() {
+        let absences = vec![Absence { url: "u".into(), ..Absence::default() }];
+        let whole = MemberMetadata { absences: absences.clone(), ours: true, followed: 2, ..MemberMetadata::default() };
+        let bytes = whole.encode(2);
+        // Two empty lists.
+        assert_eq!(MemberMetadata::decode(&bytes[..bytes.len() - 8]).unwrap(), whole);
+        let answer = MemberAssignment { absences, ..MemberAssignment::default() };
+        let bytes = answer.encode(2);
+        assert_eq!(MemberAssignment::decode(&bytes[..bytes.len() - 8]).unwrap(), answer);
     }
 
     /// A length that the bytes do not back must not be believed.

@@ -85,11 +85,14 @@ pub struct ConnectorShape {
     /// Labels that a worker must have to run it: `tributary.worker.labels` of its config, `name` or `name=value` each.
     /// Empty: any worker does.
     pub labels: Vec<String>,
+    /// On how many other workers the state of each of its tasks is to be followed: `state.standby.replicas` of its config; 0
+    /// where its transforms keep none.
+    pub standbys: u32,
 }
 
 impl Default for ConnectorShape {
     fn default() -> Self {
-        Self { tasks: 0, weight: 1.0, labels: Vec::new() }
+        Self { tasks: 0, weight: 1.0, labels: Vec::new(), standbys: 0 }
     }
 }
 
@@ -116,6 +119,8 @@ pub struct GroupAssignment {
     /// What this member owned and is to stop: not in `owned` any more. A [`GroupCallbacks::revoke`](super::GroupCallbacks::revoke)
     /// with it follows at once.
     pub revoking: Assignment,
+    /// Tasks of other workers whose state this member follows from now on, and no others.
+    pub standbys: BTreeSet<TaskId>,
     /// How long the leader waits for a lost worker to come back, until it gives that worker's part to others; zero: nobody is waited for.
     pub delay: Duration,
     /// Connectors and tasks for which the leader found no worker with the labels that they want; known to the leader only.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tributary_sdk::Config;
 
-use crate::worker::{ConnectorSpec, Starts, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};
+use crate::worker::{
+    ConnectorSpec, FollowSpec, StandbyProgress, Starts, State, TaskId, TaskProgress, TaskSpec, WorkerEvent,
+};
 
 /// Where the worker reports what happens; returns at once, from any thread.
 pub type EventSink = Arc<dyn Fn(WorkerEvent) + Send + Sync>;
@@ -27,6 +29,12 @@ pub trait TaskRunner: Send + Sync {
     fn leave_group(&self, group: &str, ids: &[TaskId]);
     /// Running or Paused, for a connector and its running tasks; events with the new states follow.
     fn set_target_state(&self, connector: &str, target: State);
+    /// Follows the state of these tasks of a connector from now on and of no others; `None`: of none. Does not wait.
+    fn follow(&self, _connector: &str, _spec: Option<FollowSpec>) {}
+    /// How the state of a connector's tasks is followed here, if any is.
+    fn standby(&self, _connector: &str) -> Option<StandbyProgress> {
+        None
+    }
     /// What a running task has done so far.
     fn progress(&self, id: &TaskId) -> Option<TaskProgress>;
     /// Starts of connectors and of tasks since the worker began.

@@ -84,10 +84,25 @@ pub trait Log: Send + Sync {
     fn static_membership(&self) -> bool {
         false
     }
+    /// Who reads which partitions in a consumer group; `None` while that is being settled, or where the log does not tell.
+    fn assigned_members(&self, _group: &str, _timeout: Duration) -> Result<Option<Vec<AssignedMember>>, LogError> {
+        Ok(None)
+    }
     /// Takes members that are gone for good out of a group, by their `group.instance.id`; fine where they are not in.
     fn remove_static_members(&self, _group: &str, _members: &[String], _timeout: Duration) -> Result<(), LogError> {
         Ok(())
     }
+}
+
+/// A member of a consumer group, and what it reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AssignedMember {
+    /// Its `group.instance.id`, if it has one.
+    pub instance_id: Option<String>,
+    /// Its `client.id`.
+    pub client_id: String,
+    /// Its partitions.
+    pub partitions: Vec<TopicPartition>,
 }
 
 /// When a consumer that has nothing to read gives its client up for the time being.

@@ -14,7 +14,7 @@ use super::api::Api;
 use super::security::{Identity, Role};
 use crate::herder::{ConnectorView, PluginKind, TaskView};
 use crate::telemetry::exposition::{CONTENT_TYPE, Exposition, Kind};
-use crate::worker::{Distribution, Starts, State as RunState, TaskId, TaskProgress};
+use crate::worker::{Distribution, StandbyProgress, Starts, State as RunState, TaskId, TaskProgress};
 
 use Kind::{Counter, Gauge};
 
@@ -128,6 +128,9 @@ fn of_connector(out: &mut Exposition, api: &Api, connector: &ConnectorView) {
         ];
         out.sample(("kafka_connect_connector_metrics_status", Gauge, "1, with what the connector is."), &labels, 1.0);
     }
+    if let Some(progress) = api.runner.standby(name) {
+        standby(out, name, &progress);
+    }
     for task in connector.tasks.iter().filter(|task| task.instance.here) {
         let id = TaskId { connector: connector.name.clone(), task: task.id };
         let number = task.id.to_string();
@@ -149,6 +152,21 @@ fn of_connector(out: &mut Exposition, api: &Api, connector: &ConnectorView) {
             }
             metrics.errors(&progress);
         }
+    }
+}
+
+/// What is followed of tasks that run on other workers.
+fn standby(out: &mut Exposition, connector: &str, progress: &StandbyProgress) {
+    let labels = [("connector", connector)];
+    let retrying = u64::from(progress.retrying.is_some());
+    for (name, kind, help, value) in [
+        ("tasks", Gauge, "Tasks on other workers whose state this worker follows.", progress.tasks),
+        ("shards", Gauge, "Shards of their state whose files are kept up to date.", progress.shards),
+        ("lag_records", Gauge, "Records of the changelog that are left to read for them.", progress.to_read),
+        ("records_read_total", Counter, "Records of the changelog read for them.", progress.records_read),
+        ("retrying", Gauge, "1 while the worker tries to get past an error.", retrying),
+    ] {
+        out.sample((&format!("tributary_standby_{name}"), kind, help), &labels, value as f64);
     }
 }
 

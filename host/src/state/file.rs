@@ -15,10 +15,12 @@ use std::time::Duration;
 use arrow_array::{Array, BinaryArray};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
+use super::changelog::TOMBSTONES;
 use super::merge::{self, Merge, Merged};
 use super::reader::Reader;
 use super::segment::{Builder, Entry, Pages, Segment, Segments, due_of};
 use super::{Shard, StateError};
+use crate::task::control::now_ms;
 
 const VERSION: i64 = 2;
 const TABLES: &str = "
@@ -26,6 +28,8 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS segments (id INTEGER PRIMARY KEY, age INTEGER NOT NULL, entries INTEGER NOT NULL, blocks BLOB NOT NULL, filter BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS blocks (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS dues (id INTEGER PRIMARY KEY, data BLOB NOT NULL);";
+/// A file that was not written for so long is not trusted: tombstones of entries that it has may be gone from the changelog.
+const MAX_AGE: Duration = TOMBSTONES.saturating_sub(Duration::from_secs(3600));
 /// Merged at once at least: fewer would be merged too often.
 const WIDTH: usize = 4;
 /// As many as there may be: each is asked for keys that it may have.
@@ -91,6 +95,16 @@ pub struct FileState {
     pub saved_at: Option<i64>,
     /// Whether there are segments.
     pub has_entries: bool,
+}
+
+impl FileState {
+    /// Where to go on reading a changelog that has these offsets, the first and the next one. `None`: the file is of no use.
+    pub fn usable(&self, (first, end): (i64, i64)) -> Option<i64> {
+        self.next_offset.filter(|next| {
+            let fresh = self.saved_at.is_some_and(|at| now_ms() - at < MAX_AGE.as_millis() as i64);
+            (first..=end).contains(next) && (fresh || *next == end)
+        })
+    }
 }
 
 /// The segments that the writer has written, for the reader.

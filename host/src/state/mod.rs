@@ -14,6 +14,9 @@
 //! How it fails: a file that cannot be read or written fails the task ([`StateError`]); it can always be deleted, the changelog has it all.
 //! A task that was replaced by another one on the same shard cannot save any more.
 //!
+//! A standby, which is a worker that does not run the task, may keep the same files up to date from the changelog: [`followed`]; it gives
+//! way to tasks of its own process: [`holders`].
+//!
 //! # Where it is
 //!
 //! `<data.dir>/state/<connector>/<shard>.db`: a file for each shard, so that shards move between tasks, and a connector's state is
@@ -24,6 +27,8 @@ mod directory;
 mod error;
 mod file;
 mod filter;
+mod followed;
+mod holders;
 pub mod key;
 mod layer;
 mod merge;
@@ -41,6 +46,8 @@ mod tests;
 
 pub use directory::StateDirectory;
 pub use error::StateError;
+pub use followed::FollowedShard;
+pub use holders::{FollowerHold, Holders};
 pub use key::{Kind, Space};
 pub use layer::{Layer, Positions, ShardChanges};
 pub use restore::{ChangelogReader, ChangelogRecords, LogChangelog, Restored};

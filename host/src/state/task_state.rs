@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arrow_array::Array;
 
-use super::changelog::TOMBSTONES;
 use super::file;
+use super::holders::TaskHold;
 use super::layer::{Layer, Positions, ShardChanges};
 use super::restore::{ChangelogReader, Restored};
 use super::saver::Saver;
@@ -17,9 +17,6 @@ use crate::task::control::now_ms;
 
 type Result<T> = std::result::Result<T, StateError>;
 
-/// A file that was not written for so long is not trusted: tombstones of entries that it has may be gone from the changelog.
-const MAX_AGE: Duration = TOMBSTONES.saturating_sub(Duration::from_secs(3600));
-
 /// The stores of a task's shards, and the layers that move them on. Shared by the task's threads.
 pub struct TaskState {
     connector: String,
@@ -28,6 +25,8 @@ pub struct TaskState {
     saver: Saver,
     inner: Mutex<Inner>,
     restoring: Mutex<BTreeMap<Shard, Progress>>,
+    /// Last: it is let go when the files are closed.
+    hold: TaskHold,
 }
 
 struct Inner {
@@ -63,6 +62,7 @@ impl TaskState {
         let saver = Saver::start(task, (max_bytes / 4).clamp(1 << 20, 256 << 20))?;
         Ok(Arc::new(Self {
             connector: connector.to_owned(),
+            hold: directory.holders().task(connector),
             directory,
             max_bytes,
             saver,
@@ -74,14 +74,20 @@ impl TaskState {
     /// Opens a shard: takes its file over and reads what the changelog has beyond it; everything when the file is of no use.
     /// The previous owner has to be fenced by then.
     pub fn restore(&self, shard: Shard, changelog: &mut dyn ChangelogReader) -> Result<Restored> {
+        self.hold.take(shard);
+        let restored = self.take_over(shard, changelog);
+        if restored.is_err() {
+            self.hold.give_back(shard);
+        }
+        restored
+    }
+
+    fn take_over(&self, shard: Shard, changelog: &mut dyn ChangelogReader) -> Result<Restored> {
         let begun = Instant::now();
         let path = self.directory.shard(&self.connector, shard)?;
         let (mut writer, reader, state) = file::open(&path, &self.connector, shard)?;
         let (first, end) = changelog.bounds()?;
-        let usable = state.next_offset.filter(|next| {
-            let fresh = state.saved_at.is_some_and(|at| now_ms() - at < MAX_AGE.as_millis() as i64);
-            (first..=end).contains(next) && (fresh || *next == end)
-        });
+        let usable = state.usable((first, end));
         let has_entries = state.has_entries && usable.is_some();
         if usable.is_none() {
             if state.has_entries || state.next_offset.is_some() {
@@ -110,6 +116,7 @@ impl TaskState {
         self.share(&mut inner);
         drop(inner);
         tracing::info!(
+            connector = self.connector,
             shard,
             records = restored.records,
             whole = restored.full,
@@ -251,6 +258,7 @@ impl TaskState {
         if known.is_some() {
             self.saver.close(shard);
         }
+        self.hold.give_back(shard);
     }
 
     /// Everything committed is in SQLite when this returns.

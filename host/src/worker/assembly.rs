@@ -14,7 +14,7 @@ use crate::converter::{self, ClassKind, Converter, HeaderConverter};
 use crate::log::across::{Across, consumer_across};
 use crate::log::{ClientSettings, Log, LogConsumer, LogError, NewTopic, ParkingSettings, Subscription};
 use crate::plugin::{BUILT_IN_VERSION, Kind, TransformHandle, check_version};
-use crate::state::{StateDirectory, TaskState, changelog};
+use crate::state::{TaskState, changelog};
 use crate::storage::OffsetStore;
 use crate::task::backoff::Backoff;
 use crate::task::control::TaskControl;
@@ -364,7 +364,7 @@ impl Assembly<'_> {
         chain: &TransformChain,
         clusters: &Clusters,
     ) -> Result<(Arc<TaskState>, ClientSettings), TaskError> {
-        let directory = StateDirectory::new(&self.environment.config.data_dir);
+        let directory = self.environment.state_files.clone();
         let group = clusters.group_of_state(self.environment.group_of_state());
         let topic = changelog::topic(&group, &self.spec.id.connector);
         if let Some(id) = clusters.target.admin().topic_identity(&topic, ASK)?.and_then(|topic| topic.id) {

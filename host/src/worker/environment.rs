@@ -12,6 +12,7 @@ use crate::config::{ConfigError, Secrets, WorkerConfig};
 use crate::herder::EventSink;
 use crate::log::Log;
 use crate::plugin::{ConnectorHandle, PluginClass, Registry};
+use crate::state::StateDirectory;
 use crate::storage::{OffsetStore, StateStore, StorageError};
 use crate::task::Lease;
 use crate::task::control::TaskControl;
@@ -41,6 +42,8 @@ pub struct Environment {
     pub exactly_once: Option<ExactlyOnce>,
     /// Keyed state.
     pub state: Arc<dyn StateStore>,
+    /// The files of transforms' keyed state.
+    pub state_files: StateDirectory,
     /// Until when tasks may write.
     pub lease: Lease,
     /// Takes what happens.

@@ -2,7 +2,7 @@
 //!
 //! The changelog topic is the truth, so forgetting is to delete it, after the producers of former tasks are fenced: one that was left
 //! behind would write to it again. This worker's files go at once; those of others when the connector's next task finds that they
-//! belong to another topic ([`StateDirectory::claim`]).
+//! belong to another topic ([`claim`](crate::state::StateDirectory::claim)).
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::clusters::Clusters;
 use super::environment::Environment;
 use super::exactly_once::{FENCE_WITHIN, transactional_ids};
 use crate::log::LogError;
-use crate::state::{StateDirectory, changelog};
+use crate::state::changelog;
 use crate::transform::registry;
 
 /// How long one question to the cluster may take.
@@ -46,7 +46,7 @@ impl Environment {
             Err(error) if registry::keeps_state(config) => return Err(error),
             Err(_) => {}
         }
-        let purged = StateDirectory::new(&self.config.data_dir).purge(connector);
+        let purged = self.state_files.purge(connector);
         purged.map_err(|error| LogError { message: error.message, retriable: error.retriable, code: None })
     }
 

@@ -15,6 +15,7 @@ mod offsets;
 mod passwords;
 mod readings;
 mod sink_offsets;
+mod standby;
 mod stream_state;
 mod task_thread;
 mod types;
@@ -26,5 +27,8 @@ pub use environment::{ConnectorOffsetsOf, Environment, StartsByKind, TaskOffsets
 pub use exactly_once::{ExactlyOnce, FENCE_WITHIN, transactional_ids};
 pub use offsets::{ConnectorOffsets, OffsetChange, OffsetsError, PartitionOffset, StoredOffsets};
 pub use readings::{Distribution, StartCounters, Starts, TaskReadings};
-pub use types::{ConnectorSpec, ErrorTotals, State, StateProgress, TaskId, TaskProgress, TaskSpec, WorkerEvent};
+pub use types::{
+    ConnectorSpec, ErrorTotals, FollowSpec, StandbyProgress, State, StateProgress, TaskId, TaskProgress, TaskSpec,
+    WorkerEvent,
+};
 pub use worker::Worker;

@@ -1,5 +1,8 @@
 //! What the herder and the worker say to each other.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use tributary_sdk::Config;
 
 use super::readings::TaskReadings;
@@ -63,6 +66,19 @@ pub struct TaskSpec {
     pub target: State,
     /// Which commit of task configs it is of, where other workers may know a newer one.
     pub generation: Option<u32>,
+}
+
+/// Tasks of a connector that run on other workers and whose state is to be followed here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FollowSpec {
+    /// The connector's name.
+    pub connector: String,
+    /// Its config, unresolved.
+    pub config: Arc<Config>,
+    /// Which tasks.
+    pub tasks: BTreeSet<u32>,
+    /// How many the connector has.
+    pub of: u32,
 }
 
 /// What happened in the worker.
@@ -171,6 +187,21 @@ impl StateProgress {
         }
         all
     }
+}
+
+/// How a worker follows the state of a connector's tasks that run elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StandbyProgress {
+    /// Tasks that are followed.
+    pub tasks: u64,
+    /// Shards whose files are kept up to date.
+    pub shards: u64,
+    /// Records of the changelog that are left to read for them.
+    pub to_read: u64,
+    /// Records read since the worker began.
+    pub records_read: u64,
+    /// Why it is not getting on, if it is not.
+    pub retrying: Option<String>,
 }
 
 /// Errors of a task since it started: the attributes of Connect's `task-error-metrics`.

@@ -9,9 +9,10 @@ use tributary_sdk::Config;
 use super::connector_thread::ConnectorThread;
 use super::environment::Environment;
 use super::exactly_once::FENCE_WITHIN;
+use super::standby::Standbys;
 use super::task_thread::TaskThread;
 use super::validation;
-use super::{ConnectorSpec, Starts, State, TaskId, TaskProgress, TaskSpec};
+use super::{ConnectorSpec, FollowSpec, StandbyProgress, Starts, State, TaskId, TaskProgress, TaskSpec};
 use crate::herder::TaskRunner;
 
 /// How long the log may take to let members go.
@@ -22,12 +23,13 @@ pub struct Worker {
     environment: Arc<Environment>,
     connectors: Mutex<HashMap<String, ConnectorThread>>,
     tasks: Mutex<HashMap<TaskId, Arc<TaskThread>>>,
+    standbys: Standbys,
 }
 
 impl Worker {
     /// A worker that runs nothing yet.
     pub fn new(environment: Arc<Environment>) -> Self {
-        Self { environment, connectors: Mutex::default(), tasks: Mutex::default() }
+        Self { environment, connectors: Mutex::default(), tasks: Mutex::default(), standbys: Standbys::default() }
     }
 }
 
@@ -138,6 +140,14 @@ impl TaskRunner for Worker {
         (starts.connectors.read(), starts.tasks.read())
     }
 
+    fn follow(&self, connector: &str, spec: Option<FollowSpec>) {
+        self.standbys.follow(&self.environment, connector, spec);
+    }
+
+    fn standby(&self, connector: &str) -> Option<StandbyProgress> {
+        self.standbys.progress(connector)
+    }
+
     fn progress(&self, id: &TaskId) -> Option<TaskProgress> {
         lock(&self.tasks).get(id).map(|task| task.progress())
     }
@@ -156,6 +166,7 @@ impl TaskRunner for Worker {
                 tracing::warn!("connector {name} did not stop in time and is abandoned");
             }
         }
+        self.standbys.shutdown(deadline);
     }
 }
 

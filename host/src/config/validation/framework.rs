@@ -16,6 +16,8 @@ pub struct WorkerDefaults {
     pub header_converter: Option<String>,
 }
 
+/// Of connectors whose transforms keep state.
+pub(super) const STANDBY_REPLICAS: &str = "state.standby.replicas";
 pub(super) const COMMON: &str = "Common";
 const ERRORS: &str = "Error Handling";
 
@@ -46,6 +48,18 @@ pub fn state_scope() -> ConfigKey {
         "What records meet in whose keys are equal: all of the connector, which then has one task and one source partition, or each source partition for itself.",
     )
     .validator(Validator::OneOf(choices))
+}
+
+/// What connectors whose transforms keep state have besides.
+pub fn standby_replicas() -> ConfigKey {
+    ConfigKey::optional(
+        STANDBY_REPLICAS,
+        Type::Int,
+        "0",
+        Importance::Medium,
+        "On how many other workers the state of each task is followed, so that a task that loses its worker has little to restore; fewer where the group has fewer workers. No effect in standalone mode.",
+    )
+    .validator(Validator::at_least(0))
 }
 
 fn common() -> ConfigDef {

@@ -54,6 +54,7 @@ struct WorkerSide {
     group_id: Option<String>,
     exactly_once: bool,
     ignores_topic_creation: bool,
+    alone: bool,
 }
 
 impl Validator {
@@ -75,7 +76,14 @@ impl Validator {
             group_id: worker.group_id.clone(),
             exactly_once: worker.exactly_once_source(),
             ignores_topic_creation: !worker.topic_creation,
+            alone: self.worker.alone,
         };
+        self
+    }
+
+    /// There are no other workers.
+    pub fn standalone(mut self) -> Self {
+        self.worker.alone = true;
         self
     }
 
@@ -113,6 +121,7 @@ impl Validator {
                     self.ask_connector(&mut checked, written)?;
                 }
                 warnings = warnings::unknown_keys(&checked, plugin.kind);
+                warnings.extend(warnings::standbys(config).filter(|_| self.worker.alone));
             }
             (Err(error), _) => self.without_version(&mut checked, newest, &error, nulls),
         }
@@ -140,9 +149,10 @@ impl Validator {
         overrides::overrides(checked, plugin.kind, self.worker.policy.as_ref().unwrap_or(&OverridePolicy::All));
         converters::keys(checked, &*self.plugins);
         let fine = |key: &ConfigKey| plugin.config_def.get(&key.name).is_none();
-        let of_state = plugin.kind == PluginKind::Source && crate::transform::registry::keeps_state(checked.config);
-        let of_state = of_state.then(framework::state_scope);
-        for key in added_def().keys.into_iter().chain(of_state).filter(fine) {
+        let keeps_state = crate::transform::registry::keeps_state(checked.config);
+        let scope = (keeps_state && plugin.kind == PluginKind::Source).then(framework::state_scope);
+        let standbys = keeps_state.then(framework::standby_replicas);
+        for key in added_def().keys.into_iter().chain(scope).chain(standbys).filter(fine) {
             let value = key.check(checked.config, &key.name).into();
             checked.append(Some(key), value);
         }

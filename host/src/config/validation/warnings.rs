@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use tributary_sdk::Config;
 
 use super::checked::Checked;
+use super::framework::STANDBY_REPLICAS;
 use super::infos::ConfigWarning;
 use super::nested::aliases;
 use crate::config::topic_creation::GROUP_KEYS;
 use crate::config::{ClientKind, client_config_def, nearest};
 use crate::herder::PluginKind;
+use crate::transform::registry::keeps_state;
 
 /// What a cluster of workers looks at when it divides connectors among them.
 const PLACEMENT: [&str; 2] = ["tributary.weight", "tributary.worker.labels"];
@@ -31,11 +33,22 @@ pub(super) fn unknown_keys(checked: &Checked<'_>, kind: PluginKind) -> Vec<Confi
         .collect()
 }
 
+/// What a worker says that has no others beside it.
+pub(super) fn standbys(config: &Config) -> Option<ConfigWarning> {
+    let wanted = keeps_state(config) && config.parsed(STANDBY_REPLICAS, 0u32).is_ok_and(|replicas| replicas > 0);
+    let message =
+        format!("{STANDBY_REPLICAS} has no effect in standalone mode: there is no other worker to follow the state");
+    wanted.then(|| ConfigWarning { name: STANDBY_REPLICAS.to_owned(), message })
+}
+
 /// What is odd about a key that no definition has; `None` if it means something all the same.
 fn odd(key: &str, config: &Config, known: &BTreeSet<&str>, kind: PluginKind) -> Option<String> {
     // The worker's own keys about where a connector runs.
     if PLACEMENT.contains(&key) || DEAD_LETTERS.contains(&key) {
         return None;
+    }
+    if key == STANDBY_REPLICAS {
+        return Some(format!("{key} has no effect: none of the transforms keeps state"));
     }
     if let Some(client) = ClientKind::ALL.into_iter().find(|client| key.starts_with(client.override_prefix())) {
         return odd_override(key, client, config, kind);

@@ -78,7 +78,12 @@ impl Membership {
         let mut assignments = Vec::new();
         for id in members.keys() {
             let part = decision.members.remove(id).unwrap_or_default();
-            let assignment = MemberAssignment { assigned: part.assigned, revoked: part.revoked, ..common.clone() };
+            let assignment = MemberAssignment {
+                assigned: part.assigned,
+                revoked: part.revoked,
+                standbys: part.standbys,
+                ..common.clone()
+            };
             assignments.push((id.clone(), assignment.encode(version)));
         }
         let urls = members.into_iter().map(|(id, member)| (id, member.url)).collect();

@@ -19,7 +19,7 @@ mod leaving;
 mod messages;
 mod refusals;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +31,7 @@ pub(super) use self::messages::{Action, Input, JoinAnswer, MemberSettings, Refus
 use super::assignor::Assignor;
 use super::protocol::{Absence, CONFIG_MISMATCH, MemberAssignment, MemberMetadata};
 use super::{Assignment, ClusterSnapshot, GroupAssignment, GroupState, Rebalances};
+use crate::worker::TaskId;
 
 /// For so long after a rebalance heartbeats are quick: a round that revokes is followed by another one.
 const QUICK_TIME: u64 = 1_500 * MILLISECOND;
@@ -84,6 +85,8 @@ pub(super) struct Membership {
     led: Option<Led>,
     /// Who is absent from the group, as the leader told last, and until when their parts are kept.
     absences: Vec<(Absence, u64)>,
+    /// Tasks whose state this member follows, as the leader told last. What it has read is of use also after the membership was lost.
+    standbys: BTreeSet<TaskId>,
     /// When the first input came.
     born: Option<u64>,
     /// From then until the first assignment.
@@ -124,6 +127,7 @@ impl Membership {
             leader_url: None,
             led: None,
             absences: Vec::new(),
+            standbys: BTreeSet::new(),
             born: None,
             joining: Duration::ZERO,
             leaving: false,
@@ -274,6 +278,7 @@ impl Membership {
                     leaving: self.leaving,
                     back_within: if self.leaving { self.back_within() } else { Duration::ZERO },
                     absences: self.absences(now),
+                    standbys: self.standbys.clone(),
                     ours: true,
                 };
                 self.leave_told = self.leaving;
@@ -381,6 +386,7 @@ impl Membership {
             (absence, until)
         };
         self.absences = answer.absences.into_iter().map(until).collect();
+        self.standbys = answer.standbys;
         self.phase = if revoking.is_empty() { Phase::Stable } else { Phase::Revoking };
         self.out.push(Action::Assigned(Box::new(GroupAssignment {
             generation: self.generation,
@@ -392,6 +398,7 @@ impl Membership {
             owned: self.owned.clone(),
             added,
             revoking: revoking.clone(),
+            standbys: self.standbys.clone(),
             delay: Duration::from_millis(u64::try_from(answer.delay_ms).unwrap_or(0)),
             unplaced: self.led.as_ref().map(|led| led.decision.unplaced.clone()).unwrap_or_default(),
         })));

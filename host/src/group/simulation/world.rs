@@ -36,6 +36,8 @@ pub(super) struct Node {
     calling: bool,
     lease_until: u64,
     pub(super) running: BTreeSet<(String, Option<u32>)>,
+    /// Whose state it follows.
+    standbys: BTreeSet<(String, Option<u32>)>,
     known_config: usize,
     coordinator: u64,
     wake: u64,
@@ -217,6 +219,7 @@ impl World {
             calling: false,
             lease_until: 0,
             running: BTreeSet::new(),
+            standbys: BTreeSet::new(),
             known_config: self.configs.len() - 1,
             coordinator: 0,
             wake: u64::MAX,
@@ -233,8 +236,8 @@ impl World {
         if next.connectors.contains_key(&name) && self.random.random_range(0..3) == 0 {
             next.connectors.remove(&name);
         } else {
-            let tasks = self.random.random_range(0..7);
-            next.connectors.insert(name, ConnectorShape { tasks, ..ConnectorShape::default() });
+            let (tasks, standbys) = (self.random.random_range(0..7), self.random.random_range(0..3));
+            next.connectors.insert(name, ConnectorShape { tasks, standbys, ..ConnectorShape::default() });
         }
         self.configs.push(next);
         for node in 0..self.nodes.len() {
@@ -449,6 +452,8 @@ impl World {
             Action::Ask { refresh } => self.call(node, Call::Ask(refresh)),
             Action::Assigned(assignment) => {
                 self.last_change = self.now;
+                let followed = assignment.standbys.iter().map(|task| (task.connector.clone(), Some(task.task)));
+                self.nodes[node].standbys = followed.collect();
                 self.call(node, Call::Assigned(assignment.added.clone()));
             }
             Action::Revoke(revoked) => self.call(node, Call::Revoke(revoked)),
@@ -572,6 +577,21 @@ impl World {
             assert!(self.now < node.lease_until, "seed {seed}: {} has no lease", node.url);
         }
         assert_eq!(self.owners(), self.wanted(), "seed {seed}: owners");
+        for (name, shape) in &config.connectors {
+            for task in (0..shape.tasks).map(|task| (name.clone(), Some(task))) {
+                let followers = alive.iter().filter(|node| node.standbys.contains(&task));
+                let wanted = (shape.standbys as usize).min(alive.len() - 1);
+                assert_eq!(followers.count(), wanted, "seed {seed}: followers of {task:?}");
+            }
+        }
+        for node in &alive {
+            let own = node.standbys.intersection(&node.running).next();
+            assert_eq!(own, None, "seed {seed}: {} follows what it runs", node.url);
+            let known = |(name, task): &(String, Option<u32>)| {
+                config.connectors.get(name).is_some_and(|shape| *task < Some(shape.tasks) && shape.standbys > 0)
+            };
+            assert!(node.standbys.iter().all(known), "seed {seed}: {} follows {:?}", node.url, node.standbys);
+        }
         let even = |what: &str, count: &dyn Fn(&Node) -> usize| {
             let counts: Vec<usize> = alive.iter().map(|node| count(node)).collect();
             let (least, most) = (counts.iter().min().copied(), counts.iter().max().copied());

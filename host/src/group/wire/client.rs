@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Buf;
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_groups_response::DescribedGroupMember;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::{
-    FindCoordinatorRequest, GroupId, InitProducerIdRequest, LeaveGroupRequest, MetadataRequest, TransactionalId,
+    ConsumerProtocolAssignment, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest,
+    LeaveGroupRequest, MetadataRequest, TransactionalId,
 };
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::{Decodable, StrBytes};
 use rand::Rng;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{Connection, WireError, WireErrorKind, WireSettings};
+use crate::log::{AssignedMember, TopicPartition};
 
 /// What a coordinator is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,6 +187,32 @@ impl Cluster {
         self.again(timeout, left).await
     }
 
+    /// Who reads which partitions in a consumer group. `None` while it rebalances, or where its members are not consumers of the classic
+    /// protocol.
+    pub async fn assigned_members(
+        &self,
+        group: &str,
+        timeout: Duration,
+    ) -> Result<Option<Vec<AssignedMember>>, WireError> {
+        let described = |deadline: Instant| async move {
+            let rest = || deadline.saturating_duration_since(Instant::now());
+            let mut connection = self.to_coordinator(CoordinatorKind::Group, group, rest()).await?;
+            let id = GroupId(StrBytes::from_string(group.to_owned()));
+            let answer = connection.call(rest(), |_| DescribeGroupsRequest::default().with_groups(vec![id])).await?;
+            let described = answer.groups.into_iter().next().unwrap_or_default();
+            let settled = described.group_state.as_str() == "Stable" && described.protocol_type.as_str() == "consumer";
+            match ResponseError::try_from_code(described.error_code) {
+                // There is no such group, or it is of the newer protocol.
+                Some(ResponseError::GroupIdNotFound) => return Ok(None),
+                Some(code) => return Err(refusal(code, format!("describing group {group}"))),
+                None if !settled => return Ok(None),
+                None => {}
+            }
+            described.members.into_iter().map(assigned_member).collect::<Result<Vec<_>, _>>().map(Some)
+        };
+        self.again(timeout, described).await
+    }
+
     /// Tries something until it is done, fails for good, or the time is over: a coordinator that has just been elected
     /// still loads, or does not know of it yet.
     async fn again<T, F: Future<Output = Result<T, WireError>>>(
@@ -225,6 +255,29 @@ impl Cluster {
         };
         self.again(timeout, fence).await
     }
+}
+
+fn assigned_member(member: DescribedGroupMember) -> Result<AssignedMember, WireError> {
+    let mut bytes = member.member_assignment;
+    let assigned = match bytes.is_empty() {
+        true => ConsumerProtocolAssignment::default(),
+        false => {
+            let unknown =
+                |_| WireError::new(WireErrorKind::Protocol, "an assignment of a group's member cannot be read");
+            // All versions begin with what the first one has.
+            _ = bytes.try_get_i16();
+            ConsumerProtocolAssignment::decode(&mut bytes, 0).map_err(unknown)?
+        }
+    };
+    let partitions = assigned.assigned_partitions.into_iter().flat_map(|topic| {
+        let name: Arc<str> = topic.topic.0.as_str().into();
+        topic.partitions.into_iter().map(move |partition| TopicPartition { topic: name.clone(), partition })
+    });
+    Ok(AssignedMember {
+        instance_id: member.group_instance_id.map(|id| id.to_string()),
+        client_id: member.client_id.to_string(),
+        partitions: partitions.collect(),
+    })
 }
 
 /// Versions before 3 carry one member in a field of its own.

@@ -15,7 +15,7 @@ use crate::herder::entry::{Clock, Instance};
 use crate::herder::restart_policy::RestartPolicy;
 use crate::herder::view::{ConnectorView, InstanceView, TaskView};
 use crate::storage::{ClusterConnector, TaskFencing};
-use crate::worker::State;
+use crate::worker::{FollowSpec, State};
 
 /// The first and the longest pause between tries to hand task configs to the leader.
 const HAND_OVER_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
@@ -91,6 +91,10 @@ pub(super) struct Entry {
     pub assigned: bool,
     /// Its tasks that are assigned here.
     pub assigned_tasks: BTreeSet<u32>,
+    /// Its tasks that run elsewhere and whose state this worker follows.
+    pub standby_tasks: BTreeSet<u32>,
+    /// What the worker was told of that last.
+    pub following: Option<FollowSpec>,
     // What is known of its class.
     pub kind: Option<PluginKind>,
     pub version: Option<String>,
@@ -146,6 +150,8 @@ impl Entry {
             inconsistent: false,
             assigned: false,
             assigned_tasks: BTreeSet::new(),
+            standby_tasks: BTreeSet::new(),
+            following: None,
             kind: None,
             version: None,
             connector: Instance::new(State::Unassigned),
@@ -212,6 +218,15 @@ impl Entry {
             }
         }
         Step::Nothing
+    }
+
+    /// Whose state this worker should follow. Not of a stopped connector: its state may be purged.
+    pub fn follows(&self) -> Option<FollowSpec> {
+        let wanted = self.wanted.as_ref().filter(|wanted| wanted.target != State::Stopped)?;
+        let of = wanted.tasks.len() as u32;
+        let tasks: BTreeSet<u32> = self.standby_tasks.iter().copied().filter(|task| *task < of).collect();
+        let spec = FollowSpec { connector: self.name.clone(), config: wanted.config.clone(), tasks, of };
+        (!spec.tasks.is_empty()).then_some(spec)
     }
 
     /// Whether the config topic has other task configs than the connector wants.
@@ -411,6 +426,24 @@ mod tests {
         assert_eq!(entry.next_step(now), Step::Nothing);
         entry.assigned = false;
         assert_eq!(entry.next_step(now), Step::Forget);
+    }
+
+    #[test]
+    fn state_is_followed_of_tasks_that_there_are_unless_the_connector_is_stopped() {
+        let mut entry = entry();
+        assert_eq!(entry.follows(), None);
+        entry.standby_tasks = [1, 2].into();
+        let spec = entry.follows().unwrap();
+        assert_eq!((spec.tasks, spec.of, spec.config), ([1].into(), 2, config("a")));
+        // Nothing that runs here depends on it.
+        assert_eq!(entry.next_step(Instant::now()), Step::Nothing);
+        entry.wanted.as_mut().unwrap().target = State::Paused;
+        assert!(entry.follows().is_some());
+        entry.wanted.as_mut().unwrap().target = State::Stopped;
+        assert_eq!(entry.follows(), None);
+        entry.wanted = None;
+        assert_eq!(entry.follows(), None);
+        assert_eq!(entry.next_step(Instant::now()), Step::Forget);
     }
 
     #[test]

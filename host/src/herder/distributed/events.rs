@@ -1,6 +1,6 @@
 //! What the worker, the config topic and the group report.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
@@ -239,12 +239,13 @@ impl Actor {
             (self.deps.member_since)(assignment.generation);
         }
         let led = self.leads();
-        let owned = assignment.owned.clone();
+        let (owned, standbys) = (assignment.owned.clone(), assignment.standbys.clone());
         let leader_changed = self.assignment.as_ref().is_none_or(|before| before.leader_url != assignment.leader_url);
         self.assignment = Some(assignment);
         self.coming = None;
         self.rejoins.rebalanced(Instant::now());
         self.take_assignment(&owned);
+        self.take_standbys(&standbys);
         if leader_changed {
             self.entries.values_mut().for_each(|entry| entry.hand_over.at_once());
             let names = self.entries.iter().filter(|(_, entry)| entry.hand_over.made.is_some());
@@ -281,6 +282,22 @@ impl Actor {
                 mine.iter().for_each(|id| _ = entry.tasks.entry(*id).or_insert_with(LocalTask::default));
                 entry.tasks.retain(|id, task| task.instance.started || mine.contains(id));
                 entry.assigned_tasks = mine;
+                self.touched.insert(name.clone());
+            }
+        }
+    }
+
+    /// Marks what is followed here.
+    fn take_standbys(&mut self, standbys: &BTreeSet<TaskId>) {
+        let mut by_connector: BTreeMap<&String, BTreeSet<u32>> = BTreeMap::new();
+        standbys.iter().for_each(|id| _ = by_connector.entry(&id.connector).or_default().insert(id.task));
+        for name in by_connector.keys() {
+            self.entries.entry((*name).clone()).or_insert_with(|| Entry::new(name));
+        }
+        for (name, entry) in &mut self.entries {
+            let tasks = by_connector.remove(name).unwrap_or_default();
+            if entry.standby_tasks != tasks {
+                entry.standby_tasks = tasks;
                 self.touched.insert(name.clone());
             }
         }
@@ -344,6 +361,7 @@ impl Actor {
         self.writes.claim = super::writes::Claim::No;
         (self.writes.claim_due, self.key_due) = (None, None);
         self.rejoins.no_wish();
+        // What it follows it goes on following: nothing is written to Kafka for that.
         self.take_assignment(&Assignment::default());
         let _ = done.try_send(());
         for (_, waits) in self.revocations.drain(..) {

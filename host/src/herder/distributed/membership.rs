@@ -10,6 +10,7 @@ use super::Input;
 use crate::group::{Assignment, ClusterSnapshot, ConnectorShape, GroupAssignment, GroupCallbacks};
 use crate::herder::message::Message;
 use crate::storage::{ClusterConfig, ClusterConnector, ConfigLog};
+use crate::transform::registry;
 use crate::worker::State;
 
 /// The herder as its group sees it.
@@ -82,7 +83,13 @@ pub(super) fn shape(config: &ClusterConfig) -> ClusterSnapshot {
 pub(super) fn shape_of(connector: &ClusterConnector) -> ConnectorShape {
     let tasks = if connector.target == State::Stopped { 0 } else { connector.tasks.len() as u32 };
     let weight = connector.config.parsed("tributary.weight", 1.0).unwrap_or(1.0);
-    ConnectorShape { tasks, weight, labels: labels(&connector.config) }
+    ConnectorShape { tasks, weight, labels: labels(&connector.config), standbys: standbys(&connector.config) }
+}
+
+/// How many workers follow the state of each task.
+fn standbys(config: &Config) -> u32 {
+    let replicas = config.parsed("state.standby.replicas", 0).unwrap_or(0);
+    if replicas > 0 && registry::keeps_state(config) { replicas } else { 0 }
 }
 
 fn labels(config: &Config) -> Vec<String> {

@@ -18,6 +18,7 @@ use crate::worker::{ConnectorSpec, State, TaskId, TaskSpec};
 impl Actor {
     /// Takes steps until there is nothing to do or something to wait for, then publishes.
     pub fn reconcile(&mut self, name: &str, now: Instant) {
+        self.follow(name);
         while let Some(entry) = self.entries.get_mut(name) {
             if self.shutting_down {
                 break;
@@ -83,6 +84,16 @@ impl Actor {
             }
         }
         self.publish(name);
+    }
+
+    /// Tells the worker whose state to follow, where that has changed. Nothing of what runs depends on it.
+    fn follow(&mut self, name: &str) {
+        let Some(entry) = self.entries.get_mut(name).filter(|_| !self.shutting_down) else { return };
+        let spec = entry.follows();
+        if entry.following != spec {
+            entry.following.clone_from(&spec);
+            self.deps.runner.follow(name, spec);
+        }
     }
 
     /// Stops on a thread of its own; [`Message::Stopped`] follows.

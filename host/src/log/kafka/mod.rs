@@ -15,6 +15,7 @@
 //! request's own, and a broker that is away is an event in the log, not an error of the task.
 
 mod admin;
+mod assigned_members;
 mod batch_calls;
 mod client_log;
 mod consumer;
@@ -39,8 +40,8 @@ use self::producer::KafkaProducer;
 use self::settings::{ClientKind, NativeSettings};
 use self::topic_pattern::TopicPattern;
 use super::{
-    ClientSettings, GroupMetadata, Log, LogAdmin, LogConsumer, LogError, LogProducer, ParkingSettings, Subscription,
-    TopicPartition, TransactionalProducer,
+    AssignedMember, ClientSettings, GroupMetadata, Log, LogAdmin, LogConsumer, LogError, LogProducer, ParkingSettings,
+    Subscription, TopicPartition, TransactionalProducer,
 };
 
 /// How long a reader that is being made looks for beginnings.
@@ -219,6 +220,10 @@ impl Log for KafkaLog {
 
     fn static_membership(&self) -> bool {
         static_members::possible(&self.settings)
+    }
+
+    fn assigned_members(&self, group: &str, timeout: Duration) -> Result<Option<Vec<AssignedMember>>, LogError> {
+        assigned_members::ask(&self.settings, group, timeout)
     }
 
     fn remove_static_members(&self, group: &str, members: &[String], timeout: Duration) -> Result<(), LogError> {

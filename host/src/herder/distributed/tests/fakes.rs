@@ -17,7 +17,7 @@ use crate::storage::{
     ClusterConfig, ClusterConnector, ConfigLog, ConfigWrite, SessionKey, StatusRecord, StatusStore, StorageError,
     StorageErrorKind, TopicStatus,
 };
-use crate::worker::{ConnectorSpec, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};
+use crate::worker::{ConnectorSpec, FollowSpec, State, TaskId, TaskProgress, TaskSpec, WorkerEvent};
 
 /// What all workers share.
 #[derive(Default)]
@@ -30,6 +30,8 @@ pub struct World {
     /// Workers whose lease has ended: what runs there writes nothing.
     pub powerless: BTreeSet<usize>,
     pub statuses: BTreeMap<(String, Option<u32>), StatusRecord>,
+    /// Whose state each worker follows.
+    pub following: BTreeMap<(usize, String), FollowSpec>,
 }
 
 pub type Shared = Arc<Mutex<World>>;
@@ -229,6 +231,14 @@ impl TaskRunner for Runner {
                     Some(task) => WorkerEvent::Task { id: (name.as_str(), *task).into(), state, trace },
                 });
             }
+        }
+    }
+
+    fn follow(&self, connector: &str, spec: Option<FollowSpec>) {
+        let (key, mut world) = ((self.worker, connector.to_owned()), self.world.lock().unwrap());
+        match spec {
+            Some(spec) => _ = world.following.insert(key, spec),
+            None => assert!(world.following.remove(&key).is_some(), "{connector} is not followed"),
         }
     }
 

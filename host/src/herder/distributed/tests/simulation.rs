@@ -206,6 +206,7 @@ impl Cluster {
         self.workers.remove(&id);
         let mut world = self.world.lock().unwrap();
         world.running.retain(|(worker, ..), _| *worker != id);
+        world.following.retain(|(worker, _), _| *worker != id);
         self.wires.0.lock().unwrap().remove(&id);
         self.unstable = true;
     }
@@ -266,6 +267,11 @@ impl Cluster {
         for (place, task) in all.tasks.iter().enumerate() {
             wanted.get_mut(&target(place + 1)).unwrap().tasks.insert(task.clone());
         }
+        // The next one follows, if there is one.
+        let mut standbys: BTreeMap<usize, BTreeSet<TaskId>> = members.iter().map(|id| (*id, BTreeSet::new())).collect();
+        for (place, task) in all.tasks.iter().enumerate().filter(|_| members.len() > 1) {
+            standbys.get_mut(&target(place + 2)).unwrap().insert(task.clone());
+        }
         let held = self.held();
         for id in &members {
             let wanted = &wanted[id];
@@ -288,6 +294,7 @@ impl Cluster {
                 owned: owned.clone(),
                 added,
                 revoking: revoking.clone(),
+                standbys: standbys[id].clone(),
                 delay: Duration::ZERO,
                 unplaced: Assignment::default(),
             };
@@ -394,6 +401,23 @@ impl Cluster {
             assert!(runs.is_some(), "{name} {task:?} does not run: {}", self.describe(name));
             assert!(runs == Some(configs) || paused(name), "{name} {task:?} runs with other configs");
         }
+        // Each task is followed by one other worker, if there is one, and nothing else is.
+        for (name, connector) in config.connectors.iter().filter(|(_, c)| c.target != State::Stopped) {
+            for task in 0..connector.tasks.len() as u32 {
+                let follow = world.following.iter().filter(|((_, of), spec)| of == name && spec.tasks.contains(&task));
+                let follow: Vec<_> = follow.map(|((worker, _), spec)| (*worker, spec)).collect();
+                assert_eq!(follow.len(), usize::from(self.workers.len() > 1), "{name}-{task}: {follow:?}");
+                for (worker, spec) in follow {
+                    assert!(
+                        !world.running.contains_key(&(worker, name.clone(), Some(task))),
+                        "{name}-{task} follows itself"
+                    );
+                    assert_eq!((&*spec.config, spec.of), (&*connector.config, connector.tasks.len() as u32));
+                }
+            }
+        }
+        let known = |name: &String| config.connectors.get(name).is_some_and(|c| c.target != State::Stopped);
+        assert!(world.following.keys().all(|(_, name)| known(name)), "{:?}", world.following.keys());
         assert_eq!(running.len(), wanted.len(), "something runs that nobody wants: {:?}", running.keys());
         for ((name, task), status) in &world.statuses {
             let target = config.connectors.get(name).map(|connector| connector.target);
