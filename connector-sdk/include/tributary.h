@@ -102,7 +102,7 @@ typedef struct tributary_transform_vtable tributary_transform_vtable;
 #define TRIBUTARY_ABI_MAJOR 1
 
 /* Minor version: grows when fields are appended. */
-#define TRIBUTARY_ABI_MINOR 1
+#define TRIBUTARY_ABI_MINOR 2
 
 /* The one symbol that a plugin library exports. */
 #define TRIBUTARY_ENTRY_SYMBOL "tributary_plugin_v1"
@@ -395,7 +395,8 @@ struct tributary_connector_vtable {
     tributary_json_fn alter_offsets;
     /*
      * Whether a source with this config supports exactly-once; whether a sink with this config keeps its offsets in its own store and
-     * begins where open answers, by the origins of batches. text: "supported", "unsupported". May be null: unknown.
+     * begins where open answers, by the origins of batches. text: "supported", "unsupported"; for a sink also "prepared", since
+     * minor version 2: its tasks prepare transactions (tributary_sink_task_vtable.prepare). May be null: unknown.
      */
     tributary_json_fn exactly_once_support;
     /* Whether a source with this config can define transaction boundaries. text: true or false. May be null: false. */
@@ -456,7 +457,32 @@ struct tributary_sink_task_vtable {
     tributary_cancel_fn cancel;
     /* Frees. */
     tributary_destroy_fn destroy;
+    /*
+     * Before open, where tributary_connector_vtable.exactly_once_support answers "prepared" (so for the following three): JSON array of
+     * {"topic","partition","epoch","token"}. epoch: this owner's, larger than those of all owners before. token, optional: what
+     * the log says is to be there: it is committed, as by commit_prepared. Then everything else that is prepared for the partition by
+     * smaller epochs is aborted, and nothing of this epoch or a larger one. Null: not implemented. Since minor version 2.
+     */
+    tributary_json_fn recover;
+    /*
+     * In place of pre_commit, with the offsets of what was put. text: JSON array of {"topic","partition","offset","token"}: what was put
+     * of the partition since the last prepare, up to the offset, is durable and not visible, and token commits it from any task. No token:
+     * there is nothing to commit. Partitions that are not named are not committed. A token is text of at most TRIBUTARY_MAX_TOKEN bytes, of one
+     * partition, and never used again. Since minor version 2.
+     */
+    tributary_json_fn prepare;
+    /*
+     * JSON array of {"topic","partition","token"}, which the log carries: each is visible when this returns. A token that is not known
+     * was committed before. TRIBUTARY_RETRIABLE: the same call comes again. Tasks of other workers may do the same at the same time. Since minor
+     * version 2.
+     */
+    tributary_json_fn commit_prepared;
+    /* The same of tokens that the log does not carry and will not: what they stand for is dropped, if it is there. Since minor version 2. */
+    tributary_json_fn abort_prepared;
 };
+
+/* Bytes of a token that tributary_sink_task_vtable.prepare may answer with: it has to fit into the metadata of a group's offset. */
+#define TRIBUTARY_MAX_TOKEN 4000
 
 /* The functions of a transform. */
 struct tributary_transform_vtable {

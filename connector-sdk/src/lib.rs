@@ -13,6 +13,7 @@ pub mod export;
 pub mod ffi;
 pub mod own_offsets;
 pub mod pattern;
+pub mod prepared;
 pub mod record;
 pub mod sink;
 pub mod source;

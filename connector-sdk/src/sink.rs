@@ -6,7 +6,8 @@ use crate::batch::Batch;
 use crate::config::Config;
 use crate::config_def::ConfigDef;
 use crate::context::Context;
-use crate::errors::Result;
+use crate::errors::{Error, Result};
+use crate::prepared::{Claim, Prepared, PreparedToken};
 use crate::source::ExactlyOnceSupport;
 
 /// A Kafka topic and partition number.
@@ -101,8 +102,9 @@ pub trait SinkConnector: Default + Send + 'static {
         Ok(false)
     }
 
-    /// Whether the connector writes each record exactly once with this config, because it keeps its offsets in its own store and goes on
-    /// where that says ([`own_offsets`](crate::own_offsets)); `None`: not known. Where transforms keep state, such a sink gets their results
+    /// Whether the connector writes each record exactly once with this config: `Supported`, because it keeps its offsets in its own store and goes
+    /// on where that says ([`own_offsets`](crate::own_offsets)), or `Prepared`, because its transactions are prepared, and committed by their
+    /// tokens ([`prepared`](crate::prepared)); `None`: not known. Where transforms keep state, one that keeps its offsets gets their results
     /// through an outbox topic: batches have an [`Origin`](crate::Origin), by which it has to keep its offsets ([`Batch::place`]).
     fn exactly_once_support(&mut self, _config: &Config) -> Option<ExactlyOnceSupport> {
         None
@@ -135,7 +137,29 @@ pub trait SinkTask: Default + Send + 'static {
         Ok(offsets.to_vec())
     }
 
-    /// These partitions are taken away, after their last commit.
+    /// Where [`SinkConnector::exactly_once_support`] is `Prepared`, before [`Self::open`]: commits the token of each claim that has one, as
+    /// [`Self::commit_prepared`] does, then aborts whatever else smaller epochs have prepared for its partition. See [`prepared`](crate::prepared).
+    fn recover(&mut self, _claims: &[Claim]) -> Result<()> {
+        Err(no_prepared_commits("recover"))
+    }
+
+    /// In place of [`Self::pre_commit`]: makes what was put durable and not visible. Answers for each partition up to which offset, and by what token
+    /// it is committed; a partition that is not named is not committed.
+    fn prepare(&mut self, _offsets: &[TopicPartitionOffset]) -> Result<Vec<Prepared>> {
+        Err(no_prepared_commits("prepare"))
+    }
+
+    /// Makes visible what these tokens stand for, which the group's offsets carry. One that is not known was committed before.
+    fn commit_prepared(&mut self, _tokens: &[PreparedToken]) -> Result<()> {
+        Err(no_prepared_commits("commit_prepared"))
+    }
+
+    /// Drops what these tokens stand for, which no offset carries or will carry; fine where it is not there.
+    fn abort_prepared(&mut self, _tokens: &[PreparedToken]) -> Result<()> {
+        Err(no_prepared_commits("abort_prepared"))
+    }
+
+    /// These partitions are taken away, after their last commit. What was put of them and was not made safe by it may be dropped.
     fn close(&mut self, _partitions: &[TopicPartition]) -> Result<()> {
         Ok(())
     }
@@ -149,4 +173,8 @@ pub trait SinkTask: Default + Send + 'static {
     fn canceller(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
         None
     }
+}
+
+fn no_prepared_commits(call: &str) -> Error {
+    Error::Unsupported(format!("{call}: the sink task prepares no transactions, although exactly_once_support says so"))
 }

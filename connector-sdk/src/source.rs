@@ -6,11 +6,14 @@ use crate::config_def::ConfigDef;
 use crate::context::Context;
 use crate::errors::Result;
 
-/// Whether a source supports exactly-once delivery.
+/// Whether a connector supports exactly-once delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExactlyOnceSupport {
     /// It does, with the config asked about.
     Supported,
+    /// Sinks: it does, by transactions that are prepared in its store and committed once the group's offsets carry them
+    /// ([`prepared`](crate::prepared)).
+    Prepared,
     /// It does not.
     Unsupported,
 }

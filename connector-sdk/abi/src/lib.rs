@@ -20,7 +20,7 @@ use core::ffi::c_void;
 /// Major version: part of the entry symbol's name, changed when an existing layout or meaning changes.
 pub const ABI_MAJOR: u32 = 1;
 /// Minor version: grows when fields are appended.
-pub const ABI_MINOR: u32 = 1;
+pub const ABI_MINOR: u32 = 2;
 /// The one symbol that a plugin library exports.
 pub const ENTRY_SYMBOL: &str = "tributary_plugin_v1";
 
@@ -385,7 +385,8 @@ pub struct ConnectorVtable {
     /// connector has checked or done it itself, `false` when it does not care. May be null.
     pub alter_offsets: Option<JsonFn>,
     /// Whether a source with this config supports exactly-once; whether a sink with this config keeps its offsets in its own store and
-    /// begins where `open` answers, by the origins of batches. `text`: `"supported"`, `"unsupported"`. May be null: unknown.
+    /// begins where `open` answers, by the origins of batches. `text`: `"supported"`, `"unsupported"`; for a sink also `"prepared"`, since
+    /// minor version 2: its tasks prepare transactions ([`SinkTaskVtable::prepare`]). May be null: unknown.
     pub exactly_once_support: Option<JsonFn>,
     /// Whether a source with this config can define transaction boundaries. `text`: `true` or `false`. May be null: false.
     pub transaction_boundaries: Option<JsonFn>,
@@ -446,7 +447,26 @@ pub struct SinkTaskVtable {
     pub cancel: Option<CancelFn>,
     /// Frees.
     pub destroy: DestroyFn,
+    /// Before `open`, where [`ConnectorVtable::exactly_once_support`] answers `"prepared"` (so for the following three): JSON array of
+    /// `{"topic","partition","epoch","token"}`. `epoch`: this owner's, larger than those of all owners before. `token`, optional: what
+    /// the log says is to be there: it is committed, as by `commit_prepared`. Then everything else that is prepared for the partition by
+    /// smaller epochs is aborted, and nothing of this epoch or a larger one. Null: not implemented. Since minor version 2.
+    pub recover: Option<JsonFn>,
+    /// In place of `pre_commit`, with the offsets of what was put. `text`: JSON array of `{"topic","partition","offset","token"}`: what was put
+    /// of the partition since the last `prepare`, up to the offset, is durable and not visible, and `token` commits it from any task. No `token`:
+    /// there is nothing to commit. Partitions that are not named are not committed. A token is text of at most [`MAX_TOKEN`] bytes, of one
+    /// partition, and never used again. Since minor version 2.
+    pub prepare: Option<JsonFn>,
+    /// JSON array of `{"topic","partition","token"}`, which the log carries: each is visible when this returns. A token that is not known
+    /// was committed before. [`RETRIABLE`]: the same call comes again. Tasks of other workers may do the same at the same time. Since minor
+    /// version 2.
+    pub commit_prepared: Option<JsonFn>,
+    /// The same of tokens that the log does not carry and will not: what they stand for is dropped, if it is there. Since minor version 2.
+    pub abort_prepared: Option<JsonFn>,
 }
+
+/// Bytes of a token that [`SinkTaskVtable::prepare`] may answer with: it has to fit into the metadata of a group's offset.
+pub const MAX_TOKEN: usize = 4000;
 
 /// The functions of a transform.
 #[repr(C)]

@@ -205,6 +205,7 @@ unsafe extern "C" fn exactly_once_support<C: Connector>(
             let config = Config::from_json(text(json, "a config")?)?;
             match C::exactly_once_support(frame.inner, &config) {
                 Some(ExactlyOnceSupport::Supported) => frame.reporter.text("\"supported\""),
+                Some(ExactlyOnceSupport::Prepared) => frame.reporter.text("\"prepared\""),
                 Some(ExactlyOnceSupport::Unsupported) => frame.reporter.text("\"unsupported\""),
                 None => frame.reporter.text("null"),
             }

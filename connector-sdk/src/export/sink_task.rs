@@ -29,6 +29,10 @@ impl<T: SinkTask> Table<T> {
         stop: stop::<T>,
         cancel: Some(cancel::<T>),
         destroy: destroy::<T>,
+        recover: Some(recover::<T>),
+        prepare: Some(prepare::<T>),
+        commit_prepared: Some(commit_prepared::<T>),
+        abort_prepared: Some(abort_prepared::<T>),
     };
 }
 
@@ -105,4 +109,29 @@ unsafe extern "C" fn close<T: SinkTask>(c: *const abi::Call, instance: *mut c_vo
 #[allow(clippy::undocumented_unsafe_blocks)]
 unsafe extern "C" fn stop<T: SinkTask>(c: *const abi::Call, instance: *mut c_void) -> i32 {
     unsafe { call::<T>(c, instance, |frame| frame.inner.stop()) }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks)]
+unsafe extern "C" fn recover<T: SinkTask>(c: *const abi::Call, instance: *mut c_void, json: abi::Str) -> i32 {
+    unsafe { call::<T>(c, instance, |frame| frame.inner.recover(&parsed::<Vec<_>>(json)?)) }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks)]
+unsafe extern "C" fn prepare<T: SinkTask>(c: *const abi::Call, instance: *mut c_void, json: abi::Str) -> i32 {
+    unsafe {
+        call::<T>(c, instance, |frame| {
+            let prepared = frame.inner.prepare(&parsed::<Vec<_>>(json)?)?;
+            answer(&frame, &prepared)
+        })
+    }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks)]
+unsafe extern "C" fn commit_prepared<T: SinkTask>(c: *const abi::Call, instance: *mut c_void, json: abi::Str) -> i32 {
+    unsafe { call::<T>(c, instance, |frame| frame.inner.commit_prepared(&parsed::<Vec<_>>(json)?)) }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks)]
+unsafe extern "C" fn abort_prepared<T: SinkTask>(c: *const abi::Call, instance: *mut c_void, json: abi::Str) -> i32 {
+    unsafe { call::<T>(c, instance, |frame| frame.inner.abort_prepared(&parsed::<Vec<_>>(json)?)) }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
+use tributary_sdk::prepared::{Claim, PreparedToken};
 use tributary_sdk::sink::{Failures, SinkConnector, SinkTask, TopicPartition, TopicPartitionOffset};
-use tributary_sdk::{Batch, Config, Error, Offsets, Result};
+use tributary_sdk::{Batch, Config, Error, ExactlyOnceSupport, Offsets, Result};
 
 use crate::services::TestServices;
 
@@ -14,6 +16,14 @@ pub struct SinkRun<C: SinkConnector> {
     task: C::Task,
     /// Next offset of what was put, by partition.
     put: BTreeMap<TopicPartition, i64>,
+    /// Whether it prepares its transactions.
+    prepares: bool,
+}
+
+/// An epoch larger than all before in this process.
+pub(crate) fn next_epoch() -> i64 {
+    static EPOCH: AtomicI64 = AtomicI64::new(1);
+    EPOCH.fetch_add(1, Ordering::Relaxed)
 }
 
 impl<C: SinkConnector> SinkRun<C> {
@@ -24,10 +34,11 @@ impl<C: SinkConnector> SinkRun<C> {
 
     /// As [`Self::start`], in a given worker.
     pub fn start_in(services: Arc<TestServices>, config: &Config) -> Result<Self> {
+        let prepares = C::default().exactly_once_support(config) == Some(ExactlyOnceSupport::Prepared);
         let config = task_config::<C>(&services, config)?;
         let mut task = C::Task::default();
         task.start(&services.context(), &config)?;
-        Ok(Self { services, task, put: BTreeMap::new() })
+        Ok(Self { services, task, put: BTreeMap::new(), prepares })
     }
 
     /// The worker.
@@ -42,6 +53,10 @@ impl<C: SinkConnector> SinkRun<C> {
 
     /// Gives the task a partition, from `offset` on. Answers where it wants to begin.
     pub fn open(&mut self, topic: &str, partition: i32, offset: i64) -> Result<i64> {
+        if self.prepares {
+            let at = TopicPartition { topic: topic.into(), partition };
+            self.task.recover(&[Claim { at, epoch: next_epoch(), token: None }])?;
+        }
         let asked = TopicPartitionOffset { topic: topic.into(), partition, offset: Some(offset) };
         let elsewhere = self.task.open(std::slice::from_ref(&asked))?;
         let own = elsewhere.into_iter().find(|p| *p.topic == *topic && p.partition == partition);
@@ -68,7 +83,7 @@ impl<C: SinkConnector> SinkRun<C> {
         Ok(failures)
     }
 
-    /// Asks what may be committed, as before each commit.
+    /// Asks what may be committed, as before each commit. What a task prepares is committed at once.
     pub fn pre_commit(&mut self) -> Result<Vec<TopicPartitionOffset>> {
         let offsets: Vec<_> = self
             .put
@@ -79,7 +94,22 @@ impl<C: SinkConnector> SinkRun<C> {
                 offset: Some(next),
             })
             .collect();
-        let safe = self.task.pre_commit(&offsets)?;
+        let safe = match self.prepares {
+            false => self.task.pre_commit(&offsets)?,
+            true => {
+                let prepared = self.task.prepare(&offsets)?;
+                let token =
+                    |token: &Arc<str>, at: &TopicPartition| PreparedToken { at: at.clone(), token: token.clone() };
+                let tokens = prepared.iter().filter_map(|p| Some(token(p.token.as_ref()?, &p.at)));
+                self.task.commit_prepared(&tokens.collect::<Vec<_>>())?;
+                let safe = |p: tributary_sdk::prepared::Prepared| TopicPartitionOffset {
+                    topic: p.at.topic,
+                    partition: p.at.partition,
+                    offset: Some(p.offset),
+                };
+                prepared.into_iter().map(safe).collect()
+            }
+        };
         for at in &safe {
             let put = offsets.iter().find(|put| put.topic == at.topic && put.partition == at.partition);
             if put.is_none_or(|put| at.offset > put.offset) {

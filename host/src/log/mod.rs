@@ -148,6 +148,27 @@ impl From<&TopicPartition> for tributary_sdk::sink::TopicPartition {
     }
 }
 
+/// What a group has committed of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// Which partition.
+    pub partition: TopicPartition,
+    /// The next offset to read.
+    pub offset: i64,
+    /// What was committed beside it; mostly nothing.
+    pub metadata: Arc<str>,
+}
+
+/// Why a commit of offsets with metadata was not answered with a yes.
+#[derive(Debug, Clone)]
+pub enum CommitError {
+    /// Nothing of it is in the group or will be. `retriable`: a new member of the group may commit.
+    Refused(LogError),
+    /// It may be in the group, or be there later, as long as this membership lasts: once a new consumer is a member in this one's place, it is
+    /// there or never will be.
+    InDoubt(LogError),
+}
+
 /// One run of records read from one topic-partition.
 #[derive(Debug, Clone)]
 pub struct FetchedBatch {
@@ -208,6 +229,19 @@ pub trait LogConsumer: Send {
         partitions: &[TopicPartition],
         timeout: Duration,
     ) -> Result<Vec<(TopicPartition, Option<i64>)>, LogError>;
+    /// Commits offsets with metadata, as the member that was given its partitions: a group that has given them to somebody else since does not
+    /// take them, whatever this client has become in the meantime. Waits for the answer.
+    fn commit_with(&mut self, _offsets: &[CommittedOffset]) -> Result<(), CommitError> {
+        Err(CommitError::Refused(LogError::fatal("committing offsets with metadata: this log cannot")))
+    }
+    /// What the group has committed of these partitions, with metadata; those without an offset are left out.
+    fn committed_with(
+        &mut self,
+        _partitions: &[TopicPartition],
+        _timeout: Duration,
+    ) -> Result<Vec<CommittedOffset>, LogError> {
+        Err(LogError::fatal("reading committed offsets with metadata: this log cannot"))
+    }
     /// Records between this member's position and the end of its partitions, where known; for lag metrics.
     fn lag(&mut self) -> Vec<(TopicPartition, i64)>;
     /// This member's place in its group, for offsets that are committed in a transaction.
@@ -340,8 +374,13 @@ pub trait LogAdmin: Send + Sync {
     /// The first offset whose record is from `timestamp` (milliseconds) or later; `None` when there is none.
     fn offset_at(&self, partition: &TopicPartition, timestamp: i64, timeout: Duration)
     -> Result<Option<i64>, LogError>;
+    /// What a group has committed, with metadata.
+    fn group_commits(&self, group: &str, timeout: Duration) -> Result<Vec<CommittedOffset>, LogError>;
     /// A group's committed offsets.
-    fn group_offsets(&self, group: &str, timeout: Duration) -> Result<Vec<(TopicPartition, i64)>, LogError>;
+    fn group_offsets(&self, group: &str, timeout: Duration) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+        let commits = self.group_commits(group, timeout)?;
+        Ok(commits.into_iter().map(|commit| (commit.partition, commit.offset)).collect())
+    }
     /// Sets (`Some`) or removes (`None`) committed offsets of a group without members.
     fn alter_group_offsets(
         &self,

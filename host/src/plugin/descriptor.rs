@@ -183,10 +183,18 @@ unsafe fn source_task_table(at: *const abi::SourceTaskVtable) -> Result<&'static
         if at.is_null() || abi::covers!(at, abi::SourceTaskVtable, acknowledged) {
             return table(at, "source task", required);
         }
-        // Of minor version 0. It is given what it lacks, as null.
-        let least = offset_of!(abi::SourceTaskVtable, acknowledged);
-        check(at, "source task", least, required)?;
-        let mut whole = MaybeUninit::<abi::SourceTaskVtable>::zeroed();
+        // Of minor version 0.
+        earlier(at, "source task", offset_of!(abi::SourceTaskVtable, acknowledged), required)
+    }
+}
+
+/// A table of an earlier minor version, which has so many bytes at least. It is given what it lacks, as null: `T` has function pointers
+/// there that may be null.
+unsafe fn earlier<T>(at: *const T, what: &str, least: usize, required: &[(usize, &str)]) -> Result<&'static T, String> {
+    // SAFETY: the caller's promise; so many bytes are there, and zeros are valid for the rest.
+    unsafe {
+        check(at, what, least, required)?;
+        let mut whole = MaybeUninit::<T>::zeroed();
         std::ptr::copy_nonoverlapping(at.cast::<u8>(), whole.as_mut_ptr().cast(), least);
         // Libraries are never closed: as static as the table itself.
         Ok(Box::leak(Box::new(whole.assume_init())))
@@ -195,8 +203,14 @@ unsafe fn source_task_table(at: *const abi::SourceTaskVtable) -> Result<&'static
 
 unsafe fn sink_task_table(at: *const abi::SinkTaskVtable) -> Result<&'static abi::SinkTaskVtable, String> {
     let required = required!(abi::SinkTaskVtable: create, start, open, put, flush, close, stop, destroy);
-    // SAFETY: the caller's promise.
-    unsafe { table(at, "sink task", required) }
+    // SAFETY: the caller's promise; `size` comes first and is read only where there is a table.
+    unsafe {
+        if at.is_null() || abi::covers!(at, abi::SinkTaskVtable, abort_prepared) {
+            return table(at, "sink task", required);
+        }
+        // Of minor version 0 or 1.
+        earlier(at, "sink task", offset_of!(abi::SinkTaskVtable, recover), required)
+    }
 }
 
 unsafe fn transform_table(at: *const abi::TransformVtable) -> Result<&'static abi::TransformVtable, String> {

@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
+use tributary_sdk::prepared::{Claim, Prepared, PreparedToken};
 use tributary_sdk::sink::{Failures, TopicPartition, TopicPartitionOffset};
 use tributary_sdk::source::{ExactlyOnceSupport, SourcePosition};
-use tributary_sdk::{Batch, Config, Result};
+use tributary_sdk::{Batch, Config, Error, Result};
 
 /// Makes the call that is under way on an instance return soon.
 pub type Canceller = Arc<dyn Fn() + Send + Sync>;
@@ -62,6 +63,19 @@ pub trait SinkTaskHandle: Send {
     fn close(&mut self, partitions: &[TopicPartition]) -> Result<()>;
     fn stop(&mut self) -> Result<()>;
     fn canceller(&self) -> Canceller;
+    /// This and the following three: see [`tributary_sdk::SinkTask::recover`].
+    fn recover(&mut self, _claims: &[Claim]) -> Result<()> {
+        Err(Error::Unsupported("recover".into()))
+    }
+    fn prepare(&mut self, _offsets: &[TopicPartitionOffset]) -> Result<Vec<Prepared>> {
+        Err(Error::Unsupported("prepare".into()))
+    }
+    fn commit_prepared(&mut self, _tokens: &[PreparedToken]) -> Result<()> {
+        Err(Error::Unsupported("commit_prepared".into()))
+    }
+    fn abort_prepared(&mut self, _tokens: &[PreparedToken]) -> Result<()> {
+        Err(Error::Unsupported("abort_prepared".into()))
+    }
 }
 
 /// A transform instance.

@@ -12,8 +12,10 @@ use super::error_policy::ErrorHandler;
 use super::errors::TaskError;
 use super::inbound::{CommitPort, SinkItem};
 use super::inbound_converter::InboundConverter;
+use super::prepared::{Claiming, Outcome, Taker};
 use super::queue::Queue;
 use super::services::InstanceServices;
+use super::transaction::fail_points;
 use super::used_topics::UsedTopics;
 use crate::log::{ConsumerEvent, LogConsumer, Sleeper, TopicPartition};
 
@@ -42,11 +44,17 @@ pub(super) struct Consume {
     pub settings: ConsumeSettings,
     /// Whether [`TaskControl::wake`] ends the consumer's waiting.
     pub wakes: bool,
+    /// Of a sink that prepares its transactions: how partitions are taken over.
+    pub claiming: Option<Claiming>,
+    /// The commits of such a sink.
+    pub orders: Taker,
 }
 
 /// How long a full queue is waited for before the partitions are paused, so that the group keeps hearing from this member.
 const PATIENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(100);
+/// The same, while the other thread may order a commit, which nothing wakes this one for.
+const ORDER_POLL: Duration = Duration::from_millis(5);
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
 /// The same, while nothing comes.
 const IDLE_LAG_INTERVAL: Duration = Duration::from_secs(60);
@@ -143,6 +151,7 @@ impl Consuming {
         if !self.control.fenced() {
             self.commit();
         }
+        self.orders.close();
         let Self { parts, ended, .. } = self;
         parts.consumer.close(Duration::from_secs(5)).unwrap_or_else(|error| tracing::warn!("{error}"));
         _ = ended.send(Ok(()));
@@ -160,6 +169,7 @@ impl Consuming {
             if self.wakes
                 && self.pending.is_empty()
                 && !self.commits.is_requested()
+                && !self.orders.is_placed()
                 && let Some(sleeper) = self.parts.consumer.sleeper()
             {
                 self.tell_lag();
@@ -191,7 +201,7 @@ impl Consuming {
 
     /// How long to wait for records: for long where nothing else is to be looked at by itself.
     fn patience(&self) -> Duration {
-        if !self.wakes || !self.pending.is_empty() || self.commits.is_requested() {
+        if !self.wakes || !self.pending.is_empty() || self.commits.is_requested() || self.orders.is_placed() {
             return POLL;
         }
         self.next_lag.saturating_duration_since(Instant::now()).max(POLL)
@@ -256,14 +266,25 @@ impl Consuming {
 
     fn open(&mut self, partitions: Vec<TopicPartition>) -> Result<(), TaskError> {
         tracing::info!("assigned {}", names(&partitions));
+        let (mut claims, mut begin) = (None, Vec::new());
+        if let Some(claiming) = self.parts.claiming.clone() {
+            let claimed = claiming.claim(&mut *self.parts.consumer, &partitions, &self.parts.control)?;
+            let Some(claimed) = claimed else { return Ok(()) };
+            let (of_partitions, offsets): (Vec<_>, Vec<_>) = claimed.into_iter().unzip();
+            begin = partitions.iter().cloned().zip(offsets.into_iter().map(Some)).collect();
+            claims = Some(of_partitions);
+        }
         let (reply, answer) = sync_channel(1);
-        self.queue.push_control(SinkItem::Open { partitions: partitions.clone(), reply });
+        self.queue.push_control(SinkItem::Open { partitions: partitions.clone(), claims, reply });
         let Some(seeks) = self.wait(&answer, None) else { return Ok(()) };
         let start = |partition: TopicPartition| {
             let seek = seeks.iter().find(|seek| seek.topic == partition.topic && seek.partition == partition.partition);
             (partition, seek.and_then(|seek| seek.offset))
         };
-        self.parts.consumer.assign(&partitions.iter().cloned().map(start).collect::<Vec<_>>())?;
+        if self.claiming.is_none() {
+            begin = partitions.iter().cloned().map(start).collect();
+        }
+        self.parts.consumer.assign(&begin)?;
         if self.paused {
             self.parts.consumer.pause(&partitions)?;
         }
@@ -305,10 +326,13 @@ impl Consuming {
     }
 
     /// Waits for the connector's answer; `None` when the task ends or the time is up.
-    fn wait<T>(&self, answer: &Receiver<T>, timeout: Option<Duration>) -> Option<T> {
+    fn wait<T>(&mut self, answer: &Receiver<T>, timeout: Option<Duration>) -> Option<T> {
         let begun = Instant::now();
+        let poll = if self.claiming.is_some() { ORDER_POLL } else { POLL };
         loop {
-            match answer.recv_timeout(POLL) {
+            // The connector's thread may be in the middle of a commit, and waits for its outcome.
+            self.obey_order();
+            match answer.recv_timeout(poll) {
                 Ok(answer) => return Some(answer),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) if self.control.stopping() || self.queue.is_closed() => return None,
@@ -324,8 +348,30 @@ impl Consuming {
         }
     }
 
+    /// Makes the commit that the other thread waits for.
+    fn obey_order(&mut self) {
+        if !self.control.may_write() {
+            return;
+        }
+        let Some(mut order) = self.orders.take() else { return };
+        fail_points::pass("before", "group-commit");
+        let begun = Instant::now();
+        let outcome = Outcome::from(self.parts.consumer.commit_with(order.begin()));
+        fail_points::pass("after", "group-commit");
+        match &outcome {
+            Outcome::Committed => self.control.counters.committed(begun.elapsed()),
+            Outcome::Refused(error) | Outcome::InDoubt(error) => {
+                self.control.counters.meters.committed(begun.elapsed(), false);
+                tracing::warn!("{error}");
+            }
+            Outcome::NotSent => {}
+        }
+        order.end(outcome);
+    }
+
     /// Commits what the other thread asked for. A failure is logged and the offsets are offered again later.
     fn commit(&mut self) {
+        self.obey_order();
         if !self.control.may_write() {
             return;
         }

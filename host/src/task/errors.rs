@@ -12,12 +12,14 @@ pub struct TaskError {
     pub message: String,
     /// A panic's backtrace.
     pub trace: Option<String>,
+    /// It passes when the task begins anew, without anybody's doing.
+    pub anew: bool,
 }
 
 impl TaskError {
     /// A failure without a backtrace.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), trace: None }
+        Self { message: message.into(), trace: None, anew: false }
     }
 
     /// A plugin's failure, with the call that it answered.
@@ -26,6 +28,7 @@ impl TaskError {
             Error::Panicked { message, trace } => Self {
                 message: format!("the plugin panicked in {call}: {message}"),
                 trace: Some(trace).filter(|trace| !trace.is_empty()),
+                anew: false,
             },
             other => Self::new(format!("{call} failed: {other}")),
         }
@@ -34,7 +37,7 @@ impl TaskError {
     /// The same without secrets.
     pub fn without(self, secrets: &Secrets) -> Self {
         let hide = |text: String| secrets.hide(&text).into_owned();
-        Self { message: hide(self.message), trace: self.trace.map(hide) }
+        Self { message: hide(self.message), trace: self.trace.map(hide), anew: self.anew }
     }
 
     /// The `trace` of Connect's status.

@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow_array::Array;
+use tributary_sdk::prepared::Claim;
 use tributary_sdk::sink::{RecordFailure, TopicPartitionOffset};
 use tributary_sdk::{Batch, Offsets};
 
@@ -84,6 +85,8 @@ pub enum SinkItem {
     Open {
         /// Which.
         partitions: Vec<TopicPartition>,
+        /// For a sink that prepares its transactions: as whose it has them.
+        claims: Option<Vec<Claim>>,
         /// Takes the answer.
         reply: SyncSender<Vec<TopicPartitionOffset>>,
     },

@@ -24,6 +24,7 @@ pub mod offset_tracker;
 pub mod outbound_converter;
 pub mod own_records;
 pub mod polled;
+pub mod prepared;
 mod put;
 pub mod queue;
 mod retrying_transform;

@@ -5,6 +5,8 @@
 //! within a partition. How it fails: a record that fails and is not tolerated, or an error that no retry mends, ends the
 //! task; what was accepted before it is still committed.
 
+pub mod prepared;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ use super::error_policy::{ErrorHandler, ErrorPolicy};
 use super::errors::{FailedRecord, TaskError};
 use super::inbound::{CommitPort, Inbound, SinkItem};
 use super::inbound_converter::InboundConverter;
+use super::prepared::{Claiming, Orders, Taker};
 use super::put::{self, NotPut};
 use super::queue::{Bounds, Popped, Queue};
 use super::services::InstanceServices;
@@ -26,6 +29,7 @@ use super::source_task::Report;
 use crate::log::{LogConsumer, TopicPartition};
 use crate::plugin::SinkTaskHandle;
 use crate::worker::State;
+use prepared::PreparedCommits;
 
 /// Everything that a sink task is made of.
 pub struct SinkTask {
@@ -55,6 +59,8 @@ pub struct SinkTask {
     pub consume: ConsumeSettings,
     /// Told of RUNNING and PAUSED.
     pub report: Report,
+    /// Of a sink that prepares its transactions.
+    pub claiming: Option<Claiming>,
 }
 
 impl SinkTask {
@@ -70,6 +76,8 @@ impl SinkTask {
             ErrorHandler { policy: self.errors, task: self.name.as_str().into(), control: self.control.clone() };
         let queue = Arc::new(Queue::new(self.bounds));
         let commits = Arc::new(CommitPort::default());
+        let orders = Arc::new(Orders::default());
+        let prepares = self.claiming.is_some();
         // Idle, both threads sleep until there is something to do.
         let nudged = queue.clone();
         self.control.add_waker(Arc::new(move || nudged.nudge()));
@@ -86,6 +94,8 @@ impl SinkTask {
             errors: errors.clone(),
             settings: self.consume,
             wakes,
+            claiming: self.claiming,
+            orders: Taker(orders.clone()),
         };
         let consuming = consume
             .start(format!("consume-{}", self.name))
@@ -105,6 +115,7 @@ impl SinkTask {
             epoch: 0,
             panicked: false,
             reported: None,
+            prepared: prepares.then(|| PreparedCommits::new(&orders)),
         };
         let mut result = put.run(self.commit_interval);
         if self.control.may_write() && !put.panicked {
@@ -153,6 +164,8 @@ struct PutLoop<'a> {
     epoch: u64,
     panicked: bool,
     reported: Option<State>,
+    /// Of a sink that prepares its transactions.
+    prepared: Option<PreparedCommits<'a>>,
 }
 
 impl PutLoop<'_> {
@@ -199,16 +212,33 @@ impl PutLoop<'_> {
     fn take(&mut self, item: SinkItem) -> Result<(), TaskError> {
         match item {
             SinkItem::Records(inbound) => self.put_all(*inbound),
-            SinkItem::Open { partitions, reply } => {
+            SinkItem::Open { partitions, claims, reply } => {
+                if let Some(claims) = &claims
+                    && !self.recover(claims)?
+                {
+                    return Ok(());
+                }
                 let start = partitions.iter().map(|partition| partition.at(None)).collect::<Vec<_>>();
                 let answer = self.handle.open(&start);
                 let seeks = self.checked("open", answer)?;
+                if claims.is_some() && !seeks.is_empty() {
+                    return Err(TaskError::new(
+                        "open answered with offsets, which are the group's where transactions are prepared: this is a bug of the connector",
+                    ));
+                }
                 self.delivered.extend(partitions.into_iter().map(|partition| (partition, None)));
                 _ = reply.send(seeks);
                 Ok(())
             }
             SinkItem::Close { partitions, lost, reply } => {
-                let offsets = if lost { Vec::new() } else { self.pre_commit(Some(&partitions))? };
+                let offsets = match &self.prepared {
+                    _ if lost => Vec::new(),
+                    Some(_) => {
+                        self.commit_prepared(Some(&partitions))?;
+                        Vec::new()
+                    }
+                    None => self.pre_commit(Some(&partitions))?,
+                };
                 self.close(&partitions)?;
                 if lost && self.delivered.is_empty() {
                     self.discard_state();
@@ -228,12 +258,21 @@ impl PutLoop<'_> {
             return Ok(());
         }
         for batch in &inbound.batches {
+            self.partial(true);
             if !self.put(batch, &inbound)? {
                 return Ok(());
             }
         }
+        self.partial(false);
         self.delivered.insert(inbound.partition, Some(inbound.next_offset));
         Ok(())
+    }
+
+    /// Whether records were put whose offset does not count yet.
+    fn partial(&mut self, partial: bool) {
+        if let Some(prepared) = &mut self.prepared {
+            prepared.partial = partial;
+        }
     }
 
     /// Puts a batch, as often as it takes. Answers `false` when the task has to stop instead.
@@ -250,12 +289,15 @@ impl PutLoop<'_> {
         }
     }
 
-    /// Asks the connector what may be committed, of these partitions or all. Dead letters are safe before it is asked.
-    fn pre_commit(&mut self, only: Option<&[TopicPartition]>) -> Result<Vec<(TopicPartition, i64)>, TaskError> {
+    /// What was put of these partitions or all and is not committed, once its dead letters are safe; `None`: there is nothing, or they are not.
+    fn delivered(
+        &mut self,
+        only: Option<&[TopicPartition]>,
+    ) -> Result<Option<HashMap<TopicPartition, i64>>, TaskError> {
         if let Some(dead_letters) = &mut self.dead_letters
             && !dead_letters.flush(ACKNOWLEDGED_WITHIN)?
         {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let wanted = |partition: &TopicPartition| only.is_none_or(|only| only.contains(partition));
         let delivered = self
@@ -265,9 +307,12 @@ impl PutLoop<'_> {
             .filter_map(|(partition, offset)| Some((partition.clone(), (*offset)?)))
             .filter(|(partition, offset)| self.requested.get(partition) != Some(offset))
             .collect::<HashMap<_, _>>();
-        if delivered.is_empty() {
-            return Ok(Vec::new());
-        }
+        Ok(Some(delivered).filter(|delivered| !delivered.is_empty()))
+    }
+
+    /// Asks the connector what may be committed, of these partitions or all.
+    fn pre_commit(&mut self, only: Option<&[TopicPartition]>) -> Result<Vec<(TopicPartition, i64)>, TaskError> {
+        let Some(delivered) = self.delivered(only)? else { return Ok(Vec::new()) };
         let offered = delivered.iter().map(|(partition, offset)| partition.at(Some(*offset))).collect::<Vec<_>>();
         let answer = match self.handle.pre_commit(&offered) {
             Err(Error::Retriable(message)) => {
@@ -294,6 +339,9 @@ impl PutLoop<'_> {
     }
 
     fn commit(&mut self, only: Option<&[TopicPartition]>) -> Result<(), TaskError> {
+        if self.prepared.is_some() {
+            return self.commit_prepared(only);
+        }
         if let Some(failed) = self.commits.take_failed() {
             // They are offered again, unless the partition moved on.
             for (partition, offset) in failed {
@@ -336,6 +384,9 @@ impl PutLoop<'_> {
         for partition in partitions {
             self.delivered.remove(partition);
             self.requested.remove(partition);
+        }
+        if let Some(prepared) = &mut self.prepared {
+            prepared.close(partitions);
         }
         let partitions = partitions.iter().map(Into::into).collect::<Vec<_>>();
         let answer = self.handle.close(&partitions);

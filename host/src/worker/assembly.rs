@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tributary_sdk::{Config, Error};
+use tributary_sdk::{Config, Error, ExactlyOnceSupport};
 
 use super::clusters::{Clusters, addresses, without_addresses};
 use super::environment::Environment;
 use super::guarded::Guarded;
+use super::validation::PREPARED_BEHIND_STATE;
 use super::{State, TaskSpec, WorkerEvent};
 use crate::config::{ClientKind, TopicCreation, client_settings};
 use crate::converter::{self, ClassKind, Converter, HeaderConverter};
@@ -26,8 +27,10 @@ use crate::task::error_policy::{ErrorHandler, ErrorPolicy};
 use crate::task::errors::TaskError;
 use crate::task::inbound_converter::InboundConverter;
 use crate::task::outbound_converter::OutboundConverter;
+use crate::task::prepared::{Claiming, StartAt};
 use crate::task::queue::Bounds;
 use crate::task::services::InstanceServices;
+use crate::task::sink_task::prepared::ANEW_AFTER;
 use crate::task::source_state::{Scope, SharedState, SourceState};
 use crate::task::source_task::Report;
 use crate::task::stream::{self, SinkTarget, Stages, StreamSettings, StreamTask};
@@ -80,7 +83,7 @@ impl Assembly<'_> {
             }
             Kind::Sink => {
                 self.without_outbox(&Clusters::home(self.environment))?;
-                self.sink(&connector_config, task_config)?.run()
+                self.run_sink(&connector_config, &task_config)
             }
             Kind::Transform => Err(TaskError::new("a transform is not a connector")),
         }
@@ -149,7 +152,26 @@ impl Assembly<'_> {
         })
     }
 
+    /// Runs a sink, anew where that is all it needs.
+    fn run_sink(&self, config: &Config, task_config: &Config) -> Result<(), TaskError> {
+        loop {
+            match self.sink(config, task_config.clone())?.run() {
+                Err(error) if error.anew => {
+                    if self.control.stopping() {
+                        tracing::warn!("the task stops before it could begin anew: {}", error.message);
+                        return Ok(());
+                    }
+                    tracing::warn!("the task begins anew: {}", error.message);
+                    self.control.counters.set_retrying(Some(&error.message));
+                    self.control.wait(ANEW_AFTER);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     fn sink(&self, config: &Config, task_config: Config) -> Result<SinkTask, TaskError> {
+        let prepares = self.exactly_once_support(config)? == Some(ExactlyOnceSupport::Prepared);
         let services = self.services(self.environment.offsets.clone());
         let class = self.environment.class(config)?;
         let handle = class.sink_task(services.clone()).map_err(|error| TaskError::of_call("create", error))?;
@@ -163,7 +185,15 @@ impl Assembly<'_> {
             converter: InboundConverter { converters: self.converters(config)?, chain: self.chain(config, &services)? },
             errors: checked(ErrorPolicy::from_config(config))?,
             dead_letters: self.dead_letters(config, Kind::Sink)?,
-            consumer: self.sink_consumer(&consumer, &subscription(config)?)?,
+            claiming: prepares.then(|| Claiming {
+                log: self.environment.log.clone(),
+                start: StartAt::of(consumer.get("auto.offset.reset").map(String::as_str)),
+            }),
+            consumer: match prepares {
+                // Its commits are those of one membership, which a parked consumer gives away.
+                true => self.environment.log.consumer(&consumer, &subscription(config)?)?,
+                false => self.sink_consumer(&consumer, &subscription(config)?)?,
+            },
             control: self.control.clone(),
             services,
             bounds: Bounds::default(),
@@ -206,7 +236,14 @@ impl Assembly<'_> {
                 Some(SinkTarget::new(handle, task_config, services.clone()))
             }
         };
-        let exactly_once = sink.is_some() && self.keeps_own_offsets(config)?;
+        let exactly_once = match sink.is_some() {
+            true => self.exactly_once_support(config)?,
+            false => None,
+        };
+        if exactly_once == Some(ExactlyOnceSupport::Prepared) {
+            return Err(TaskError::new(PREPARED_BEHIND_STATE));
+        }
+        let exactly_once = exactly_once == Some(ExactlyOnceSupport::Supported);
         let mut consumer = self.consumer_settings(config)?;
         let (id, producer, transaction_timeout) =
             self.transactional_producer(config, &consumer, exactly_once, &clusters)?;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use tributary_sdk::prepared::{Claim, Prepared, PreparedToken};
 use tributary_sdk::sink::{Failures, TopicPartition, TopicPartitionOffset};
 use tributary_sdk::source::{ExactlyOnceSupport, SourcePosition};
 use tributary_sdk::{Batch, Config, Result};
@@ -136,6 +137,22 @@ impl SinkTaskHandle for Guarded<dyn SinkTaskHandle> {
 
     fn pre_commit(&mut self, offsets: &[TopicPartitionOffset]) -> Result<Vec<TopicPartitionOffset>> {
         guarded!(self.pre_commit(offsets))
+    }
+
+    fn recover(&mut self, claims: &[Claim]) -> Result<()> {
+        guarded!(self.recover(claims))
+    }
+
+    fn prepare(&mut self, offsets: &[TopicPartitionOffset]) -> Result<Vec<Prepared>> {
+        guarded!(self.prepare(offsets))
+    }
+
+    fn commit_prepared(&mut self, tokens: &[PreparedToken]) -> Result<()> {
+        guarded!(self.commit_prepared(tokens))
+    }
+
+    fn abort_prepared(&mut self, tokens: &[PreparedToken]) -> Result<()> {
+        guarded!(self.abort_prepared(tokens))
     }
 
     fn close(&mut self, partitions: &[TopicPartition]) -> Result<()> {

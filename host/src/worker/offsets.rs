@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 
 use serde_json::Value;
-use tributary_sdk::source::SourcePosition;
+use tributary_sdk::prepared::PreparedToken;
+use tributary_sdk::source::{ExactlyOnceSupport, SourcePosition};
 use tributary_sdk::{Config, Error};
 
 use super::environment::Environment;
@@ -197,11 +198,47 @@ impl StoredOffsets {
         let asked = group.as_asked(&offsets, change == OffsetChange::Reset, registry::keeps_state(config))?;
         let own = config.clone();
         let checked = self.ask("sink", name, config, move |connector| connector.alter_sink_offsets(&own, &asked))?;
+        self.settle(&group, name, config)?;
         match change {
             OffsetChange::Alter(_) => group.alter(&offsets)?,
             OffsetChange::Reset => group.delete()?,
         }
         Ok(checked)
+    }
+
+    /// What a sink has prepared and the group carries is part of what was written up to the offsets that are there: it is committed before they
+    /// are changed and its tokens with them are gone.
+    fn settle(&self, group: &SinkGroup<'_>, name: &str, config: &Config) -> Result<(), OffsetsError> {
+        let own = config.clone();
+        let prepares = self.ask("sink", name, config, move |connector| match connector.exactly_once_support(&own) {
+            Err(Error::Unsupported(_)) => Ok(false),
+            support => Ok(support? == Some(ExactlyOnceSupport::Prepared)),
+        })?;
+        if !prepares {
+            return Ok(());
+        }
+        // A task that was left behind may be in the middle of a commit, and is refused from here on.
+        group.dismiss();
+        let tokens = group.tokens()?;
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let (environment, own, owner) = (self.environment.clone(), config.clone(), name.to_owned());
+        let commit = move |connector: &mut dyn ConnectorHandle| {
+            connector.start(&own)?;
+            let committed = connector.task_configs(1).and_then(|configs| {
+                let task_config = configs.into_iter().next().ok_or_else(|| Error::failed("it has no task"))?;
+                commit_by_a_task(&environment, &owner, &own, &task_config, &tokens)
+            });
+            let stopped = connector.stop();
+            committed.and(stopped).map(|()| true)
+        };
+        self.ask("sink", name, config, commit).map(drop).map_err(|error| {
+            OffsetsError::Failed(format!(
+                "Failed to modify offsets for sink connector {name}: transactions that it has prepared could not be committed, and nothing was \
+                 changed: {error}. Try again when its store can be reached"
+            ))
+        })
     }
 
     /// Makes an unstarted connector and asks it.
@@ -264,6 +301,25 @@ impl StoredOffsets {
         });
         resolved.map(|[config]| config)
     }
+}
+
+/// Makes a task that has no partitions, and lets it commit these tokens.
+fn commit_by_a_task(
+    environment: &Environment,
+    connector: &str,
+    config: &Config,
+    task_config: &Config,
+    tokens: &[PreparedToken],
+) -> tributary_sdk::Result<()> {
+    let control = Arc::new(TaskControl::default());
+    let (offsets, state) = (environment.offsets.clone(), environment.state.clone());
+    let services = Arc::new(InstanceServices::new(connector, Some(0), control, offsets, state));
+    let class = environment.class(config).map_err(|error| Error::failed(error.message))?;
+    let mut task = class.sink_task(services)?;
+    task.start(task_config)?;
+    let committed = task.commit_prepared(tokens);
+    let stopped = task.stop();
+    committed.and(stopped)
 }
 
 /// Keeps the last of those with the same key, in the order of their first.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tributary_sdk::Config;
+use tributary_sdk::prepared::PreparedToken;
 use tributary_sdk::sink::TopicPartitionOffset;
 
 use super::TaskId;
@@ -14,8 +15,9 @@ use super::environment::Environment;
 use super::offsets::{OffsetsError, PartitionOffset};
 use crate::config::{ClientKind, client_settings};
 use crate::log::across::ensure_stand_in;
-use crate::log::{LogAdmin, LogError, StandIns, TopicPartition};
+use crate::log::{CommittedOffset, LogAdmin, LogError, StandIns, TopicPartition};
 use crate::state::changelog;
+use crate::task::prepared::Carried;
 
 const TOPIC: &str = "kafka_topic";
 const PARTITION: &str = "kafka_partition";
@@ -158,6 +160,26 @@ impl<'a> SinkGroup<'a> {
             offset: json!({ OFFSET: offset }),
         };
         Ok(offsets.into_iter().map(shown).collect())
+    }
+
+    /// Takes static members that tasks have left behind out of the group; others end by themselves, or are in the way of a change later.
+    pub fn dismiss(&self) {
+        let log = &self.clusters.target;
+        if log.static_membership()
+            && let Err(error) = log.remove_static_members(&self.group, &self.members, TIMEOUT)
+        {
+            tracing::warn!(connector = self.connector, "{error}");
+        }
+    }
+
+    /// Tokens of prepared transactions that the committed offsets carry. Most of them are committed already.
+    pub fn tokens(&self) -> Result<Vec<PreparedToken>, OffsetsError> {
+        let commits = self.admin().group_commits(&self.group, TIMEOUT).map_err(|error| self.failed(&error))?;
+        let token = |commit: CommittedOffset| {
+            let token = Carried::parse(&commit.metadata)?.token?;
+            Some(PreparedToken { at: (&commit.partition).into(), token })
+        };
+        Ok(commits.into_iter().filter_map(token).collect())
     }
 
     /// The committed partitions, each to be forgotten.
@@ -316,12 +338,7 @@ impl<'a> SinkGroup<'a> {
         loop {
             match call() {
                 Err(error) if has_members(&error) && Instant::now() < deadline => {
-                    let log = &self.clusters.target;
-                    if log.static_membership()
-                        && let Err(error) = log.remove_static_members(&self.group, &self.members, TIMEOUT)
-                    {
-                        tracing::warn!(connector = self.connector, "{error}");
-                    }
+                    self.dismiss();
                     std::thread::sleep(Duration::from_millis(200));
                 }
                 other => return other,

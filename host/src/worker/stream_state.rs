@@ -166,15 +166,15 @@ impl Assembly<'_> {
         Ok(topics)
     }
 
-    /// Whether a sink connector says that it keeps its offsets in its own store.
-    pub(super) fn keeps_own_offsets(&self, config: &Config) -> Result<bool, TaskError> {
+    /// What a sink connector says of how it writes records once.
+    pub(super) fn exactly_once_support(&self, config: &Config) -> Result<Option<ExactlyOnceSupport>, TaskError> {
         let (environment, name) = (self.environment, &self.spec.id.connector);
         let (offsets, state) = (environment.offsets.clone(), environment.state.clone());
         let services = InstanceServices::new(name, None, self.control.clone(), offsets, state);
         let mut connector = environment.create_connector(config, Arc::new(services), self.control)?;
         match connector.exactly_once_support(config) {
-            Ok(support) => Ok(support == Some(ExactlyOnceSupport::Supported)),
-            Err(Error::Unsupported(_)) => Ok(false),
+            Ok(support) => Ok(support),
+            Err(Error::Unsupported(_)) => Ok(None),
             Err(error) => Err(TaskError::of_call("exactly_once_support", error)),
         }
     }

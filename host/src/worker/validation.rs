@@ -12,6 +12,7 @@ use crate::task::control::TaskControl;
 use crate::task::errors::TaskError;
 use crate::task::services::InstanceServices;
 use crate::task::stream;
+use crate::transform::registry;
 
 /// `(key, message)` for each problem; an error when the checks could not be made, or took longer than `plugin.call.timeout.ms`.
 pub fn validate(environment: &Arc<Environment>, config: &Config) -> Result<Vec<(String, String)>, String> {
@@ -53,13 +54,19 @@ fn problems(
         problems.extend(environment.refused_clusters(name, config)?);
     }
     if environment.class(config)?.info().kind != Kind::Source {
+        if registry::keeps_state(config)
+            && matches!(connector.exactly_once_support(config), Ok(Some(ExactlyOnceSupport::Prepared)))
+        {
+            problems.push(("transforms".to_owned(), PREPARED_BEHIND_STATE.to_owned()));
+        }
         return Ok(problems);
     }
     let asks = |key: &str, value: &str| config.get(key).is_some_and(|text| text.trim().eq_ignore_ascii_case(value));
     if asks(EXACTLY_ONCE, "required") {
         let message = match connector.exactly_once_support(config) {
             Ok(Some(ExactlyOnceSupport::Supported)) => None,
-            Ok(Some(ExactlyOnceSupport::Unsupported)) => Some(UNSUPPORTED.to_owned()),
+            // Only sinks prepare transactions.
+            Ok(Some(ExactlyOnceSupport::Unsupported | ExactlyOnceSupport::Prepared)) => Some(UNSUPPORTED.to_owned()),
             Ok(None) => Some(NOT_TOLD.to_owned()),
             Err(error) => Some(format!("An unexpected error occurred during validation: {error}")),
         };
@@ -76,6 +83,9 @@ fn problems(
     Ok(problems)
 }
 
+/// Why a sink that prepares its transactions does not run behind state.
+pub(super) const PREPARED_BEHIND_STATE: &str = "the connector prepares its transactions, and such a sink is not run behind transforms that keep \
+     state: let a connector with KafkaSink and these transforms write their results to a topic, and this one read it";
 const EXACTLY_ONCE: &str = "exactly.once.support";
 const BOUNDARY: &str = "transaction.boundary";
 const UNSUPPORTED: &str = "The connector does not support exactly-once semantics with the provided configuration.";

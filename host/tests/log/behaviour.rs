@@ -14,7 +14,8 @@ use tributary::log::commands::{
     ConsumeOptions, Format, ProduceOptions, Start, TopicsOptions, consume, produce, topics,
 };
 use tributary::log::{
-    ClientSettings, ConsumerEvent, HEADER_FIELDS, LogConsumer, LogRecords, NewTopic, Subscription, TopicPartition,
+    ClientSettings, CommitError, CommittedOffset, ConsumerEvent, HEADER_FIELDS, LogConsumer, LogRecords, NewTopic,
+    Subscription, TopicPartition,
 };
 
 use crate::support::{
@@ -465,6 +466,43 @@ pub fn a_pattern_finds_topics_that_come_later(fixture: &Fixture) {
     got.extend(texts(&read_some(&mut *consumer, 1)));
     assert_eq!(got, names);
     consumer.close(PATIENCE).unwrap();
+}
+
+pub fn offsets_carry_metadata_of_their_owner(fixture: &Fixture) {
+    let (topic, group) = (fixture.topic("metadata", 1), unique("metadata-group"));
+    fixture.write(&topic, &values(&["a", "b", "c", "d"]));
+    let member = || {
+        let more = [("group.id", group.as_str()), ("session.timeout.ms", "6000"), ("group.instance.id", "one")];
+        let earliest = [("auto.offset.reset", "earliest"), ("enable.auto.commit", "false")];
+        let settings = settings(&more).into_iter().chain(settings(&earliest)).collect();
+        fixture.log.consumer(&settings, &Subscription::Topics(vec![topic.clone()])).unwrap()
+    };
+    let commit =
+        |offset, metadata: &str| CommittedOffset { partition: partition(&topic, 0), offset, metadata: metadata.into() };
+    let at = [partition(&topic, 0)];
+    let mut first = member();
+    read_some(&mut *first, 4);
+    assert_eq!(first.committed_with(&at, PATIENCE).unwrap(), []);
+    first.commit_with(&[commit(1, "a token: ☃")]).map_err(|error| format!("{error:?}")).unwrap();
+    assert_eq!(first.committed_with(&at, PATIENCE).unwrap(), [commit(1, "a token: ☃")]);
+    assert_eq!(fixture.log.admin().group_commits(&group, PATIENCE).unwrap(), [commit(1, "a token: ☃")]);
+    first.commit(&[(partition(&topic, 0), 2)]).unwrap();
+    assert_eq!(first.committed_with(&at, PATIENCE).unwrap(), [commit(2, "")]);
+    let longest = "x".repeat(4096);
+    first.commit_with(&[commit(2, &longest)]).map_err(|error| format!("{error:?}")).unwrap();
+
+    // Another one has its place, and its partitions, from here on.
+    let mut second = member();
+    assert_eq!(texts(&read_some(&mut *second, 2)), ["c", "d"]);
+    match first.commit_with(&[commit(4, "too late")]) {
+        Err(CommitError::Refused(_)) => {}
+        other => panic!("a former member has committed, or does not know: {other:?}"),
+    }
+    assert_eq!(second.committed_with(&at, PATIENCE).unwrap(), [commit(2, &longest)]);
+    second.commit_with(&[commit(4, "mine")]).map_err(|error| format!("{error:?}")).unwrap();
+    drop(first.close(PATIENCE));
+    assert_eq!(second.committed_with(&at, PATIENCE).unwrap(), [commit(4, "mine")]);
+    second.close(PATIENCE).unwrap();
 }
 
 pub fn admin_tells_and_changes(fixture: &Fixture) {

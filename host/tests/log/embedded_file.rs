@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use arrow_array::BinaryArray;
 use tributary::log::embedded::EmbeddedLog;
-use tributary::log::{ClientSettings, ConsumerEvent, Log, LogAdmin, LogRecords, NewTopic, Subscription};
+use tributary::log::{
+    ClientSettings, CommittedOffset, ConsumerEvent, Log, LogAdmin, LogRecords, NewTopic, Subscription,
+};
 
 use crate::support::{PATIENCE, partition, read_some, settings, texts, values};
 
@@ -45,6 +47,27 @@ fn child_that_writes() {
             writeln!(out, "acknowledged {}", completion.token).unwrap();
             out.flush().unwrap();
         }
+    }
+}
+
+/// Files of the version before have no metadata with their offsets.
+#[test]
+fn a_file_of_the_former_format_is_converted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log.db");
+    let at = partition("t", 0);
+    let log = EmbeddedLog::open(&path).unwrap();
+    write(&log, "t", &values(&["a", "b"]));
+    log.admin().alter_group_offsets("g", &[(at.clone(), Some(1))], PATIENCE).unwrap();
+    drop(log);
+    let file = rusqlite::Connection::open(&path).unwrap();
+    file.execute_batch("ALTER TABLE group_offsets DROP COLUMN metadata; PRAGMA user_version=2;").unwrap();
+    drop(file);
+    for _ in 0..2 {
+        let log = EmbeddedLog::open(&path).unwrap();
+        let commits = log.admin().group_commits("g", PATIENCE).unwrap();
+        assert_eq!(commits, [CommittedOffset { partition: at.clone(), offset: 1, metadata: "".into() }]);
+        assert_eq!(read(&log, "t", 2), ["a", "b"]);
     }
 }
 

@@ -34,6 +34,7 @@ behaviours!(
     pause_and_seek_deliver_nothing_stale,
     a_pattern_finds_topics_that_come_later,
     admin_tells_and_changes,
+    offsets_carry_metadata_of_their_owner,
     a_reader_reads_from_given_offsets,
     lag_is_what_is_left,
     commands_write_and_read_lines,

@@ -32,7 +32,8 @@ fn in_rust() -> String {
         ConnectorVtable: size create validate start task_configs stop cancel destroy alter_offsets exactly_once_support
             transaction_boundaries task;
         SourceTaskVtable: size create start poll commit stop cancel destroy acknowledged;
-        SinkTaskVtable: size create start open put flush pre_commit close stop cancel destroy;
+        SinkTaskVtable: size create start open put flush pre_commit close stop cancel destroy recover prepare commit_prepared
+            abort_prepared;
         TransformVtable: size create configure apply on_watermark destroy;
     }
 }

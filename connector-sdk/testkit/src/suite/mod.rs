@@ -5,6 +5,7 @@
 
 mod common;
 pub mod exactly_once;
+pub mod prepared;
 pub mod sink;
 pub mod source;
 
@@ -38,6 +39,17 @@ macro_rules! exactly_once_sink_suite {
     ($name:ident, $subject:expr) => {
         $crate::suite_tests!(exactly_once, $name, $subject; goes_on_from_its_own_offsets, exactly_once_under_kills,
             former_tasks_write_nothing, passed_records_are_not_skipped, changed_offsets_are_followed, outboxes_are_followed);
+    };
+}
+
+/// All tests of [`prepared`](crate::suite::prepared), for sinks that prepare their transactions, beside those of
+/// [`sink_suite!`](crate::sink_suite).
+#[macro_export]
+macro_rules! prepared_sink_suite {
+    ($name:ident, $subject:expr) => {
+        $crate::suite_tests!(prepared, $name, $subject; says_what_it_is, prepared_survives_a_kill, orphans_are_aborted,
+            aborted_is_gone, commits_are_idempotent, later_epochs_are_left_alone, closing_drops_what_is_not_prepared,
+            exactly_once_under_kills, outages_pass);
     };
 }
 

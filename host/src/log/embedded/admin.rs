@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::super::{Log, LogAdmin, LogError, NewTopic, TopicDescription, TopicIdentity, TopicPartition};
+use super::super::{
+    CommittedOffset, Log, LogAdmin, LogError, NewTopic, TopicDescription, TopicIdentity, TopicPartition,
+};
 use super::catalog::Topic;
-use super::database::from_sqlite;
+use super::database::{Database, from_sqlite};
 use super::record_batch::BatchReader;
 use super::{EmbeddedLog, Inner, retention, topic_settings};
 
@@ -55,6 +57,33 @@ pub(super) fn store_offsets(
         };
     }
     Ok(())
+}
+
+/// Stores offsets of a group with their metadata.
+pub(super) fn store_commits(connection: &Connection, group: &str, commits: &[CommittedOffset]) -> rusqlite::Result<()> {
+    let mut set = connection.prepare_cached(
+        "INSERT OR REPLACE INTO group_offsets (consumer_group, topic, partition, next_offset, metadata) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for CommittedOffset { partition, offset, metadata } in commits {
+        set.execute((group, &*partition.topic, partition.partition, offset, &**metadata))?;
+    }
+    Ok(())
+}
+
+/// What a group has committed.
+pub(super) fn commits_of(database: &Database, group: &str) -> Result<Vec<CommittedOffset>, LogError> {
+    database.read(&format!("reading the offsets of group {group}"), |connection| {
+        let mut statement = connection.prepare_cached(
+            "SELECT topic, partition, next_offset, metadata FROM group_offsets WHERE consumer_group = ?1 ORDER BY topic, partition",
+        )?;
+        statement
+            .query_map([group], |row| {
+                let (topic, metadata): (String, String) = (row.get(0)?, row.get(3)?);
+                let partition = TopicPartition { topic: topic.into(), partition: row.get(1)? };
+                Ok(CommittedOffset { partition, offset: row.get(2)?, metadata: metadata.into() })
+            })?
+            .collect()
+    })
 }
 
 impl Inner {
@@ -222,18 +251,8 @@ impl LogAdmin for EmbeddedLog {
         })
     }
 
-    fn group_offsets(&self, group: &str, _timeout: Duration) -> Result<Vec<(TopicPartition, i64)>, LogError> {
-        self.inner.database.read(&format!("reading the offsets of group {group}"), |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT topic, partition, next_offset FROM group_offsets WHERE consumer_group = ?1 ORDER BY topic, partition",
-            )?;
-            statement
-                .query_map([group], |row| {
-                    let topic: String = row.get(0)?;
-                    Ok((TopicPartition { topic: topic.into(), partition: row.get(1)? }, row.get(2)?))
-                })?
-                .collect()
-        })
+    fn group_commits(&self, group: &str, _timeout: Duration) -> Result<Vec<CommittedOffset>, LogError> {
+        commits_of(&self.inner.database, group)
     }
 
     fn alter_group_offsets(

@@ -14,9 +14,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::run_builder::RunBuilder;
-use super::super::{ClientSettings, ConsumerEvent, FetchedBatch, GroupMetadata, LogConsumer, LogError, TopicPartition};
+use super::super::{
+    ClientSettings, CommitError, CommittedOffset, ConsumerEvent, FetchedBatch, GroupMetadata, LogConsumer, LogError,
+    TopicPartition,
+};
 use super::Inner;
-use super::admin::store_offsets;
+use super::admin::{commits_of, store_commits, store_offsets};
 use super::catalog::Partition;
 use super::database::from_sqlite;
 use super::groups::GroupEvent;
@@ -382,6 +385,35 @@ impl LogConsumer for EmbeddedConsumer {
                 })
                 .collect()
         })
+    }
+
+    fn commit_with(&mut self, offsets: &[CommittedOffset]) -> Result<(), CommitError> {
+        let Some((group, member)) = self.member.clone() else {
+            return Err(CommitError::Refused(LogError::fatal("committing offsets: this reader is in no group")));
+        };
+        // What fails is rolled back: nothing is ever in doubt here.
+        let owned = self.inner.groups().check_owner(&group, member, offsets.iter().map(|commit| &commit.partition));
+        owned.map_err(CommitError::Refused)?;
+        let offsets = offsets.to_vec();
+        let changed = self.inner.writer.change(move |connection| {
+            store_commits(connection, &group, &offsets)
+                .map_err(|error| from_sqlite(&error, &format!("committing offsets of group {group}")))?;
+            Ok(((), false))
+        });
+        changed.map_err(CommitError::Refused)
+    }
+
+    fn committed_with(
+        &mut self,
+        partitions: &[TopicPartition],
+        _timeout: Duration,
+    ) -> Result<Vec<CommittedOffset>, LogError> {
+        let Some(group) = &self.group else {
+            return Err(LogError::fatal("reading committed offsets: the consumer has no group.id"));
+        };
+        let mut commits = commits_of(&self.inner.database, group)?;
+        commits.retain(|commit| partitions.contains(&commit.partition));
+        Ok(commits)
     }
 
     fn lag(&mut self) -> Vec<(TopicPartition, i64)> {

@@ -22,7 +22,9 @@ pub(super) const PAGE_BYTES: u64 = 16384;
 /// Read connections kept open.
 const POOLED: usize = 4;
 /// What this version writes into `user_version`.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
+/// From then on, offsets have metadata.
+const WITH_METADATA: i64 = 3;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS cluster (id TEXT NOT NULL);
@@ -41,7 +43,7 @@ CREATE TABLE IF NOT EXISTS producers (id TEXT PRIMARY KEY, epoch INTEGER NOT NUL
 CREATE INDEX IF NOT EXISTS batches_by_offset ON batches (partition, last_offset);
 CREATE TABLE IF NOT EXISTS group_offsets (
     consumer_group TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL, next_offset INTEGER NOT NULL,
-    PRIMARY KEY (consumer_group, topic, partition)) WITHOUT ROWID;
+    metadata TEXT NOT NULL DEFAULT '', PRIMARY KEY (consumer_group, topic, partition)) WITHOUT ROWID;
 ";
 
 /// The file and its read connections.
@@ -78,8 +80,12 @@ impl Database {
             )));
         }
         if format < FORMAT {
+            let metadata = match format {
+                1..WITH_METADATA => "ALTER TABLE group_offsets ADD COLUMN metadata TEXT NOT NULL DEFAULT '';",
+                _ => "",
+            };
             writer
-                .execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={FORMAT}; COMMIT;"))
+                .execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} {metadata} PRAGMA user_version={FORMAT}; COMMIT;"))
                 .map_err(|error| from_sqlite(&error, &operation()))?;
         }
         Ok((Self { path: path.to_owned(), readers: Mutex::default() }, writer))

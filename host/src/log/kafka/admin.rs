@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::super::{ClientSettings, LogAdmin, LogError, NewTopic, TopicDescription, TopicIdentity, TopicPartition};
+use super::super::{
+    ClientSettings, CommittedOffset, LogAdmin, LogError, NewTopic, TopicDescription, TopicIdentity, TopicPartition,
+};
 use super::batch_calls::Client;
 use super::settings::{ClientKind, NativeSettings};
 
@@ -50,7 +52,7 @@ impl KafkaAdmin {
 
     /// Reads a group's offsets. A broker that does not coordinate the group makes librdkafka tell the client's own group of it, which
     /// a producer's client does not have: it would crash. A consumer's has one, and here never joins it.
-    fn read_group(&self, group: &str, timeout: Duration) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+    fn read_group(&self, group: &str, timeout: Duration) -> Result<Vec<CommittedOffset>, LogError> {
         let mut guard = self.groups.lock().unwrap_or_else(|e| e.into_inner());
         let client = match &mut *guard {
             Some(client) => client,
@@ -63,7 +65,7 @@ impl KafkaAdmin {
         };
         client.serve(Duration::ZERO);
         client.fatal()?;
-        client.group_offsets(group, timeout)
+        client.group_commits(group, timeout)
     }
 
     /// First offsets of partitions.
@@ -201,10 +203,10 @@ impl LogAdmin for KafkaAdmin {
         self.ask(timeout, |client, left| client.offset_for_time(partition, timestamp, left))
     }
 
-    fn group_offsets(&self, group: &str, timeout: Duration) -> Result<Vec<(TopicPartition, i64)>, LogError> {
-        let mut offsets = self.settled(timeout, |left| self.read_group(group, left))?;
-        offsets.sort();
-        Ok(offsets)
+    fn group_commits(&self, group: &str, timeout: Duration) -> Result<Vec<CommittedOffset>, LogError> {
+        let mut commits = self.settled(timeout, |left| self.read_group(group, left))?;
+        commits.sort_by(|a, b| a.partition.cmp(&b.partition));
+        Ok(commits)
     }
 
     fn alter_group_offsets(

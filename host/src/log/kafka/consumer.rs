@@ -14,9 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::run_builder::RunBuilder;
-use super::super::{ConsumerEvent, GroupMetadata, LogConsumer, LogError, TopicPartition, Waker};
+use super::super::{
+    ClientSettings, CommitError, CommittedOffset, ConsumerEvent, GroupMetadata, LogConsumer, LogError, TopicPartition,
+    Waker,
+};
 use super::batch_calls::{Client, Message, Messages, QueueWaker, Rebalance};
 use super::errors;
+use super::member_commits::{Member, MemberCommits};
 use super::topic_pattern::TopicPattern;
 
 /// Messages taken at a time: their structures stay in the second-level cache while they are copied.
@@ -32,6 +36,11 @@ pub(super) struct KafkaConsumer {
     pattern: Option<TopicPattern>,
     /// As whom the last assignment was given, while it holds.
     assigned_as: Option<(String, i32)>,
+    /// As whom the last assignment was given, also while it is given up.
+    owner: Option<(String, i32)>,
+    /// The cluster's and the group's, for commits with metadata.
+    settings: ClientSettings,
+    commits: Option<MemberCommits>,
     /// The assignment with the offsets it was started from.
     assigned: BTreeMap<TopicPartition, Option<i64>>,
     /// Announced as revoked or lost, and not given up yet.
@@ -52,6 +61,9 @@ impl KafkaConsumer {
             messages: Messages::default(),
             pattern,
             assigned_as: None,
+            owner: None,
+            settings: ClientSettings::new(),
+            commits: None,
             assigned: BTreeMap::new(),
             revoking: BTreeSet::new(),
             paused: BTreeSet::new(),
@@ -59,6 +71,11 @@ impl KafkaConsumer {
             last_run: (0, 0),
             failed: None,
         }
+    }
+
+    /// The same with the settings that the client was made with, so that it can commit offsets with metadata.
+    pub(super) fn with_settings(self, settings: ClientSettings) -> Self {
+        Self { settings, ..self }
     }
 
     /// The member's id and generation, where it is in its group and knows what it was assigned. librdkafka has a generation as soon
@@ -129,6 +146,9 @@ impl KafkaConsumer {
                 Rebalance::Assigned(_) => self.client.membership(),
                 Rebalance::Revoked(_) | Rebalance::Lost(_) => None,
             };
+            if let Rebalance::Assigned(_) = rebalance {
+                self.owner = self.assigned_as.clone();
+            }
             match rebalance {
                 Rebalance::Assigned(partitions) if partitions.is_empty() => self.client.assign(Some(&[]))?,
                 Rebalance::Assigned(partitions) => events.push(ConsumerEvent::Assigned(partitions)),
@@ -258,6 +278,29 @@ impl LogConsumer for KafkaConsumer {
         timeout: Duration,
     ) -> Result<Vec<(TopicPartition, Option<i64>)>, LogError> {
         self.client.committed(partitions, timeout)
+    }
+
+    fn commit_with(&mut self, offsets: &[CommittedOffset]) -> Result<(), CommitError> {
+        let Some((id, generation)) = &self.owner else {
+            return Err(CommitError::Refused(LogError {
+                message: "committing offsets with metadata: this consumer is not a member of its group any more".into(),
+                retriable: true,
+                code: Some("UNKNOWN_MEMBER_ID"),
+            }));
+        };
+        let commits = match &mut self.commits {
+            Some(commits) => commits,
+            none => none.insert(MemberCommits::new(&self.settings).map_err(CommitError::Refused)?),
+        };
+        commits.commit(&Member { id, generation: *generation }, offsets)
+    }
+
+    fn committed_with(
+        &mut self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<CommittedOffset>, LogError> {
+        self.client.committed_with(partitions, timeout)
     }
 
     fn lag(&mut self) -> Vec<(TopicPartition, i64)> {

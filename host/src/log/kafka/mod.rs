@@ -21,6 +21,7 @@ mod client_log;
 mod consumer;
 mod errors;
 mod fencing;
+mod member_commits;
 mod parking;
 mod producer;
 mod settings;
@@ -154,7 +155,9 @@ impl Log for KafkaLog {
             }
             Subscription::Pattern(pattern) => Some(TopicPattern::new(pattern, settings)?),
         };
-        Ok(Box::new(KafkaConsumer::new(client, pattern)))
+        let mut all = self.settings.clone();
+        all.extend(settings.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Ok(Box::new(KafkaConsumer::new(client, pattern).with_settings(all)))
     }
 
     fn sink_consumer(

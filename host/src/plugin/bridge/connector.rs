@@ -98,9 +98,10 @@ impl ConnectorHandle for Connector {
         match answer.flatten().as_deref() {
             None => Ok(None),
             Some("supported") => Ok(Some(ExactlyOnceSupport::Supported)),
+            Some("prepared") => Ok(Some(ExactlyOnceSupport::Prepared)),
             Some("unsupported") => Ok(Some(ExactlyOnceSupport::Unsupported)),
             Some(other) => Err(Error::failed(format!(
-                "exactly_once_support of {} answered {other:?}, which is neither \"supported\" nor \"unsupported\"",
+                "exactly_once_support of {} answered {other:?}, which is none of \"supported\", \"prepared\" and \"unsupported\"",
                 self.class
             ))),
         }

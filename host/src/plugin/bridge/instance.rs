@@ -64,6 +64,11 @@ impl Instance {
         Ok(Self { what, pointer, alive, panicked: Arc::default(), ticket: Some(ticket), cancel, destroy })
     }
 
+    /// Class and part, for messages.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
     /// Makes one call.
     pub fn call(
         &mut self,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tributary_abi as abi;
 use tributary_sdk::ffi::{Exported, str};
+use tributary_sdk::prepared::{Claim, Prepared, PreparedToken};
 use tributary_sdk::sink::{Failures, TopicPartition, TopicPartitionOffset};
 use tributary_sdk::{Batch, Config, Error, Result, Services};
 
@@ -22,6 +23,18 @@ impl SinkTask {
         let what = format!("a task of {class}");
         let instance = Instance::create(what, table.create, table.cancel, table.destroy, services)?;
         Ok(Self { table, instance })
+    }
+}
+
+impl SinkTask {
+    /// A function that a table may lack.
+    fn optional(&self, name: &str, function: Option<abi::JsonFn>) -> Result<abi::JsonFn> {
+        function.ok_or_else(|| {
+            let what = self.instance.what();
+            Error::Unsupported(format!(
+                "{name}: {what} has no such function, although its connector says that it prepares transactions"
+            ))
+        })
     }
 }
 
@@ -85,6 +98,31 @@ impl SinkTaskHandle for SinkTask {
     fn close(&mut self, partitions: &[TopicPartition]) -> Result<()> {
         let json = serde_json::to_string(partitions)?;
         self.instance.plain("close", |call, instance| unsafe { (self.table.close)(call, instance, str(&json)) })
+    }
+
+    fn recover(&mut self, claims: &[Claim]) -> Result<()> {
+        let recover = self.optional("recover", self.table.recover)?;
+        let json = serde_json::to_string(claims)?;
+        self.instance.plain("recover", |call, instance| unsafe { recover(call, instance, str(&json)) })
+    }
+
+    fn prepare(&mut self, offsets: &[TopicPartitionOffset]) -> Result<Vec<Prepared>> {
+        let prepare = self.optional("prepare", self.table.prepare)?;
+        let json = serde_json::to_string(offsets)?;
+        let run = |call, instance| unsafe { prepare(call, instance, str(&json)) };
+        Ok(self.instance.json("prepare", run)?.unwrap_or_default())
+    }
+
+    fn commit_prepared(&mut self, tokens: &[PreparedToken]) -> Result<()> {
+        let commit = self.optional("commit_prepared", self.table.commit_prepared)?;
+        let json = serde_json::to_string(tokens)?;
+        self.instance.plain("commit_prepared", |call, instance| unsafe { commit(call, instance, str(&json)) })
+    }
+
+    fn abort_prepared(&mut self, tokens: &[PreparedToken]) -> Result<()> {
+        let abort = self.optional("abort_prepared", self.table.abort_prepared)?;
+        let json = serde_json::to_string(tokens)?;
+        self.instance.plain("abort_prepared", |call, instance| unsafe { abort(call, instance, str(&json)) })
     }
 
     fn stop(&mut self) -> Result<()> {

@@ -41,6 +41,8 @@ use super::errors::TaskError;
 pub enum Trouble {
     /// The transaction has come to nothing: begin again from the committed offsets.
     Again(String),
+    /// The same, because the cluster does not answer: however long that takes.
+    Away(String),
     /// The task ends.
     Fatal(TaskError),
     /// The task is to stop, or may not write any more.

@@ -19,6 +19,7 @@ use super::sink_target::SinkTarget;
 use super::stages::Stages;
 use crate::log::{ClientSettings, ConsumerEvent, Log, LogConsumer, LogError, LogRecords, TopicPartition};
 use crate::state::{Layer, Shard, StateError, TaskState};
+use crate::task::backoff::Backoff;
 use crate::task::control::TaskControl;
 use crate::task::dead_letters::Letterhead;
 use crate::task::delivery::{Part, TopicUsed};
@@ -40,6 +41,8 @@ const LAG: Duration = Duration::from_secs(5);
 const PURGE: Duration = Duration::from_secs(30);
 /// How long one question to the cluster may take.
 const ASK: Duration = Duration::from_secs(30);
+/// The same, where it is asked again and the task waits: so long it cannot be stopped.
+const SHORT: Duration = Duration::from_secs(5);
 /// Records and bytes of an open transaction: what it writes is held in memory.
 const MAX_RECORDS: usize = 500_000;
 const MAX_BYTES: usize = 64 << 20;
@@ -173,7 +176,7 @@ impl StreamTask {
             result = match running.commit_all() {
                 Err(Trouble::Fatal(error)) => Err(error),
                 // What was not committed is read again.
-                Err(Trouble::Again(reason)) => {
+                Err(Trouble::Again(reason) | Trouble::Away(reason)) => {
                     tracing::warn!("the last transaction was not committed, its records come again: {reason}");
                     Ok(())
                 }
@@ -241,6 +244,7 @@ impl Running {
         let mut reported = None;
         let (mut next_tick, mut next_lag) = (Instant::now() + TICK, Instant::now());
         let mut next_purge = Instant::now() + PURGE;
+        let mut backoff = Backoff::default();
         // Fences earlier producers of the id.
         let mut begun = Some(self.drive());
         while !self.control.stopping() {
@@ -253,19 +257,40 @@ impl Running {
             if ticks {
                 next_tick = Instant::now() + TICK;
             }
-            let done = match begun.take() {
-                Some(done) => done,
-                None => self.turn(paused, ticks),
+            let (anew, done) = match begun.take() {
+                Some(done) => (true, done),
+                None => (false, self.turn(paused, ticks)),
             };
             match done {
+                Ok(()) if anew => {
+                    backoff.reset();
+                    self.control.counters.set_retrying(None);
+                }
                 Ok(()) => {}
                 Err(Trouble::Stopped) => {
                     self.torn = true;
                     return Ok(());
                 }
                 Err(Trouble::Fatal(error)) => return Err(error),
+                Err(Trouble::Away(reason)) => {
+                    tracing::warn!(
+                        "the task begins anew in {:?}, from the committed offsets: {reason}",
+                        backoff.next()
+                    );
+                    self.control.counters.set_retrying(Some(&reason));
+                    if self.control.wait(backoff.advance()) {
+                        self.torn = true;
+                        return Ok(());
+                    }
+                    begun = Some(self.begin_anew());
+                }
                 Err(Trouble::Again(reason)) => {
                     self.fruitless += 1;
+                    self.control.counters.set_retrying(Some(&reason));
+                    if self.fruitless > FRUITLESS && self.cluster_is_away() {
+                        // It is not the transactions' fault.
+                        self.fruitless = FRUITLESS;
+                    }
                     if self.fruitless > FRUITLESS {
                         return Err(TaskError::new(format!(
                             "{FRUITLESS} transactions in a row came to nothing; the last: {reason}"
@@ -292,6 +317,15 @@ impl Running {
             }
         }
         Ok(())
+    }
+
+    /// Whether the group's coordinator does not answer.
+    fn cluster_is_away(&mut self) -> bool {
+        let partitions = self.assigned.clone();
+        match partitions.is_empty() {
+            true => self.log.cluster_id(SHORT).is_err_and(|error| error.retriable),
+            false => self.consumer().committed(&partitions, SHORT).is_err_and(|error| error.retriable),
+        }
     }
 
     fn consumer(&mut self) -> &mut dyn LogConsumer {
@@ -407,7 +441,7 @@ fn part(topic: &Arc<str>, records: LogRecords) -> Part {
 
 fn client_error(error: LogError) -> Trouble {
     match error.retriable {
-        true => Trouble::Again(error.message),
+        true => Trouble::Away(error.message),
         false => Trouble::Fatal(error.into()),
     }
 }

@@ -9,9 +9,9 @@ use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_admin_op_t as Op;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
-use super::super::super::{LogError, NewTopic, TopicDescription, TopicIdentity, TopicPartition};
+use super::super::super::{CommittedOffset, LogError, NewTopic, TopicDescription, TopicIdentity, TopicPartition};
 use super::super::errors;
-use super::{Client, PartitionList, c_string, millis, read_list, text};
+use super::{Client, PartitionList, c_string, millis, read_commits, read_list, text};
 
 /// One request's reply.
 struct Reply(NonNull<sys::rd_kafka_event_t>);
@@ -34,22 +34,23 @@ unsafe fn group_offsets(
     groups: *mut *const sys::rd_kafka_group_result_t,
     count: usize,
     operation: &str,
-) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+) -> Result<Vec<CommittedOffset>, LogError> {
     let mut offsets = Vec::new();
     for i in 0..count {
         // SAFETY: the caller passes what a live reply returned; the list and the error belong to the reply.
-        let list = unsafe {
+        let (list, commits) = unsafe {
             let group = *groups.add(i);
             let error = sys::rd_kafka_group_result_error(group);
             if !error.is_null() {
                 errors::check(sys::rd_kafka_error_code(error), || operation.into())?;
             }
-            read_list(sys::rd_kafka_group_result_partitions(group))
+            let list = sys::rd_kafka_group_result_partitions(group);
+            (read_list(list), read_commits(list))
         };
-        for (partition, offset, code) in list {
+        for (partition, _, code) in list {
             errors::check(code, || format!("{operation}, {}-{}", partition.topic, partition.partition))?;
-            offsets.push((partition, offset));
         }
+        offsets.extend(commits);
     }
     Ok(offsets)
 }
@@ -451,11 +452,11 @@ impl Client {
         Ok(list.read().first().map(|(_, offset, _)| *offset).filter(|offset| *offset >= 0))
     }
 
-    pub(in super::super) fn group_offsets(
+    pub(in super::super) fn group_commits(
         &mut self,
         group: &str,
         timeout: Duration,
-    ) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+    ) -> Result<Vec<CommittedOffset>, LogError> {
         let operation = format!("reading the offsets of group {group}");
         let c_group = c_string(group)?;
         // SAFETY: as for creating; no list means all partitions.
@@ -475,7 +476,7 @@ impl Client {
             let result = sys::rd_kafka_event_ListConsumerGroupOffsets_result(reply.0.as_ptr());
             let groups = sys::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &mut count);
             let mut offsets = group_offsets(groups, count, &operation)?;
-            offsets.retain(|(_, offset)| *offset >= 0);
+            offsets.retain(|commit| commit.offset >= 0);
             Ok(offsets)
         }
     }

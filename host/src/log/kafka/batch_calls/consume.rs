@@ -7,9 +7,9 @@ use std::time::Duration;
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
-use super::super::super::{LogError, TopicPartition};
+use super::super::super::{CommittedOffset, LogError, TopicPartition};
 use super::super::errors;
-use super::{Client, PARTITION_UNASSIGNED, PartitionList, c_string, millis, text};
+use super::{Client, PARTITION_UNASSIGNED, PartitionList, c_string, millis, read_commits, text};
 
 /// How long the coordinator may take to answer a commit.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -144,6 +144,23 @@ impl Client {
         errors::check(code, || "reading committed offsets".into())?;
         list.check("reading the committed offset of")?;
         Ok(list.read().into_iter().map(|(p, offset, _)| (p, (offset >= 0).then_some(offset))).collect())
+    }
+
+    /// The same with metadata; those without an offset are left out.
+    pub(in super::super) fn committed_with(
+        &mut self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<CommittedOffset>, LogError> {
+        let list = PartitionList::new(partitions.iter().map(|p| (p, sys::RD_KAFKA_OFFSET_INVALID as i64)))?;
+        // SAFETY: the handle and the list are live.
+        let code = unsafe { sys::rd_kafka_committed(self.rk(), list.0.as_ptr(), millis(timeout)) };
+        errors::check(code, || "reading committed offsets".into())?;
+        list.check("reading the committed offset of")?;
+        // SAFETY: the list is live.
+        let mut commits = unsafe { read_commits(list.0.as_ptr()) };
+        commits.retain(|commit| commit.offset >= 0);
+        Ok(commits)
     }
 
     /// The next offset to be delivered, where a record was delivered already.

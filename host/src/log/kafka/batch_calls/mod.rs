@@ -32,7 +32,7 @@ use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
 use super::super::deliveries::Deliveries;
-use super::super::{LogError, TopicPartition};
+use super::super::{CommittedOffset, LogError, TopicPartition};
 use super::client_log::ClientLog;
 use super::errors;
 use super::settings::{ClientKind, NativeSettings};
@@ -156,6 +156,30 @@ impl PartitionList {
         }
         Ok(())
     }
+}
+
+/// The same with metadata, without the error.
+///
+/// # Safety
+/// `list` is null or a live list.
+unsafe fn read_commits(list: *const sys::rd_kafka_topic_partition_list_t) -> Vec<CommittedOffset> {
+    // SAFETY: the caller's promise.
+    let read = unsafe { read_list(list) };
+    let with = |(i, (partition, offset, _)): (usize, (TopicPartition, i64, Code))| {
+        // SAFETY: as many elements as were read; metadata is null or has as many bytes.
+        let metadata = unsafe {
+            let element = &*(*list).elems.add(i);
+            match element.metadata.is_null() {
+                true => "".into(),
+                false => {
+                    let bytes = std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size);
+                    String::from_utf8_lossy(bytes).into()
+                }
+            }
+        };
+        CommittedOffset { partition, offset, metadata }
+    };
+    read.into_iter().enumerate().map(with).collect()
 }
 
 /// # Safety

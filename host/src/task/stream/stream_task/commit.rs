@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::Trouble;
-use super::{ASK, Done, EARLY, MAX_BYTES, Running, StreamState, chain_error, part, state_error};
+use super::{ASK, Done, EARLY, MAX_BYTES, Running, StreamState, chain_error, client_error, part, state_error};
 use crate::log::TopicPartition;
 use crate::state::{Layer, Positions, ShardChanges};
-use crate::task::errors::TaskError;
 use crate::task::transaction::{Advance, End, Ending, Piece, Slice};
 
 impl Running {
@@ -160,7 +159,8 @@ impl Running {
                 // Nobody else writes to this partition.
                 None => {
                     let partition = TopicPartition { topic: changelog.as_str().into(), partition: changes.shard };
-                    self.log.admin().watermarks(&partition, ASK).map_err(TaskError::from)?.1
+                    // What was committed is in the changelog: if the cluster does not answer now, it is read from there.
+                    self.log.admin().watermarks(&partition, ASK).map_err(client_error)?.1
                 }
             };
             ends.insert(changes.shard, next);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::Trouble;
 use super::super::outbox::Outbox;
-use super::{ASK, Done, Running, StreamState, client_error, state_error};
+use super::{ASK, Done, Running, SHORT, StreamState, client_error, state_error};
 use crate::log::{ConsumerEvent, TopicPartition};
 use crate::state::{LogChangelog, Shard};
 use crate::task::control::now_ms;
@@ -55,7 +55,7 @@ impl Running {
 
     fn open_state(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, Option<i64>)>, Trouble> {
         // Waits for the transactions of whoever had the partitions before.
-        let committed = self.consumer().committed(partitions, ASK).map_err(client_error)?;
+        let committed = self.consumer().committed(partitions, SHORT).map_err(client_error)?;
         self.transactor.positions.begin(&committed);
         let Some(StreamState { state, changelog, reader }) = &self.state else { return Ok(committed) };
         let mut restored_shards = Vec::new();
@@ -84,7 +84,7 @@ impl Running {
             let inputs = self.stages.topics(stage);
             let all = inputs.iter().map(|topic| TopicPartition { topic: topic.clone(), partition });
             let all = all.collect::<Vec<_>>();
-            let found = self.transactor.positions.consumer.committed(&all, ASK).map_err(client_error)?;
+            let found = self.transactor.positions.consumer.committed(&all, SHORT).map_err(client_error)?;
             if !found.iter().any(known) {
                 return Err(Trouble::Fatal(without_offsets(state.connector(), &inputs, partition)));
             }

@@ -119,7 +119,7 @@ impl Running {
         for partition in new {
             let first = match self.first_read(&partition) {
                 // Nothing is told until it is known.
-                Err(Trouble::Again(reason)) => {
+                Err(Trouble::Again(reason) | Trouble::Away(reason)) => {
                     tracing::warn!(
                         "what is known of partitions in front of repartition topics is told later: {reason}"
                     );
