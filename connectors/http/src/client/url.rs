@@ -187,4 +187,21 @@ mod tests {
         }
         assert!(join(&base, "ftp://x/").is_err());
     }
+
+    #[test]
+    fn the_last_target_is_never_taken_for_another_one() {
+        let last = LastTarget::default();
+        let urls = ["http://a/x", "http://a/y", "https://a/x", "http://a:81/x", "http://b/x", "http://A/x", "http://a/x"];
+        for url in urls {
+            let uri: Uri = url.parse().unwrap();
+            // Twice: once as another one than the last, once as the same.
+            for _ in 0..2 {
+                let target = last.of(&uri).unwrap();
+                assert_eq!(*target.origin, Origin::of(&uri).unwrap(), "{url}");
+                assert_eq!(target.host, uri.authority().unwrap().as_str(), "{url}");
+            }
+        }
+        assert!(last.of(&"ftp://a/x".parse().unwrap()).is_err());
+        assert!(last.of(&"http://user@a/x".parse().unwrap()).is_err());
+    }
 }
