@@ -9,7 +9,7 @@ use crate::{Context, Error, Result, cache, jars};
 pub const VERSION: &str = "3.4.0.Final";
 const SHA256: &str = "df62945c143811dcac2522fac1944a25ad4677839d3ae42cc12d180bc6764425";
 
-/// The version of the JDBC sink: a newer one, since it is the first that writes a batch with UNNEST, which is what it is quickest with.
+/// The version of the JDBC sink: a newer one, which may write a batch with UNNEST, as 3.4.0 does not.
 pub const JDBC_VERSION: &str = "3.6.0.Final";
 const JDBC_SHA256: &str = "c23af8d416f0f801ffb0271b1a8fd9b5360ff8d66b0dd650e066bb56ecfddc05";
 
