@@ -191,7 +191,8 @@ mod tests {
     #[test]
     fn the_last_target_is_never_taken_for_another_one() {
         let last = LastTarget::default();
-        let urls = ["http://a/x", "http://a/y", "https://a/x", "http://a:81/x", "http://b/x", "http://A/x", "http://a/x"];
+        let urls =
+            ["http://a/x", "http://a/y", "https://a/x", "http://a:81/x", "http://b/x", "http://A/x", "http://a/x"];
         for url in urls {
             let uri: Uri = url.parse().unwrap();
             // Twice: once as another one than the last, once as the same.
