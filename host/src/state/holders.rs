@@ -137,6 +137,25 @@ impl Holders {
         true
     }
 
+    fn give_back(&self, connector: &str, shards: impl IntoIterator<Item = Shard>, ends: bool) {
+        let wake = self.with(connector, |held| {
+            for shard in shards {
+                let left = held.taken.get(&shard).map_or(0, |count| count.saturating_sub(1));
+                if left == 0 {
+                    held.taken.remove(&shard);
+                } else {
+                    held.taken.insert(shard, left);
+                }
+            }
+            held.tasks = held.tasks.saturating_sub(usize::from(ends));
+            held.wake.clone()
+        });
+        // The follower may have it again.
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+
     fn with<R>(&self, connector: &str, work: impl FnOnce(&mut Held) -> R) -> R {
         work(self.lock().entry(connector.to_owned()).or_default())
     }
@@ -180,27 +199,6 @@ impl Drop for TaskHold {
     fn drop(&mut self) {
         let shards = std::mem::take(&mut *self.shards.lock().unwrap_or_else(PoisonError::into_inner));
         self.holders.give_back(&self.connector, shards, true);
-    }
-}
-
-impl Holders {
-    fn give_back(&self, connector: &str, shards: impl IntoIterator<Item = Shard>, ends: bool) {
-        let wake = self.with(connector, |held| {
-            for shard in shards {
-                let left = held.taken.get(&shard).map_or(0, |count| count.saturating_sub(1));
-                if left == 0 {
-                    held.taken.remove(&shard);
-                } else {
-                    held.taken.insert(shard, left);
-                }
-            }
-            held.tasks = held.tasks.saturating_sub(usize::from(ends));
-            held.wake.clone()
-        });
-        // The follower may have it again.
-        if let Some(wake) = wake {
-            wake();
-        }
     }
 }
 
