@@ -116,6 +116,13 @@ impl<'f> Session<'f> {
         let [config] = environment.resolve([&*spec.config], control)?;
         let connector = &spec.connector;
         let (group, settings) = clients(environment, spec, &config)?;
+        let clusters = environment.clusters(connector, &config)?;
+        if clusters.are_two() || !Arc::ptr_eq(&clusters.target, &environment.log) {
+            // A changelog of the usual name in the worker's cluster is that of an earlier config.
+            return Err(Stop::Later(
+                "what is read or written is in another cluster, so its state is not copied".to_owned(),
+            ));
+        }
         let topic = changelog::topic(environment.group_of_state(), connector);
         let Some(known) = environment.log.admin().topic_identity(&topic, ASK)? else {
             return Err(Stop::Later(format!("there is no topic {topic} yet")));
