@@ -11,12 +11,11 @@ use super::shards::{Layout, Shards};
 use super::shared::{rows, split};
 use super::wish::Wish;
 use crate::config::{ClientKind, client_settings};
-use crate::log::{ClientSettings, ConsumerEvent, FetchedBatch, Log, LogConsumer, LogError, TopicPartition};
+use crate::log::{ClientSettings, ConsumerEvent, FetchedBatch, LogConsumer, LogError, TopicPartition};
 use crate::plugin::Kind;
 use crate::state::{ChangelogRecords, FollowedShard, FollowerHold, Shard, StateError, changelog};
 use crate::task::control::TaskControl;
 use crate::task::errors::TaskError;
-use crate::worker::clusters::without_addresses;
 use crate::worker::environment::Environment;
 use crate::worker::{FollowSpec, TaskId};
 
@@ -69,8 +68,6 @@ impl From<TaskError> for Stop {
 /// See the module.
 pub struct Session<'f> {
     environment: &'f Environment,
-    /// The cluster that has the changelog, and the tasks' consumer group.
-    log: Arc<dyn Log>,
     wish: &'f Arc<Wish>,
     spec: Arc<FollowSpec>,
     topic: Arc<str>,
@@ -118,15 +115,16 @@ impl<'f> Session<'f> {
     ) -> Result<Self, Stop> {
         let [config] = environment.resolve([&*spec.config], control)?;
         let connector = &spec.connector;
+        let (group, settings) = clients(environment, spec, &config)?;
         let clusters = environment.clusters(connector, &config)?;
-        let (group, mut settings) = clients(environment, spec, &config)?;
-        if clusters.are_two() {
-            settings = without_addresses(&settings);
+        if clusters.are_two() || !Arc::ptr_eq(&clusters.target, &environment.log) {
+            // A changelog of the usual name in the worker's cluster is that of an earlier config.
+            return Err(Stop::Later(
+                "what is read or written is in another cluster, so its state is not copied".to_owned(),
+            ));
         }
-        let group_of_state = clusters.group_of_state(environment.group_of_state());
-        let topic = changelog::topic(&group_of_state, connector);
-        let log = clusters.target.clone();
-        let Some(known) = log.admin().topic_identity(&topic, ASK)? else {
+        let topic = changelog::topic(environment.group_of_state(), connector);
+        let Some(known) = environment.log.admin().topic_identity(&topic, ASK)? else {
             return Err(Stop::Later(format!("there is no topic {topic} yet")));
         };
         let epoch = match &known.id {
@@ -141,18 +139,17 @@ impl<'f> Session<'f> {
         let source = environment.class(&config)?.info().kind == Kind::Source;
         let shared =
             Shared { partitions: known.partitions.max(1), positions: BTreeMap::new(), skipped: BTreeSet::new() };
-        let layout = Layout::ask(&*log, &group_of_state, connector, known.partitions, ASK)?;
+        let layout = Layout::ask(&*environment.log, environment.group_of_state(), connector, known.partitions, ASK)?;
         let mut hold = environment.state_files.holders().follower(connector);
         let wakes = wish.clone();
         hold.set_wake(Arc::new(move || wakes.wake()));
         Ok(Self {
             environment,
-            log,
             wish,
             spec: spec.clone(),
             topic: topic.into(),
             identity: known.id,
-            group: clusters.consumer_group(&group),
+            group,
             settings,
             shards: Shards::new(layout),
             hold,
@@ -211,7 +208,7 @@ impl<'f> Session<'f> {
 
     /// Looks who has which shards by now, and how far the changelog is.
     fn look(&mut self) -> Result<(), Stop> {
-        let known = self.log.admin().topic_identity(&self.topic, ASK)?;
+        let known = self.environment.log.admin().topic_identity(&self.topic, ASK)?;
         if known.is_none_or(|known| known.id != self.identity) {
             return Err(Stop::Later(format!("the topic {} was deleted", self.topic)));
         }
@@ -219,7 +216,7 @@ impl<'f> Session<'f> {
             self.look_at = Instant::now() + LOOK;
             return self.look_at_ends();
         }
-        self.shards.look(&*self.log, &self.group, &self.spec, ASK)?;
+        self.shards.look(&*self.environment.log, &self.group, &self.spec, ASK)?;
         let all = self.shards.all();
         self.look_at = Instant::now() + if all.is_empty() { LOOK_SOON } else { LOOK };
         let others: Vec<Shard> = self.files.keys().filter(|shard| !all.contains(shard)).copied().collect();
@@ -238,7 +235,7 @@ impl<'f> Session<'f> {
             return Ok(());
         }
         let open: Vec<_> = open.into_iter().map(|partition| self.partition(partition)).collect();
-        let ends = self.log.admin().end_offsets(&open, ASK)?;
+        let ends = self.environment.log.admin().end_offsets(&open, ASK)?;
         self.ends = ends.into_iter().map(|(partition, end)| (partition.partition, end)).collect();
         self.pass();
         for (shard, file) in &mut self.files {
@@ -276,7 +273,7 @@ impl<'f> Session<'f> {
     /// Opens a file that nobody else has, and answers where to go on reading.
     fn open_file(&mut self, shard: Shard, partition: i32) -> Result<i64, Stop> {
         // Only now: nothing is written to the file any more, so that the changelog has all that is in it.
-        let bounds = self.log.admin().watermarks(&self.partition(partition), ASK)?;
+        let bounds = self.environment.log.admin().watermarks(&self.partition(partition), ASK)?;
         let directory = &self.environment.state_files;
         let file = FollowedShard::open(directory, &self.spec.connector, shard, bounds)?;
         let next = file.next();
@@ -295,7 +292,7 @@ impl<'f> Session<'f> {
             let partitions: Vec<_> = (0..shared.partitions).map(|partition| self.partition(partition)).collect();
             let mut start = Vec::new();
             for partition in partitions {
-                let (first, end) = self.log.admin().watermarks(&partition, ASK)?;
+                let (first, end) = self.environment.log.admin().watermarks(&partition, ASK)?;
                 self.ends.insert(partition.partition, end);
                 start.push((partition, first));
             }
@@ -332,7 +329,7 @@ impl<'f> Session<'f> {
                 reader.assign(&start)?;
             }
             None => {
-                let reader = self.log.reader(&self.settings, &opened)?;
+                let reader = self.environment.log.reader(&self.settings, &opened)?;
                 self.wish.set_waker(reader.waker());
                 self.reader = Some(reader);
             }
