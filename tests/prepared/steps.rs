@@ -27,14 +27,15 @@ impl Mortal {
         Ok(Self { worker: TributaryWorker::start_with(&broker.bootstrap(), options)?, place })
     }
 
-    /// From its next start on, until it is dead.
+    /// From its next start on, until it is dead. There has to be something to commit as often as that takes.
     fn live_until(&mut self, place: &str, mut meanwhile: impl FnMut() -> Result<()>) -> Result<()> {
         std::fs::write(&self.place, place)?;
         self.worker.spawn()?;
-        meanwhile()?;
         let worker = &mut self.worker;
-        let died =
-            wait::until(&format!("the death {place}"), wait::PATIENCE, || Ok((!worker.is_running()).then_some(())));
+        let died = wait::until(&format!("the death {place}"), wait::PATIENCE, || {
+            meanwhile()?;
+            Ok((!worker.is_running()).then_some(()))
+        });
         died.map_err(|error| self.worker.with_log(error.to_string()))?;
         self.worker.kill9()?;
         std::fs::write(&self.place, "").map_err(Into::into)
@@ -58,14 +59,7 @@ fn dies_everywhere() -> Result<()> {
                 let place = format!("{side}-{step}:{count}");
                 println!("round {round}: {place}");
                 rig.produce(&broker, 500)?;
-                mortal.live_until(&place, || {
-                    // There has to be something to commit as often as that.
-                    for _ in 0..count {
-                        rig.produce(&broker, 300)?;
-                        std::thread::sleep(std::time::Duration::from_millis(seed.random_range(200..600)));
-                    }
-                    Ok(())
-                })?;
+                mortal.live_until(&place, || rig.produce(&broker, 50))?;
             }
         }
         mortal.worker.spawn()?;

@@ -171,7 +171,7 @@ fn another_version_of_the_interface_is_told_apart() {
     let root = directory();
     // By its manifest,
     let library = installed(&built("first"), root.path(), "first");
-    edit(&library, "abi = \"1.1\"", "abi = \"2.0\"");
+    edit(&library, "abi = \"1.2\"", "abi = \"2.0\"");
     let error = only_problem(&scanned(root.path()));
     assert!(matches!(&error, PluginError::OtherAbi { found, .. } if found == "2.0"), "{error}");
     assert!(error.to_string().contains("is built for version 2.0 of the plugin interface, this worker has version 1"));

@@ -100,6 +100,9 @@ struct State {
     closing: bool,
 }
 
+/// How long a transactional producer that ends waits for answers to what it has sent.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
+
 /// A producer or consumer of librdkafka.
 pub(super) struct Client {
     native: Option<Native>,
@@ -112,6 +115,8 @@ struct Native {
     chunk: Vec<sys::rd_kafka_message_t>,
     shared: Box<Shared>,
     kind: ClientKind,
+    /// It has a `transactional.id`.
+    transactional: bool,
 }
 
 // SAFETY: librdkafka's handles may be used from any thread; `Shared` is only reached through `Client`,
@@ -337,6 +342,7 @@ impl Client {
     pub(super) fn new(kind: ClientKind, mut settings: NativeSettings, name: &str) -> Result<Self, LogError> {
         #[cfg(target_os = "linux")]
         poll::link();
+        let transactional = settings.values.contains_key("transactional.id");
         let brokers = settings.values.get("bootstrap.servers").cloned().unwrap_or_default();
         let log = ClientLog::new(name, brokers);
         let shared = Box::new(Shared {
@@ -400,7 +406,7 @@ impl Client {
                 "client settings without an equivalent are left out"
             );
         }
-        let mut native = Native { rk, topics: HashMap::new(), chunk: Vec::new(), shared, kind };
+        let mut native = Native { rk, topics: HashMap::new(), chunk: Vec::new(), shared, kind, transactional };
         if native.shared.tokens.is_some() {
             // SAFETY: the handle is live; from here on its own thread asks for tokens, whatever the owner does.
             let error = unsafe { sys::rd_kafka_sasl_background_callbacks_enable(rk.as_ptr()) };
@@ -549,6 +555,12 @@ impl Native {
         unsafe {
             match self.kind {
                 ClientKind::Producer => {
+                    if self.transactional {
+                        // While it ends, librdkafka frees the text of the last transaction error and keeps the pointer; an answer that comes
+                        // after that and says that the producer is fenced frees it again. So what is under way is answered first.
+                        sys::rd_kafka_purge(rk, sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_NON_BLOCKING);
+                        sys::rd_kafka_flush(rk, millis(ANSWERED_WITHIN));
+                    }
                     let purge = sys::RD_KAFKA_PURGE_F_QUEUE
                         | sys::RD_KAFKA_PURGE_F_INFLIGHT
                         | sys::RD_KAFKA_PURGE_F_NON_BLOCKING;
