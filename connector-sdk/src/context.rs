@@ -51,7 +51,8 @@ pub trait Services: Send + Sync {
     fn request_commit(&self);
     /// Asks for new task configs.
     fn request_reconfiguration(&self);
-    /// Ends a transaction at what was emitted so far.
+    /// Ends a transaction at what was emitted so far. The last record of each source partition there has to have an offset: a crash would otherwise
+    /// read a part of the transaction again, so the task fails. Of what is not committed, nothing is left, and it is not read again.
     fn end_transaction(&self, commit: bool) -> Result<()>;
     /// Reads state; `None` for absent keys, in the order asked.
     fn state_get_many(&self, shard: &str, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>>;

@@ -28,7 +28,7 @@ struct Job {
 }
 
 impl Job {
-    fn create(worker: &TributaryWorker, broker: &KafkaBroker, seed: u64) -> Result<Self> {
+    fn create(worker: &TributaryWorker, broker: &KafkaBroker, seed: u64, common: &Value) -> Result<Self> {
         let own = unique("parcels");
         let name = |what: &str| format!("{own}-{what}");
         let job = Self { seed, plain: name("plain"), once: name("once"), counts: name("counts") };
@@ -46,6 +46,7 @@ impl Job {
                 "transaction.boundary": "connector", "errors.restart.backoff.initial.ms": "50",
             });
             extend(&mut config, &more);
+            extend(&mut config, common);
             worker.rest().put_connector(name, &config)?;
         }
         Ok(job)
@@ -92,25 +93,54 @@ impl Job {
     }
 }
 
+fn options(plugins: &tempfile::TempDir) -> Result<WorkerOptions> {
+    install_plugin(plugins.path(), "parcels")?;
+    Ok(WorkerOptions::default()
+        .set("plugin.path", &plugins.path().display().to_string())
+        .set("exactly.once.source.support", "enabled")
+        .set("offset.storage.replication.factor", "1")
+        .set("group.id", &unique("parcels-group")))
+}
+
 #[test]
 fn dropped_transactions_leave_no_state() -> Result<()> {
     let mut seed = Seed::announce("transactions that connectors end");
     let broker = KafkaBroker::shared()?;
     let plugins = tempfile::tempdir()?;
-    install_plugin(plugins.path(), "parcels")?;
-    let options = WorkerOptions::default()
-        .set("plugin.path", &plugins.path().display().to_string())
-        .set("exactly.once.source.support", "enabled")
-        .set("offset.storage.replication.factor", "1")
-        .set("group.id", &unique("parcels-group"));
-    let mut worker = TributaryWorker::start_with(&broker.bootstrap(), options)?;
-    let job = Job::create(&worker, &broker, seed.random_range(0..1 << 40))?;
+    let mut worker = TributaryWorker::start_with(&broker.bootstrap(), options(&plugins)?)?;
+    let job = Job::create(&worker, &broker, seed.random_range(0..1 << 40), &json!({}))?;
     for _ in 0..rounds(6) {
         thread::sleep(Duration::from_millis(seed.random_range(0..2_000)));
-        worker.kill9()?;
+        match seed.random_range(0..3) {
+            0 => worker.stop()?,
+            _ => worker.kill9()?,
+        }
         worker.spawn()?;
     }
     job.finished(&worker)?;
     job.check(&broker).map_err(|error| worker.with_log(error.to_string()))?;
+    worker.stop()
+}
+
+/// Where a source cannot resume, no transaction ends: a crash would write a part of it twice.
+#[test]
+fn a_transaction_that_ends_without_an_offset_fails_the_task() -> Result<()> {
+    let broker = KafkaBroker::shared()?;
+    let plugins = tempfile::tempdir()?;
+    let mut worker = TributaryWorker::start_with(&broker.bootstrap(), options(&plugins)?)?;
+    let seed = (0..).find(|seed| !Parcel::new(*seed, 3, BOUND).dropped).unwrap_or_default();
+    let torn = json!({"torn.at": 3, "errors.restart.policy": "never"});
+    let job = Job::create(&worker, &broker, seed, &torn)?;
+    for name in [&job.plain, &job.once] {
+        let trace = wait::until(&format!("{name} fails"), wait::PATIENCE, || {
+            let status = worker.rest().status(name)?;
+            let task = &status["tasks"][0];
+            Ok((task["state"] == "FAILED").then(|| task["trace"].to_string()))
+        })
+        .map_err(|error| worker.with_log(error.to_string()))?;
+        assert!(trace.contains("has to have an offset") && trace.contains("depot"), "{trace}");
+        let written = values(&broker, name)?.remove(&0).unwrap_or_default();
+        assert!(written.iter().all(|value| !value.contains(r#""parcel":3"#)), "a torn transaction");
+    }
     worker.stop()
 }

@@ -306,9 +306,7 @@ impl PollLoop<'_> {
             let converted = self.converter.convert(batch, self.last, self.errors).map_err(Ended::Failed)?;
             let Some(outbound) = converted else { return Ok(false) };
             state.note(&outbound);
-            // It was to end before, and had no place to resume at.
-            let ends = state.wanted && state.can_end();
-            if !self.queue(outbound) || (ends && !self.seal()?) {
+            if !self.queue(outbound) {
                 return Ok(false);
             }
         }
@@ -353,18 +351,20 @@ impl PollLoop<'_> {
     /// The connector ends a transaction here. Answers `false` when the delivery side has ended.
     fn end(&mut self, ending: Ending) -> Result<bool, Ended> {
         match ending {
-            Ending::Commit => {
-                if let Some(state) = &mut self.state {
-                    state.wanted = !state.tails.is_empty();
-                }
-                self.seal()
-            }
+            // Where the source cannot resume, the delivering side refuses it.
+            Ending::Commit => match self.state.as_ref().is_some_and(|state| state.tails.is_empty()) {
+                true => self.seal(),
+                false => Ok(self.queue(Outbound::end(self.last.epoch, ending))),
+            },
             Ending::Discard => self.discard(),
         }
     }
 
     /// The records since the last end are dropped, and so is what they have done to the state.
     fn discard(&mut self) -> Result<bool, Ended> {
+        if !self.state.as_ref().is_some_and(|state| state.dirty || state.ticked) {
+            return Ok(true);
+        }
         let (settled, told) = sync_channel(1);
         if !self.queue(Outbound { settled: Some(settled), ..Outbound::end(self.last.epoch, Ending::Discard) }) {
             return Ok(false);
@@ -445,12 +445,10 @@ struct Sealing<'a> {
     /// Source partitions that are known to have places to resume at, and those whose last records have none yet.
     resuming: HashSet<Arc<str>>,
     tails: HashSet<Arc<str>>,
-    /// Since the last end: bytes, whether there are batches, whether time was told to transforms, and whether the connector has ended the
-    /// transaction where the source cannot resume.
+    /// Since the last end: bytes, whether there are batches, and whether time was told to transforms.
     bytes: usize,
     dirty: bool,
     ticked: bool,
-    wanted: bool,
 }
 
 impl<'a> Sealing<'a> {
@@ -466,7 +464,6 @@ impl<'a> Sealing<'a> {
             bytes: 0,
             dirty: false,
             ticked: false,
-            wanted: false,
         }
     }
 
@@ -532,7 +529,7 @@ impl<'a> Sealing<'a> {
     }
 
     fn ended(&mut self) {
-        (self.bytes, self.dirty, self.ticked, self.wanted) = (0, false, false, false);
+        (self.bytes, self.dirty, self.ticked) = (0, false, false);
     }
 }
 

@@ -343,6 +343,13 @@ impl SourceTransactions {
                 self.transactor.add(Piece { parts });
             }
         }
+        if ends == Some(Ending::Commit) && self.boundary == Boundary::Connector && !self.tails.is_empty() {
+            return Err(TaskError::new(format!(
+                "the connector ends a transaction behind a record without an offset, of {}: after a crash, a part of the transaction would \
+                 be read again. The last record of each source partition has to have an offset there; this is a bug of the connector",
+                self.tails.iter().map(|partition| &**partition).collect::<Vec<_>>().join(", ")
+            )));
+        }
         self.wanted = ends.or(self.wanted);
         Ok(true)
     }
@@ -368,9 +375,13 @@ impl SourceTransactions {
         if ending == Ending::Discard {
             tracing::info!("dropping the records of a transaction, as the connector asks for");
             self.tails.clear();
+            if !self.layers.is_empty() {
+                return Err(TaskError::new("committed state would be dropped; this is a bug of the worker"));
+            }
         }
         self.transactor.machine.end(ending);
-        Ok(())
+        // Nothing to write, so nothing will be settled.
+        if self.transactor.machine.held() == 0 { self.layers_committed() } else { Ok(()) }
     }
 
     /// Nothing more comes: commits what is complete, and leaves the rest to be read again.
@@ -379,7 +390,9 @@ impl SourceTransactions {
         if self.boundary != Boundary::Connector {
             self.wanted.get_or_insert(Ending::Commit);
         }
-        self.try_to_end()?;
+        while self.can_end() && deadline.is_some_and(|deadline| Instant::now() < deadline) && !self.control.fenced() {
+            self.try_to_end()?;
+        }
         if self.transactor.machine.ending().is_some() && !self.advance(deadline)? {
             tracing::warn!(
                 "the last transaction was not committed within {:?} of stopping; its records will be read again at the next start",

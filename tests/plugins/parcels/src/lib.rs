@@ -26,6 +26,13 @@ impl SourceConnector for Parcels {
             .define(number("seed", "What the parcels are made from."))
             .define(number("parcels", "How many there are."))
             .define(number("bound", "All numbers are below."))
+            .define(ConfigKey::optional(
+                "torn.at",
+                Type::Long,
+                "-1",
+                Importance::Low,
+                "The parcel whose last record has no offset, which the worker has to refuse.",
+            ))
     }
 
     fn start(&mut self, _: &Context, config: &Config) -> Result<()> {
@@ -58,6 +65,7 @@ struct Job {
     seed: u64,
     parcels: u64,
     bound: u64,
+    torn_at: i64,
 }
 
 /// Its task.
@@ -77,6 +85,7 @@ impl SourceTask for ParcelsTask {
             seed: number("seed")?,
             parcels: number("parcels")?,
             bound: number("bound")?,
+            torn_at: config.parsed("torn.at", -1)?,
         };
         self.next = context.offset_as(&json!({"depot": 1}))?.unwrap_or_default();
         self.context = Some(context.clone());
@@ -104,7 +113,9 @@ impl SourceTask for ParcelsTask {
                     false => Position { record: self.next.record + place + 1, ..self.next },
                 };
                 let value = json!({"parcel": self.next.parcel, "number": number});
-                records.push(Record::json(&value)?.offset(&json!(after)))?;
+                let record = Record::json(&value)?;
+                let torn = self.job.torn_at == self.next.parcel as i64 && after.record == 0;
+                records.push(if torn { record } else { record.offset(&json!(after)) })?;
             }
             records.emit(output)?;
             left -= taken;
