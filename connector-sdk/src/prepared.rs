@@ -18,14 +18,22 @@
 //! - **A token is one partition's.** Offsets of two partitions may be committed apart, so what is prepared together must not be of both.
 //! - **No token is used twice.** One that is not known to the store is taken for committed.
 //! - **Names have the epoch.** A task that stood still while another one took its partition over may wake up in the middle of `recover`; it must
-//!   not abort what its successor has prepared. Each [`Claim`] has an epoch larger than all before: `recover` aborts what *smaller* epochs have
+//!   not abort what its successor has prepared. Each [`Claim`] has an epoch larger than all before in the group's metadata: `recover` aborts what *smaller* epochs have
 //!   prepared for the partition, and nothing else. [`Claims`] makes such tokens, which can serve as the names in the store.
+//! - **Names tell whose store it is not, too.** Epochs are of one consumer group in one cluster. If connectors of two of them write into one store
+//!   under one connector's name (two regions, a test beside the live one, `group.id` set anew), each aborts what the other has prepared, and its
+//!   records are lost: give [`Claims::new`] a name with a namespace from the config in front, `eu/orders` and `us/orders`.
+//! - **A failed `prepare` is the end of the instance**, whatever it has done for some of the partitions: also after a retriable error the task begins
+//!   anew, its next `recover` aborts what was prepared, and the records come again. What cannot be prepared *yet* is left out of the answer instead.
+//! - `recover` may find less than there will be: a `PREPARE TRANSACTION` of a task that stands still may become durable later, with its locks. A
+//!   sink that is blocked by one may abort what [`Claims::is_orphan`] names at any time, not only in `recover`.
 //! - **Committing and aborting are idempotent**, and two tasks may commit the same token at the same time.
 //! - `close` drops what was put of its partitions and not prepared. What is prepared stays.
 //! - Rows that `put` names as failed are not in the transaction; those around them may be.
 //!
 //! A worker that does not know prepared commits (plugin interface before 1.2) never calls `recover`. [`Claims::of`] then has no claim of the
-//! partition, so that `put` fails instead of writing what nobody would commit.
+//! partition, so that `put` fails instead of writing what nobody would commit. If all records of a partition are filtered there is no `put`, and such a
+//! worker replaces the token that the group carries: upgrade all workers of a group before the first such sink is created.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -83,7 +91,8 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// No partition is claimed. `connector` is the connector's name (`name` in its config).
+    /// No partition is claimed. `connector` is the connector's name (`name` in its config); with a namespace in front of it where connectors of other
+    /// clusters or groups write into the same store.
     pub fn new(connector: impl Into<Arc<str>>) -> Self {
         Self { connector: connector.into(), held: BTreeMap::new() }
     }

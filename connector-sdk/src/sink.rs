@@ -144,7 +144,8 @@ pub trait SinkTask: Default + Send + 'static {
     }
 
     /// In place of [`Self::pre_commit`]: makes what was put durable and not visible. Answers for each partition up to which offset, and by what token
-    /// it is committed; a partition that is not named is not committed.
+    /// it is committed; a partition that is not named is not committed. After an error, also a retriable one, this instance is asked for nothing more
+    /// than to stop: the task begins anew, or has failed.
     fn prepare(&mut self, _offsets: &[TopicPartitionOffset]) -> Result<Vec<Prepared>> {
         Err(no_prepared_commits("prepare"))
     }

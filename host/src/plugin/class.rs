@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tributary_abi as abi;
 use tributary_sdk::{ConfigDef, Result, Services};
 
 use super::bridge;
@@ -140,6 +141,14 @@ impl PluginClass {
         match self.tables()? {
             Tables::Sink(_, table) => Ok(Box::new(bridge::SinkTask::create(&self.info().class, table, services)?)),
             _ => self.wrong_kind("sink connector"),
+        }
+    }
+
+    /// Whether its tasks may prepare transactions: those of plugins for earlier minor versions of the interface cannot. As [`Self::connector`].
+    pub fn may_prepare(&self) -> Result<bool> {
+        match self.tables()? {
+            Tables::Sink(_, table) => Ok(table.size > std::mem::offset_of!(abi::SinkTaskVtable, prepare)),
+            _ => Ok(false),
         }
     }
 

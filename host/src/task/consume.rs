@@ -1,7 +1,7 @@
 //! The second thread of a sink task: owns the consumer, converts what it reads, commits what it is told. While the consumer
 //! sleeps there is no such thread: whatever wakes the consumer starts it again.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use super::error_policy::ErrorHandler;
 use super::errors::TaskError;
 use super::inbound::{CommitPort, SinkItem};
 use super::inbound_converter::InboundConverter;
-use super::prepared::{Claiming, Outcome, Taker};
+use super::prepared::{Carried, Claiming, Outcome, Taker};
 use super::queue::Queue;
 use super::services::InstanceServices;
 use super::transaction::fail_points;
 use super::used_topics::UsedTopics;
-use crate::log::{ConsumerEvent, LogConsumer, Sleeper, TopicPartition};
+use crate::log::{CommittedOffset, ConsumerEvent, LogConsumer, Sleeper, TopicPartition};
 
 /// How the log is read.
 #[derive(Clone)]
@@ -55,6 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(100);
 /// The same, while the other thread may order a commit, which nothing wakes this one for.
 const ORDER_POLL: Duration = Duration::from_millis(5);
+/// How long the group is asked for tokens.
+const TOKENS_WITHIN: Duration = Duration::from_secs(5);
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
 /// The same, while nothing comes.
 const IDLE_LAG_INTERVAL: Duration = Duration::from_secs(60);
@@ -69,6 +71,7 @@ impl Consume {
             ended,
             parts: self,
             assigned: Vec::new(),
+            claimed: HashMap::new(),
             held_by_connector: Vec::new(),
             topics,
             pending: VecDeque::new(),
@@ -96,6 +99,9 @@ struct Consuming {
     ended: SyncSender<Result<(), TaskError>>,
     parts: Consume,
     assigned: Vec<TopicPartition>,
+    /// Of a sink that prepares its transactions: the epochs in which it has its partitions now. What the other thread has prepared in others, as
+    /// when it stood still for longer than its partitions were waited for, is not committed, even if they have come back.
+    claimed: HashMap<TopicPartition, i64>,
     /// Partitions that the connector itself asked to pause.
     held_by_connector: Vec<TopicPartition>,
     topics: UsedTopics,
@@ -270,9 +276,11 @@ impl Consuming {
         if let Some(claiming) = self.parts.claiming.clone() {
             let claimed = claiming.claim(&mut *self.parts.consumer, &partitions, &self.parts.control)?;
             let Some(claimed) = claimed else { return Ok(()) };
-            let (of_partitions, offsets): (Vec<_>, Vec<_>) = claimed.into_iter().unzip();
-            begin = partitions.iter().cloned().zip(offsets.into_iter().map(Some)).collect();
-            claims = Some(of_partitions);
+            begin = partitions.iter().cloned().zip(claimed.iter().map(|(_, offset)| Some(*offset))).collect();
+            self.claimed.extend(partitions.iter().cloned().zip(claimed.iter().map(|(claim, _)| claim.epoch)));
+            claims = Some(claimed);
+        } else {
+            self.refuse_tokens(&partitions)?;
         }
         let (reply, answer) = sync_channel(1);
         self.queue.push_control(SinkItem::Open { partitions: partitions.clone(), claims, reply });
@@ -292,8 +300,32 @@ impl Consuming {
         Ok(())
     }
 
+    /// A sink that does not prepare its transactions would replace the tokens of one that did, which had this name before.
+    fn refuse_tokens(&mut self, partitions: &[TopicPartition]) -> Result<(), TaskError> {
+        let found = match self.parts.consumer.committed_with(partitions, TOKENS_WITHIN) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!("whether the group carries tokens of prepared transactions is not known: {error}");
+                return Ok(());
+            }
+        };
+        let token = |commit: &CommittedOffset| Carried::parse(&commit.metadata).and_then(|carried| carried.token);
+        let Some((at, token)) = found.iter().find_map(|commit| Some((&commit.partition, token(commit)?))) else {
+            return Ok(());
+        };
+        Err(TaskError::new(format!(
+            "the group's offset of {}-{} carries the prepared transaction {token}, and this connector prepares none: its store may not have committed \
+             it. Stop the connector and reset or alter its offsets with the config that has prepared it, or, where it is committed, with Kafka's own \
+             tools, or use another name",
+            at.topic, at.partition
+        )))
+    }
+
     fn close(&mut self, partitions: Vec<TopicPartition>, lost: bool) -> Result<(), TaskError> {
         tracing::info!("{} {}", if lost { "lost" } else { "giving up" }, names(&partitions));
+        if lost {
+            self.claimed.retain(|partition, _| !partitions.contains(partition));
+        }
         // What was not put yet is read again by the partitions' next owner.
         let keep =
             |item: &SinkItem| !matches!(item, SinkItem::Records(inbound) if partitions.contains(&inbound.partition));
@@ -306,6 +338,7 @@ impl Consuming {
             // Offsets asked for before the connector gave up its partitions are still theirs to commit.
             self.commit();
         }
+        self.claimed.retain(|partition, _| !partitions.contains(partition));
         if !offsets.is_empty() && self.control.may_write() {
             let begun = Instant::now();
             match self.parts.consumer.commit(&offsets) {
@@ -354,6 +387,9 @@ impl Consuming {
             return;
         }
         let Some(mut order) = self.orders.take() else { return };
+        if !order.is_of(&self.claimed) {
+            return order.end(Outcome::NotSent);
+        }
         fail_points::pass("before", "group-commit");
         let begun = Instant::now();
         let outcome = Outcome::from(self.parts.consumer.commit_with(order.begin()));

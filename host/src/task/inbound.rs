@@ -85,8 +85,8 @@ pub enum SinkItem {
     Open {
         /// Which.
         partitions: Vec<TopicPartition>,
-        /// For a sink that prepares its transactions: as whose it has them.
-        claims: Option<Vec<Claim>>,
+        /// For a sink that prepares its transactions: as whose it has them, and the group's offset.
+        claims: Option<Vec<(Claim, i64)>>,
         /// Takes the answer.
         reply: SyncSender<Vec<TopicPartitionOffset>>,
     },

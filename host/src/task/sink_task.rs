@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tributary_sdk::prepared::PreparedToken;
 use tributary_sdk::sink::TopicPartitionOffset;
 use tributary_sdk::{Batch, Config, Error};
 
@@ -61,6 +62,8 @@ pub struct SinkTask {
     pub report: Report,
     /// Of a sink that prepares its transactions.
     pub claiming: Option<Claiming>,
+    /// What its group carries of topics that it does not read any more: committed before anything is put.
+    pub left_behind: Vec<PreparedToken>,
 }
 
 impl SinkTask {
@@ -117,7 +120,8 @@ impl SinkTask {
             reported: None,
             prepared: prepares.then(|| PreparedCommits::new(&orders)),
         };
-        let mut result = put.run(self.commit_interval);
+        let settled = put.settle(&self.left_behind);
+        let mut result = settled.and_then(|()| put.run(self.commit_interval));
         if self.control.may_write() && !put.panicked {
             let committed = put.last_commit();
             result = result.and(committed);

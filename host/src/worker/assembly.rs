@@ -1,13 +1,16 @@
 //! Puts a task together from its config, and runs it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tributary_sdk::prepared::PreparedToken;
 use tributary_sdk::{Config, Error, ExactlyOnceSupport};
 
 use super::clusters::{Clusters, addresses, without_addresses};
 use super::environment::Environment;
 use super::guarded::Guarded;
+use super::offsets::OffsetsError;
+use super::sink_offsets::SinkGroup;
 use super::validation::PREPARED_BEHIND_STATE;
 use super::{State, TaskSpec, WorkerEvent};
 use crate::config::{ClientKind, TopicCreation, client_settings};
@@ -30,7 +33,7 @@ use crate::task::outbound_converter::OutboundConverter;
 use crate::task::prepared::{Claiming, StartAt};
 use crate::task::queue::Bounds;
 use crate::task::services::InstanceServices;
-use crate::task::sink_task::prepared::ANEW_AFTER;
+use crate::task::sink_task::prepared::ANEW_FORGOTTEN;
 use crate::task::source_state::{Scope, SharedState, SourceState};
 use crate::task::source_task::Report;
 use crate::task::stream::{self, SinkTarget, Stages, StreamSettings, StreamTask};
@@ -154,8 +157,10 @@ impl Assembly<'_> {
 
     /// Runs a sink, anew where that is all it needs.
     fn run_sink(&self, config: &Config, task_config: &Config) -> Result<(), TaskError> {
+        let mut pause = Backoff::default();
         loop {
-            match self.sink(config, task_config.clone())?.run() {
+            let begun = Instant::now();
+            match self.sink(config, task_config.clone()).and_then(SinkTask::run) {
                 Err(error) if error.anew => {
                     if self.control.stopping() {
                         tracing::warn!("the task stops before it could begin anew: {}", error.message);
@@ -163,7 +168,10 @@ impl Assembly<'_> {
                     }
                     tracing::warn!("the task begins anew: {}", error.message);
                     self.control.counters.set_retrying(Some(&error.message));
-                    self.control.wait(ANEW_AFTER);
+                    if begun.elapsed() > ANEW_FORGOTTEN {
+                        pause.reset();
+                    }
+                    self.control.wait(pause.advance());
                 }
                 outcome => return outcome,
             }
@@ -171,9 +179,11 @@ impl Assembly<'_> {
     }
 
     fn sink(&self, config: &Config, task_config: Config) -> Result<SinkTask, TaskError> {
-        let prepares = self.exactly_once_support(config)? == Some(ExactlyOnceSupport::Prepared);
-        let services = self.services(self.environment.offsets.clone());
         let class = self.environment.class(config)?;
+        let prepares = class.may_prepare().map_err(|error| TaskError::of_call("create", error))?
+            && self.exactly_once_support(config)? == Some(ExactlyOnceSupport::Prepared);
+        let left_behind = if prepares { self.left_behind(config)? } else { Vec::new() };
+        let services = self.services(self.environment.offsets.clone());
         let handle = class.sink_task(services.clone()).map_err(|error| TaskError::of_call("create", error))?;
         self.open_own_records(config, &services)?;
         let mut consumer = self.consumer_settings(config)?;
@@ -189,6 +199,7 @@ impl Assembly<'_> {
                 log: self.environment.log.clone(),
                 start: StartAt::of(consumer.get("auto.offset.reset").map(String::as_str)),
             }),
+            left_behind,
             consumer: match prepares {
                 // Its commits are those of one membership, which a parked consumer gives away.
                 true => self.environment.log.consumer(&consumer, &subscription(config)?)?,
@@ -206,6 +217,20 @@ impl Assembly<'_> {
             },
             report: self.report(),
         })
+    }
+
+    /// Tokens of topics that a sink does not read any more, which its first task commits in the name of all.
+    fn left_behind(&self, config: &Config) -> Result<Vec<PreparedToken>, TaskError> {
+        let Subscription::Topics(topics) = subscription(config)? else { return Ok(Vec::new()) };
+        if self.spec.id.task != 0 {
+            return Ok(Vec::new());
+        }
+        // As long as the group cannot be asked, the task begins anew.
+        let failed = |error: OffsetsError| TaskError { anew: true, ..TaskError::new(error.to_string()) };
+        let group = SinkGroup::new(self.environment, &self.spec.id.connector, config).map_err(failed)?;
+        let mut tokens = group.tokens().map_err(failed)?;
+        tokens.retain(|token| !topics.iter().any(|topic| **topic == *token.at.topic));
+        Ok(tokens)
     }
 
     /// Costs next to nothing while there is nothing to read, unless `sink.parking.delay.ms` is 0.

@@ -196,9 +196,9 @@ impl StoredOffsets {
             group.check(&offsets)?;
         }
         let asked = group.as_asked(&offsets, change == OffsetChange::Reset, registry::keeps_state(config))?;
+        self.settle(&group, name, config)?;
         let own = config.clone();
         let checked = self.ask("sink", name, config, move |connector| connector.alter_sink_offsets(&own, &asked))?;
-        self.settle(&group, name, config)?;
         match change {
             OffsetChange::Alter(_) => group.alter(&offsets)?,
             OffsetChange::Reset => group.delete()?,
@@ -214,14 +214,19 @@ impl StoredOffsets {
             Err(Error::Unsupported(_)) => Ok(false),
             support => Ok(support? == Some(ExactlyOnceSupport::Prepared)),
         })?;
-        if !prepares {
-            return Ok(());
+        if prepares {
+            // A task that was left behind may be in the middle of a commit, and is refused from here on.
+            group.dismiss();
         }
-        // A task that was left behind may be in the middle of a commit, and is refused from here on.
-        group.dismiss();
         let tokens = group.tokens()?;
-        if tokens.is_empty() {
-            return Ok(());
+        let Some(PreparedToken { at, token }) = tokens.first() else { return Ok(()) };
+        if !prepares {
+            return Err(OffsetsError::Refused(format!(
+                "Failed to modify offsets for sink connector {name}: the group's offset of {}-{} carries the prepared transaction {token}, and with \
+                 its present config the connector prepares none, so that it cannot be committed. Give it the config that has prepared it, or, where \
+                 it is committed in the store, reset the group with Kafka's own tools",
+                at.topic, at.partition
+            )));
         }
         let (environment, own, owner) = (self.environment.clone(), config.clone(), name.to_owned());
         let commit = move |connector: &mut dyn ConnectorHandle| {

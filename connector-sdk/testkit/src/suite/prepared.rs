@@ -207,4 +207,17 @@ pub fn outages_pass<S: SinkSubject>(subject: &mut S) {
     run.task().commit_prepared(&prepared).expect("commit_prepared succeeds");
     drop((run, next));
     each_once(subject, 0..30);
+    // The same before anything is prepared: what comes of it is the next task's to abort.
+    let mut run = claimed::<S>(&config, Some(prepared[0].token.clone()));
+    put(&mut run, subject, 30, 10);
+    subject.set_broken(true);
+    let offered = TopicPartitionOffset { topic: TOPIC.into(), partition: 0, offset: Some(40) };
+    run.task().prepare(&[offered]).map(|answer| panic!("the store is away: {answer:?}")).unwrap_or_else(retriable);
+    subject.set_broken(false);
+    drop(run);
+    let mut run = claimed::<S>(&config, Some(prepared[0].token.clone()));
+    put(&mut run, subject, 30, 10);
+    let prepared = prepare::<S>(&mut run, 40);
+    run.task().commit_prepared(&[prepared]).expect("commit_prepared succeeds");
+    each_once(subject, 0..40);
 }

@@ -391,16 +391,18 @@ impl LogConsumer for EmbeddedConsumer {
         let Some((group, member)) = self.member.clone() else {
             return Err(CommitError::Refused(LogError::fatal("committing offsets: this reader is in no group")));
         };
-        // What fails is rolled back: nothing is ever in doubt here.
-        let owned = self.inner.groups().check_owner(&group, member, offsets.iter().map(|commit| &commit.partition));
-        owned.map_err(CommitError::Refused)?;
-        let offsets = offsets.to_vec();
+        let (inner, offsets) = (self.inner.clone(), offsets.to_vec());
         let changed = self.inner.writer.change(move |connection| {
-            store_commits(connection, &group, &offsets)
-                .map_err(|error| from_sqlite(&error, &format!("committing offsets of group {group}")))?;
-            Ok(((), false))
+            // Looked at where it is written: whoever has the partitions next reads after it, or this is refused.
+            let owned = inner.groups().check_owner(&group, member, offsets.iter().map(|commit| &commit.partition));
+            if owned.is_ok() {
+                store_commits(connection, &group, &offsets)
+                    .map_err(|error| from_sqlite(&error, &format!("committing offsets of group {group}")))?;
+            }
+            Ok((owned, false))
         });
-        changed.map_err(CommitError::Refused)
+        // What fails is rolled back, as far as the disk can be believed.
+        changed.map_err(CommitError::InDoubt)?.map_err(CommitError::Refused)
     }
 
     fn committed_with(
@@ -411,6 +413,8 @@ impl LogConsumer for EmbeddedConsumer {
         let Some(group) = &self.group else {
             return Err(LogError::fatal("reading committed offsets: the consumer has no group.id"));
         };
+        // What former owners have under way is there then.
+        self.inner.writer.change(|_| Ok(((), false)))?;
         let mut commits = commits_of(&self.inner.database, group)?;
         commits.retain(|commit| partitions.contains(&commit.partition));
         Ok(commits)

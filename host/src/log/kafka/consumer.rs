@@ -240,6 +240,7 @@ impl LogConsumer for KafkaConsumer {
             // Revocation is eager: all partitions go together.
             self.assigned.clear();
             self.paused.clear();
+            self.owner = None;
             return self.client.assign(None);
         }
         if answering { Ok(()) } else { self.reassign() }

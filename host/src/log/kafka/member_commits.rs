@@ -27,6 +27,10 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// A connection that was idle for longer may have been closed by the broker, and what is sent on it would be in doubt.
 const FRESH: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of one request's offsets: well below the megabyte that a batch of `__consumer_offsets` may have by default.
+const MAX_REQUEST: usize = 512 << 10;
+/// What the broker adds to each offset, roughly.
+const OVERHEAD: usize = 256;
 
 /// In whose name.
 pub(super) struct Member<'a> {
@@ -63,8 +67,19 @@ impl MemberCommits {
         Ok(Self { group, instance, cluster, runtime, connection: None })
     }
 
-    /// Commits and waits for the answer.
+    /// Commits and waits for the answers. Many long tokens go in several requests: the broker writes each as one batch.
     pub(super) fn commit(&mut self, member: &Member<'_>, offsets: &[CommittedOffset]) -> Result<(), CommitError> {
+        for (number, part) in parts(offsets).into_iter().enumerate() {
+            self.commit_part(member, part).map_err(|error| match error {
+                // The parts before it are in the group.
+                CommitError::Refused(error) if number > 0 => CommitError::InDoubt(error),
+                error => error,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn commit_part(&mut self, member: &Member<'_>, offsets: &[CommittedOffset]) -> Result<(), CommitError> {
         let request = self.request(member, offsets);
         let (deadline, group) = (Instant::now() + FOUND_WITHIN, self.group.clone());
         let what = || format!("committing offsets of {} partitions of group {group}", offsets.len());
@@ -82,7 +97,9 @@ impl MemberCommits {
                 answer.map_err(|error| CommitError::InDoubt(LogError::retriable(format!("{}: {error}", what()))))?;
             let codes = answer.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
             let refusals: Vec<_> = codes.filter_map(ResponseError::try_from_code).collect();
-            let Some(first) = refusals.first().copied() else {
+            // One that no new member changes decides what is to be done about all of them.
+            let lasting = refusals.iter().find(|code| matches!(meaning(**code), (_, true, false)));
+            let Some(first) = lasting.or(refusals.first()).copied() else {
                 self.connection = Some((connection, Instant::now()));
                 return Ok(());
             };
@@ -142,10 +159,28 @@ fn meaning(code: ResponseError) -> (Option<&'static str>, bool, bool) {
         ResponseError::RebalanceInProgress => (Some("REBALANCE_IN_PROGRESS"), true, true),
         ResponseError::CoordinatorLoadInProgress => (Some("COORDINATOR_LOAD_IN_PROGRESS"), true, true),
         ResponseError::OffsetMetadataTooLarge => (Some("OFFSET_METADATA_TOO_LARGE"), true, false),
+        ResponseError::InvalidCommitOffsetSize => (Some("INVALID_COMMIT_OFFSET_SIZE"), true, false),
         ResponseError::GroupAuthorizationFailed => (Some("GROUP_AUTHORIZATION_FAILED"), true, false),
         ResponseError::TopicAuthorizationFailed => (Some("TOPIC_AUTHORIZATION_FAILED"), true, false),
         _ => (None, false, true),
     }
+}
+
+/// Runs of commits whose metadata and names fit into one request.
+fn parts(offsets: &[CommittedOffset]) -> Vec<&[CommittedOffset]> {
+    let (mut parts, mut begin, mut bytes) = (Vec::new(), 0, 0);
+    for (at, commit) in offsets.iter().enumerate() {
+        let size = commit.metadata.len() + commit.partition.topic.len() + OVERHEAD;
+        if at > begin && bytes + size > MAX_REQUEST {
+            parts.push(&offsets[begin..at]);
+            (begin, bytes) = (at, 0);
+        }
+        bytes += size;
+    }
+    if begin < offsets.len() {
+        parts.push(&offsets[begin..]);
+    }
+    parts
 }
 
 fn text(text: &str) -> StrBytes {

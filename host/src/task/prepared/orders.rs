@@ -1,9 +1,11 @@
 //! One commit at a time, ordered by the thread that puts, made by the thread that has the consumer.
 
+use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::log::{CommitError, CommittedOffset, LogError};
+use super::Carried;
+use crate::log::{CommitError, CommittedOffset, LogError, TopicPartition};
 
 /// What became of a commit.
 #[derive(Debug)]
@@ -36,6 +38,13 @@ pub struct Order {
 }
 
 impl Order {
+    /// Whether it is of nothing but partitions that are claimed now, in the epochs in which it was prepared.
+    pub fn is_of(&self, claimed: &HashMap<TopicPartition, i64>) -> bool {
+        self.offsets.iter().all(|CommittedOffset { partition, metadata, .. }| {
+            Carried::parse(metadata).is_some_and(|carried| claimed.get(partition) == Some(&carried.epoch))
+        })
+    }
+
     /// What to commit, now.
     pub fn begin(&mut self) -> &[CommittedOffset] {
         self.begun = true;

@@ -18,39 +18,56 @@ pub struct PreparedCommits<'a> {
     orders: &'a Orders,
     /// The epochs of the partitions that are open.
     epochs: HashMap<TopicPartition, i64>,
+    /// From where the next commit of each goes on: an answer below would take the group back.
+    floors: HashMap<TopicPartition, i64>,
     /// Something was put whose offset does not count yet: what is prepared now would hold more than its offset says.
     pub partial: bool,
-    /// Nothing can be committed any more: the task has to begin anew.
+    /// A commit has begun and not come to its end. While that is so nothing is prepared: the connector may have taken what was put, and the group
+    /// may carry a token that the store has not committed.
     broken: bool,
 }
 
 impl<'a> PreparedCommits<'a> {
     /// No partition is open.
     pub fn new(orders: &'a Orders) -> Self {
-        Self { orders, epochs: HashMap::new(), partial: false, broken: false }
+        Self { orders, epochs: HashMap::new(), floors: HashMap::new(), partial: false, broken: false }
     }
 
     /// These partitions are given up.
     pub fn close(&mut self, partitions: &[TopicPartition]) {
-        partitions.iter().for_each(|partition| _ = self.epochs.remove(partition));
+        for partition in partitions {
+            self.epochs.remove(partition);
+            self.floors.remove(partition);
+        }
     }
 }
 
 impl PutLoop<'_> {
-    /// Commits what the group carries of partitions that the task was given, and aborts what is left of earlier owners, as often as it takes.
-    /// Answers `false` when the task has to stop first.
-    pub(super) fn recover(&mut self, claims: &[Claim]) -> Result<bool, TaskError> {
+    /// Commits what the group carries of partitions that the task was given, each with its offset, and aborts what is left of earlier owners, as
+    /// often as it takes. Answers `false` when the task has to stop first.
+    pub(super) fn recover(&mut self, claimed: &[(Claim, i64)]) -> Result<bool, TaskError> {
+        let claims = claimed.iter().map(|(claim, _)| claim.clone()).collect::<Vec<_>>();
         fail_points::pass("before", "recover");
-        let recovered = self.until_done("recover", |handle| handle.recover(claims))?;
+        let recovered = self.until_done("recover", |handle| handle.recover(&claims))?;
         fail_points::pass("after", "recover");
         if let Some(prepared) = &mut self.prepared {
             let at = |claim: &Claim| TopicPartition { topic: claim.at.topic.clone(), partition: claim.at.partition };
             prepared.epochs.extend(claims.iter().map(|claim| (at(claim), claim.epoch)));
+            prepared.floors.extend(claimed.iter().map(|(claim, offset)| (at(claim), *offset)));
         }
         Ok(recovered)
     }
 
-    /// One commit from its beginning to its end, of these partitions or all.
+    /// Commits what the group carries of partitions that no task is given any more.
+    pub(super) fn settle(&mut self, tokens: &[PreparedToken]) -> Result<(), TaskError> {
+        if !tokens.is_empty() {
+            self.until_done("commit_prepared", |handle| handle.commit_prepared(tokens))?;
+        }
+        Ok(())
+    }
+
+    /// One commit from its beginning to its end, of these partitions or all. Whatever ends it in between, also a connector that cannot prepare for
+    /// now and may have prepared some of it, is the end of the task's commits: it begins anew, or has failed.
     pub(super) fn commit_prepared(&mut self, only: Option<&[TopicPartition]>) -> Result<(), TaskError> {
         let Some(prepared) = &self.prepared else { return Ok(()) };
         if prepared.broken || prepared.partial {
@@ -59,11 +76,9 @@ impl PutLoop<'_> {
         let Some(delivered) = self.delivered(only)? else { return Ok(()) };
         let offered = delivered.iter().map(|(partition, offset)| partition.at(Some(*offset))).collect::<Vec<_>>();
         fail_points::pass("before", "prepare");
+        self.broken(true);
         let answer = match self.handle.prepare(&offered) {
-            Err(Error::Retriable(message)) => {
-                tracing::warn!("nothing is committed until the next interval: the connector cannot prepare: {message}");
-                return Ok(());
-            }
+            Err(Error::Retriable(message)) => return Err(anew(format!("the connector cannot prepare: {message}"))),
             answer => self.checked("prepare", answer)?,
         };
         fail_points::pass("after", "prepare");
@@ -73,13 +88,19 @@ impl PutLoop<'_> {
             Err(error) => return self.abort(&tokens, TaskError::new(error)),
         };
         if commits.is_empty() {
+            self.broken(false);
             return Ok(());
         }
         // What it has written itself is as safe as its records are.
-        while !self.services.own_records.flush(ACKNOWLEDGED_WITHIN)? {
-            if self.control.stopping() {
-                return self
-                    .abort(&tokens, anew("the connector's own records were not acknowledged before the task stopped"));
+        loop {
+            match self.services.own_records.flush(ACKNOWLEDGED_WITHIN) {
+                Ok(true) => break,
+                Ok(false) if self.control.stopping() => {
+                    let error = anew("the connector's own records were not acknowledged before the task stopped");
+                    return self.abort(&tokens, error);
+                }
+                Ok(false) => {}
+                Err(error) => return self.abort(&tokens, error),
             }
         }
         match self.in_the_group(commits) {
@@ -90,10 +111,13 @@ impl PutLoop<'_> {
                 return self.abort(&tokens, failed);
             }
             Outcome::InDoubt(error) => {
-                self.broken();
-                return Err(anew(format!(
-                    "it is not known whether offsets were committed, which the group will tell when the task has joined it again: {error}"
-                )));
+                let failed = refused(&error).message;
+                return Err(TaskError {
+                    anew: error.retriable,
+                    ..TaskError::new(format!(
+                        "it is not known whether offsets were committed, which the group will tell when the task has joined it again: {failed}"
+                    ))
+                });
             }
         }
         let state = self.services.state.commit(self.epoch);
@@ -101,16 +125,20 @@ impl PutLoop<'_> {
         let at =
             |prepared: &Prepared| TopicPartition { topic: prepared.at.topic.clone(), partition: prepared.at.partition };
         self.requested.extend(answer.iter().map(|prepared| (at(prepared), prepared.offset)));
+        if let Some(prepared) = &mut self.prepared {
+            prepared.floors.extend(answer.iter().map(|prepared| (at(prepared), prepared.offset)));
+        }
         if tokens.is_empty() {
+            self.broken(false);
             return Ok(());
         }
         fail_points::pass("before", "commit-prepared");
-        if !self.until_done("commit_prepared", |handle| handle.commit_prepared(&tokens))? {
-            tracing::warn!(
+        match self.until_done("commit_prepared", |handle| handle.commit_prepared(&tokens))? {
+            true => self.broken(false),
+            false => tracing::warn!(
                 "{} prepared transactions are committed by the next task that has their partitions",
                 tokens.len()
-            );
-            self.broken();
+            ),
         }
         fail_points::pass("after", "commit-prepared");
         Ok(())
@@ -127,11 +155,12 @@ impl PutLoop<'_> {
 
     /// Nothing carries these tokens. What they stand for comes again, so nothing of this task can be committed any more.
     fn abort(&mut self, tokens: &[PreparedToken], error: TaskError) -> Result<(), TaskError> {
-        self.broken();
         if !tokens.is_empty()
             && let Err(failed) = self.handle.abort_prepared(tokens)
         {
-            self.panicked |= matches!(failed, Error::Panicked { .. });
+            if matches!(failed, Error::Panicked { .. }) {
+                return self.checked("abort_prepared", Err(failed));
+            }
             tracing::warn!(
                 "{} prepared transactions were not aborted, which the next task that has their partitions will do: {failed}",
                 tokens.len()
@@ -140,9 +169,9 @@ impl PutLoop<'_> {
         Err(error)
     }
 
-    fn broken(&mut self) {
+    fn broken(&mut self, broken: bool) {
         if let Some(prepared) = &mut self.prepared {
-            prepared.broken = true;
+            prepared.broken = broken;
         }
     }
 
@@ -164,6 +193,10 @@ impl PutLoop<'_> {
                     return wrong(format!("the offset {offset} of {name}, and records were put up to {put}"));
                 }
                 Some(_) => {}
+            }
+            let floor = self.prepared.as_ref().and_then(|prepared| prepared.floors.get(&partition));
+            if let Some(floor) = floor.filter(|floor| offset < floor) {
+                return wrong(format!("the offset {offset} of {name}, which is committed up to {floor}"));
             }
             if !named.insert(at) {
                 return wrong(format!("{name} twice"));
@@ -215,8 +248,8 @@ impl PutLoop<'_> {
     }
 }
 
-/// How long a task pauses before it begins anew.
-pub const ANEW_AFTER: Duration = Duration::from_millis(500);
+/// A task that ran for longer before it began anew pauses as if it were the first time.
+pub const ANEW_FORGOTTEN: Duration = Duration::from_secs(60);
 
 fn tokens(answer: &[Prepared]) -> Vec<PreparedToken> {
     let token = |prepared: &Prepared| Some(PreparedToken { at: prepared.at.clone(), token: prepared.token.clone()? });
@@ -231,6 +264,9 @@ fn refused(error: &LogError) -> TaskError {
     let hint = match error.code {
         Some("OFFSET_METADATA_TOO_LARGE") => {
             ": raise offset.metadata.max.bytes of the brokers, which has to take the tokens of this connector"
+        }
+        Some("INVALID_COMMIT_OFFSET_SIZE") => {
+            ": raise max.message.bytes of __consumer_offsets, which has to take the tokens of this connector"
         }
         _ => "",
     };

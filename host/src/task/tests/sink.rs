@@ -135,6 +135,7 @@ impl Running {
                 topic_used: Arc::new(|_| {}),
             },
             report: Arc::new(move |state| reports.note(format!("{state:?}"))),
+            left_behind: Vec::new(),
             claiming: None,
         };
         Self { journal, control, events, hold_answers, task: std::thread::spawn(move || task.run()) }

@@ -99,11 +99,13 @@ impl SinkTask for VaultTask {
             let (at, Some(offset)) = (TopicPartition { topic: topic.clone(), partition: *partition }, *offset) else {
                 continue;
             };
-            let lines = lines.remove(&at).unwrap_or_default();
-            let token = if lines.is_empty() { None } else { Some(claims.next_token(&at)?) };
-            if let Some(token) = &token {
-                store.prepare(token, &lines)?;
+            let put = lines.get(&at).filter(|lines| !lines.is_empty());
+            let token = put.map(|_| claims.next_token(&at)).transpose()?;
+            if let (Some(token), Some(put)) = (&token, put) {
+                store.prepare(token, put)?;
             }
+            // Only now: what could not be prepared must not be taken for nothing.
+            lines.remove(&at);
             prepared.push(Prepared { at, offset, token });
         }
         Ok(prepared)

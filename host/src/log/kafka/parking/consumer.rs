@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::super::{
-    ClientSettings, ConsumerEvent, LogConsumer, LogError, ParkingSettings, Sleeper, TopicPartition, Waker,
+    ClientSettings, CommittedOffset, ConsumerEvent, LogConsumer, LogError, ParkingSettings, Sleeper, TopicPartition,
+    Waker,
 };
 use super::super::batch_calls::Client;
 use super::super::consumer::KafkaConsumer;
@@ -509,6 +510,14 @@ impl LogConsumer for ParkingConsumer {
         timeout: Duration,
     ) -> Result<Vec<(TopicPartition, Option<i64>)>, LogError> {
         self.client()?.committed(partitions, timeout)
+    }
+
+    fn committed_with(
+        &mut self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<CommittedOffset>, LogError> {
+        self.client()?.committed_with(partitions, timeout)
     }
 
     fn lag(&mut self) -> Vec<(TopicPartition, i64)> {
