@@ -7,7 +7,7 @@
 //! The unit is the batch: columns of serialized records. Nothing here is called per record, and every
 //! call blocks its own thread; none may be made on a tokio worker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -368,6 +368,16 @@ pub trait LogAdmin: Send + Sync {
     fn topic_identity(&self, name: &str, timeout: Duration) -> Result<Option<TopicIdentity>, LogError> {
         let topic = self.topic(name, timeout)?;
         Ok(topic.map(|topic| TopicIdentity { id: None, partitions: topic.partitions }))
+    }
+    /// The same of several topics at once, by name; those that do not exist are left out.
+    fn topic_identities(&self, names: &[&str], timeout: Duration) -> Result<BTreeMap<String, TopicIdentity>, LogError> {
+        let each =
+            names.iter().map(|name| Ok(self.topic_identity(name, timeout)?.map(|known| ((*name).to_owned(), known))));
+        each.filter_map(Result::transpose).collect()
+    }
+    /// `host:port` of the cluster's brokers, as they call themselves where this client is connected; none where the log has no brokers.
+    fn brokers(&self, _timeout: Duration) -> Result<BTreeSet<String>, LogError> {
+        Ok(BTreeSet::new())
     }
     /// Bytes that a partition's records take; `None` where the cluster does not tell.
     fn size(&self, partition: &TopicPartition, timeout: Duration) -> Result<Option<u64>, LogError>;

@@ -321,6 +321,7 @@ impl Assembly<'_> {
                 max_records: max_records.unwrap_or(MAX_POLL_RECORDS),
                 max_bytes: MAX_POLL_BYTES,
                 from_end: consumer.get("auto.offset.reset").is_some_and(|reset| reset.trim() == "latest"),
+                strict: consumer.get("auto.offset.reset").is_some_and(|reset| reset.trim() == "none"),
                 topic: config.get("topic").map(str::trim).filter(|topic| !topic.is_empty()).map(Into::into),
                 late_topics: registry::late_topics(config),
                 flush_interval: worker.offset_flush_interval,
@@ -375,10 +376,14 @@ impl Assembly<'_> {
             }
             return Ok(clusters.target.consumer(&settings, &topics)?);
         }
+        const REFRESH: &str = "metadata.max.age.ms";
         settings.entry("group.instance.id".into()).or_insert_with(|| self.spec.id.to_string());
         let group = settings.get("group.id").cloned().unwrap_or_default();
         let mut member = without_addresses(&settings);
         member.extend(addresses(&self.client(ClientKind::Producer, config)?));
+        // Whatever of it is meant for the producer: the member looks for topics and partitions as a consumer.
+        member.remove(REFRESH);
+        member.extend(settings.get(REFRESH).map(|refresh| (REFRESH.to_owned(), refresh.clone())));
         member.insert("group.id".into(), clusters.consumer_group(&group));
         settings.insert("group.id".into(), clusters.shown_group(&group));
         let (target, source) = (clusters.target.clone(), clusters.source.clone());

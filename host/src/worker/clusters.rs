@@ -7,6 +7,7 @@
 //!
 //! Whether two addresses are of one cluster is asked, not guessed: the offsets are in one place or in the other.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +16,14 @@ use tributary_sdk::Config;
 use super::TaskId;
 use super::environment::Environment;
 use crate::config::{ClientKind, client_settings, is_client_setting};
-use crate::log::{ClientSettings, EMBEDDED, Log, LogError, StandIns, open_log};
+use crate::log::{ClientSettings, EMBEDDED, Log, LogAdmin, LogError, StandIns, open_log};
 use crate::task::stream;
 
 /// How long a cluster may take to tell its id.
 const ASK: Duration = Duration::from_secs(15);
+
+/// Ids that clusters have whose owner has left the default of an image or copied an example: Apache's and Confluent's.
+const GIVEN_AWAY: [&str; 2] = ["5L6g3nShT-eMCtK--X86sw", "MkU3OEVBNTcwNTJENDM2Qk"];
 
 /// See the module.
 pub struct Clusters {
@@ -107,8 +111,26 @@ impl Environment {
         };
         let ids = (id(&*source, &consumer, "consumer")?, id(&*target, &producer, "producer")?);
         if ids.0 == ids.1 {
+            if !are_one(source.admin(), target.admin())? {
+                return Err(LogError::fatal(format!(
+                    "the clusters of the consumer ({}) and of the producer ({}) of connector {connector} both have the id {}, and have neither \
+                     brokers nor topics in common: if they are two, format one anew with an id of its own (kafka-storage random-uuid); if they \
+                     are one, give both the same bootstrap.servers",
+                    bootstrap(&consumer),
+                    bootstrap(&producer),
+                    ids.0
+                )));
+            }
             // Whichever of the addresses are the worker's.
             return Ok(Clusters::one(if here(&consumer) { source } else { target }));
+        }
+        if GIVEN_AWAY.contains(&&*ids.0) {
+            tracing::warn!(
+                connector,
+                "the consumer's cluster has the id {}, which is an example's and may be that of others, too: connectors of one name that read \
+                 from two clusters with one id take each other's offsets",
+                ids.0
+            );
         }
         Ok(Clusters { source, target, ids: Some(ids) })
     }
@@ -151,6 +173,23 @@ impl Environment {
             (key, reason)
         }))
     }
+}
+
+/// Whether two clusters with one id are one: they have a broker in common, or, if they are reached through other listeners, topics with the same
+/// ids and none of one name with another id.
+fn are_one(source: &dyn LogAdmin, target: &dyn LogAdmin) -> Result<bool, LogError> {
+    let (brokers, others) = (source.brokers(ASK)?, target.brokers(ASK)?);
+    if !brokers.is_disjoint(&others) {
+        return Ok(true);
+    }
+    let there: BTreeSet<_> = target.topics(ASK)?.into_iter().map(|topic| topic.name).collect();
+    let both: Vec<_> =
+        source.topics(ASK)?.into_iter().map(|topic| topic.name).filter(|name| there.contains(name)).collect();
+    let both: Vec<_> = both.iter().map(String::as_str).collect();
+    let (ours, theirs) = (source.topic_identities(&both, ASK)?, target.topic_identities(&both, ASK)?);
+    let pairs = ours.iter().filter_map(|(name, ours)| Some((ours.id.as_ref()?, theirs.get(name)?.id.as_ref()?)));
+    let pairs: Vec<_> = pairs.collect();
+    Ok(!pairs.is_empty() && pairs.iter().all(|(ours, theirs)| ours == theirs))
 }
 
 /// Settings that say how a cluster is reached.

@@ -1,6 +1,6 @@
 //! The offsets of a sink: those of its consumer group on the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tributary_sdk::prepared::PreparedToken;
 use tributary_sdk::sink::TopicPartitionOffset;
 
 use super::TaskId;
-use super::clusters::{Clusters, addresses};
+use super::clusters::{Clusters, addresses, without_addresses};
 use super::environment::Environment;
 use super::offsets::{OffsetsError, PartitionOffset};
 use crate::config::{ClientKind, client_settings};
@@ -125,8 +125,8 @@ impl<'a> SinkGroup<'a> {
         let group = clusters.consumer_group(&group);
         let admin = match own {
             // The admin client's addresses are the worker's, and the group may be elsewhere.
-            true if clusters.are_two() => {
-                let mut admin = settings(ClientKind::Admin)?;
+            true if !Arc::ptr_eq(&clusters.target, &environment.log) => {
+                let mut admin = without_addresses(&settings(ClientKind::Admin)?);
                 admin.extend(addresses(&settings(ClientKind::Producer)?));
                 clusters.target.admin_with(&admin)
             }
@@ -145,11 +145,21 @@ impl<'a> SinkGroup<'a> {
         offsets.map_err(|error| OffsetsError::Failed(format!("{what} sink connector {}: {error}", self.connector)))
     }
 
-    /// By the names of the topics themselves.
+    /// By the names of the topics themselves. Offsets of a topic that is not there any more are as good as gone, although its stand-in is there:
+    /// one that is made anew under its name does not have them.
     fn group_offsets(&self) -> Result<Vec<(TopicPartition, i64)>, LogError> {
         let offsets = self.admin().group_offsets(&self.group, TIMEOUT)?;
         let Some(names) = &self.stand_ins else { return Ok(offsets) };
-        Ok(offsets.into_iter().map(|(kept, offset)| (names.stands_for(kept), offset)).collect())
+        let topics: BTreeSet<_> = offsets.iter().filter_map(|(kept, _)| names.topic(&kept.topic)).collect();
+        let identities =
+            self.clusters.source.admin().topic_identities(&topics.into_iter().collect::<Vec<_>>(), TIMEOUT)?;
+        let known = |(kept, offset): (TopicPartition, i64)| {
+            let Some(topic) = names.topic(&kept.topic) else { return Some((kept, offset)) };
+            let identity = identities.get(topic)?;
+            let now = *kept.topic == *names.name(topic, identity.id.as_deref());
+            now.then(|| (TopicPartition { topic: topic.into(), partition: kept.partition }, offset))
+        };
+        Ok(offsets.into_iter().filter_map(known).collect())
     }
 
     /// The committed offsets, as REST shows them.
@@ -269,12 +279,14 @@ impl<'a> SinkGroup<'a> {
         let Some(names) = self.stand_ins.as_ref().filter(|_| !self.is_own(&partition.topic)) else {
             return Ok(partition);
         };
-        let stand_in = names.partition(&partition);
-        let known = self.clusters.source.admin().topic(&partition.topic, TIMEOUT)?;
-        if let Some(known) = known.filter(|known| known.partitions > 0) {
-            ensure_stand_in(&*self.clusters.target, &partition.topic, &stand_in.topic, known.partitions)?;
-        }
-        Ok(stand_in)
+        let TopicPartition { topic, partition } = partition;
+        let known = self.clusters.source.admin().topic_identity(&topic, TIMEOUT)?;
+        let Some(known) = known.filter(|known| known.partitions > 0) else {
+            return Err(LogError::fatal(format!("the topic {topic} does not exist in the source cluster")));
+        };
+        let name = names.name(&topic, known.id.as_deref());
+        ensure_stand_in(&*self.clusters.target, &topic, &name, known.partitions)?;
+        Ok(TopicPartition { topic: name.into(), partition })
     }
 
     /// Commits and forgets offsets.

@@ -1,6 +1,6 @@
 //! [`LogConsumer`] of a group in one cluster, of topics in another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ pub(super) struct AcrossConsumer {
     target: Box<dyn LogConsumer>,
     /// Assigned partitions of the target.
     own: BTreeSet<TopicPartition>,
+    /// Stand-ins' partitions of which the group has an offset, as far as this member has seen, with the last one it knows.
+    reached: BTreeMap<TopicPartition, i64>,
     /// Partitions without an offset are an error (`auto.offset.reset=none`).
     strict: bool,
     ended: Receiver<()>,
@@ -52,7 +54,17 @@ impl AcrossConsumer {
         let member = Member::new(settings.clone(), shared.clone(), survey);
         let ended = start(member, shared.clone(), shown_with)?;
         let _leaver = Leaver(shared.clone());
-        Ok(Self { settings, shared, source, target, own: BTreeSet::new(), strict, ended, _leaver })
+        Ok(Self {
+            settings,
+            shared,
+            source,
+            target,
+            own: BTreeSet::new(),
+            reached: BTreeMap::new(),
+            strict,
+            ended,
+            _leaver,
+        })
     }
 
     fn is_own(&self, partition: &TopicPartition) -> bool {
@@ -181,12 +193,25 @@ impl LogConsumer for AcrossConsumer {
     ) -> Result<Vec<(TopicPartition, Option<i64>)>, LogError> {
         let kept: Vec<_> = partitions.iter().map(|partition| self.kept_as(partition)).collect();
         let committed = self.target.committed(&kept, timeout)?;
-        let own = &self.settings.own;
-        let known = |(kept, offset): (TopicPartition, Option<i64>)| match own.iter().any(|own| **own == *kept.topic) {
-            true => (kept, offset),
-            false => (self.settings.names.stands_for(kept), offset),
-        };
-        Ok(committed.into_iter().map(known).collect())
+        let mut found = Vec::with_capacity(partitions.len());
+        for (kept, offset) in committed {
+            match offset {
+                Some(offset) => _ = self.reached.insert(kept.clone(), offset),
+                None => {
+                    if let Some(reached) = self.reached.get(&kept) {
+                        return Err(LogError::fatal(format!(
+                            "the offset of {}-{} in group {} of the target cluster, which was {reached} or more, is gone while the task runs: \
+                             was the topic {} deleted there? To read everything again, restart the task; to go on, stop the connector, \
+                             set its offsets (PATCH /connectors/…/offsets) and resume it",
+                            kept.topic, kept.partition, self.settings.group, kept.topic
+                        )));
+                    }
+                }
+            }
+            let of = partitions.iter().find(|partition| self.kept_as(partition) == kept);
+            found.extend(of.map(|partition| (partition.clone(), offset)));
+        }
+        Ok(found)
     }
 
     fn lag(&mut self) -> Vec<(TopicPartition, i64)> {
@@ -207,10 +232,18 @@ impl LogConsumer for AcrossConsumer {
     }
 
     fn kept_as(&self, partition: &TopicPartition) -> TopicPartition {
-        if self.is_own(partition) { partition.clone() } else { self.settings.names.partition(partition) }
+        if self.is_own(partition) {
+            return partition.clone();
+        }
+        // Without a name nothing is kept: brokers refuse offsets of topics that they do not have.
+        let kept = self.shared.kept(&partition.topic);
+        let topic = kept.unwrap_or_else(|| self.settings.names.name(&partition.topic, None).into());
+        TopicPartition { topic, partition: partition.partition }
     }
 
     fn committed_in_transaction(&mut self, offsets: &[(TopicPartition, i64)]) {
+        let reached: Vec<_> = offsets.iter().map(|(partition, next)| (self.kept_as(partition), *next)).collect();
+        self.reached.extend(reached);
         self.shared.progress(offsets.iter().filter(|(partition, _)| !self.is_own(partition)).cloned());
     }
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_groups_response::DescribedGroupMember;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
-use kafka_protocol::messages::{GroupId, HeartbeatRequest, JoinGroupRequest, SyncGroupRequest};
+use kafka_protocol::messages::{DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest, SyncGroupRequest};
 use kafka_protocol::protocol::StrBytes;
 
 use super::MemberSettings;
-use super::assignor::Subscriber;
+use super::assignor::{Assigned, Subscriber};
 use super::protocol::{self, PROTOCOL, PROTOCOL_TYPE};
 use super::shared::Identity;
 use crate::group::wire::{Cluster, Connection, CoordinatorKind, WireError, WireErrorKind, WireSettings};
@@ -20,6 +21,9 @@ use crate::group::wire::{Cluster, Connection, CoordinatorKind, WireError, WireEr
 const REACH: Duration = Duration::from_secs(10);
 /// How long an answer may take that the coordinator does not hold back.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// The broker's word for a group in which everybody has what it was given.
+const STABLE: &str = "Stable";
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub(super) struct Joined {
     pub(super) leads: bool,
     /// What the group has is to stay as it is, although this member leads: it has come back in a former one's place.
     pub(super) keeps: bool,
+    /// The same, of a broker that names the former one as the leader (before Kafka 3.2): nobody leads until the group rebalances.
+    pub(super) led: bool,
     /// The leader is told who there is.
     pub(super) members: Vec<Subscriber>,
 }
@@ -87,6 +93,8 @@ impl Coordinator {
         }
         let leads = !answer.members.is_empty() && *answer.leader == *id;
         let keeps = answer.skip_assignment;
+        let named = self.settings.instance.as_deref();
+        let led = !leads && member.is_empty() && named.is_some_and(|instance| is_of(instance, &answer.leader));
         let subscriber = |member: kafka_protocol::messages::join_group_response::JoinGroupResponseMember| {
             let topics = protocol::subscribed(member.metadata).map_err(|error| {
                 Refusal::Hopeless(format!("what member {} wants: {error}", member.member_id.as_str()))
@@ -96,7 +104,7 @@ impl Coordinator {
         };
         let members = answer.members.into_iter().map(subscriber).collect::<Result<_, _>>().map_err(none)?;
         let identity = Identity { member: id, generation: answer.generation_id };
-        Ok(Joined { identity, leads, keeps, members })
+        Ok(Joined { identity, leads, keeps, led, members })
     }
 
     /// Hands over who is given what, if this member leads; waits for its own part.
@@ -128,6 +136,24 @@ impl Coordinator {
         let answer = self.answered(answer)?;
         self.checked(answer.error_code)?;
         Ok(answer.assignment)
+    }
+
+    /// What each member has, while the group is at rest; `None` while it is not.
+    pub(super) async fn shares(&mut self) -> Result<Option<BTreeMap<String, Assigned>>, Refusal> {
+        let group = GroupId(self.settings.group.clone().into());
+        let request = DescribeGroupsRequest::default().with_groups(vec![group]);
+        let answer = self.connect().await?.call(ANSWER, |_| request).await;
+        let answer = self.answered(answer)?;
+        let Some(group) = answer.groups.into_iter().next() else { return Ok(None) };
+        self.checked(group.error_code)?;
+        if &*group.group_state != STABLE {
+            return Ok(None);
+        }
+        let share = |member: DescribedGroupMember| {
+            let assigned = protocol::assigned(member.member_assignment).map_err(Refusal::Hopeless)?;
+            Ok((member.member_id.to_string(), assigned))
+        };
+        group.members.into_iter().map(share).collect::<Result<_, _>>().map(Some)
     }
 
     /// Says that the member is alive.
@@ -191,6 +217,12 @@ impl Coordinator {
         }
         Refusal::Code(code)
     }
+}
+
+/// Whether the broker has made up this member id for an instance: it appends a UUID.
+fn is_of(instance: &str, member: &str) -> bool {
+    const UUID: usize = 36;
+    member.strip_prefix(instance).and_then(|rest| rest.strip_prefix('-')).is_some_and(|rest| rest.len() == UUID)
 }
 
 fn refusal(error: &WireError) -> Refusal {

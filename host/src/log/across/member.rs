@@ -8,7 +8,7 @@ use kafka_protocol::ResponseError;
 
 use super::super::{LogError, TopicPartition};
 use super::MemberSettings;
-use super::assignor::{Assigned, range};
+use super::assignor::{Assigned, Subscriber, range};
 use super::coordinator::{Coordinator, Joined, Refusal};
 use super::protocol;
 use super::shared::{Identity, Shared};
@@ -20,6 +20,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 const MISSING: Duration = Duration::from_secs(2);
 /// How long leaving may take.
 const LEAVE: Duration = Duration::from_secs(3);
+/// How long somebody who was a member goes on trying although the target refuses it (SASL, TLS).
+const REFUSED: Duration = Duration::from_secs(300);
 /// How often the same trouble is told.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -47,6 +49,8 @@ pub(super) struct Member {
     identity: Option<Identity>,
     /// What the last look has found.
     found: Option<BTreeMap<String, i32>>,
+    /// When the coordinator counted it in last.
+    counted: Option<Instant>,
     pause: Duration,
     told: Option<Instant>,
 }
@@ -62,6 +66,7 @@ impl Member {
             id: String::new(),
             identity: None,
             found: None,
+            counted: None,
             pause: PAUSES.0,
             told: None,
         }
@@ -103,8 +108,11 @@ impl Member {
         let topics = self.look().await?;
         let joined = self.join(&topics).await?;
         let given = self.given(&joined, &topics).await?;
-        let Joined { identity, leads, keeps, members } = joined;
-        let partitions = self.partitions(&given);
+        if let Some(other) = given.keys().find(|name| !topics.contains_key(*name)) {
+            return self.start_afresh(other).await;
+        }
+        let Joined { identity, leads, keeps, led, members } = joined;
+        let (partitions, kept) = self.partitions(&given);
         tracing::info!(
             "{} of group {}, generation {}: {} partitions",
             self.id,
@@ -113,10 +121,36 @@ impl Member {
             partitions.len()
         );
         self.pause = PAUSES.0;
-        self.shared.assigned(identity.clone(), partitions);
-        // In a former member's place it has what that had; there may be more by now.
-        let outdated = leads && keeps && range(&members, &topics).get(&self.id) != Some(&given);
+        self.shared.assigned(identity.clone(), partitions, kept);
+        // In a former leader's place: the group has what that had given out, and there may be more by now. A known leader's join makes the
+        // group rebalance.
+        let outdated = led || leads && keeps && !self.is_as_it_would_be(&members, &topics).await;
         self.stay(&identity, leads.then_some(topics), outdated).await
+    }
+
+    /// Whether every member has what it would be given now.
+    async fn is_as_it_would_be(&mut self, members: &[Subscriber], topics: &BTreeMap<String, i32>) -> bool {
+        match self.coordinator.shares().await {
+            Ok(shares) => shares.is_some_and(|shares| shares == range(members, topics)),
+            Err(refusal) => {
+                tracing::debug!("group {} does not tell who has what: {refusal:?}; it rebalances", self.settings.group);
+                false
+            }
+        }
+    }
+
+    /// What a former member with this one's instance id had was of another config, or of a topic that was made anew since. The coordinator has
+    /// taken what this one wants for that one's, and rebalances only when the member leaves.
+    async fn start_afresh(&mut self, other: &str) -> Result<(), End> {
+        let left = self.coordinator.leave(&self.id, LEAVE).await;
+        self.id.clear();
+        self.identity = None;
+        let reason =
+            format!("{other}, which a task before this one had in group {}, is not read any more", self.settings.group);
+        Err(End::Again(match left {
+            Ok(()) => reason,
+            Err(error) => format!("{reason}; leaving: {error}"),
+        }))
     }
 
     /// Which topics and partitions there are. A member of the group stays one meanwhile. If a cluster is away, what there was last: others
@@ -159,6 +193,7 @@ impl Member {
                 Ok(joined) => {
                     self.id.clone_from(&joined.identity.member);
                     self.identity = Some(joined.identity.clone());
+                    self.counted = Some(Instant::now());
                     return Ok(joined);
                 }
                 // A dynamic member is given its id first.
@@ -232,7 +267,7 @@ impl Member {
                 }
             }
             match self.coordinator.beat(identity).await {
-                Ok(()) => {}
+                Ok(()) => self.counted = Some(Instant::now()),
                 Err(Refusal::Code(ResponseError::RebalanceInProgress)) => return self.give_up(identity).await,
                 Err(refusal) => {
                     if self.excluded(&refusal) {
@@ -320,6 +355,10 @@ impl Member {
         };
         match refusal {
             Refusal::Away(reason) => End::Again(said(&reason)),
+            // Credentials that are just being replaced, a broker that does not have them yet: others of the task's clients wait, too.
+            Refusal::Hopeless(reason) if self.counted.is_some_and(|at| at.elapsed() < REFUSED) => {
+                End::Again(said(&reason))
+            }
             Refusal::Hopeless(reason) => End::Failed(LogError::fatal(said(&reason))),
             Refusal::Code(code) => {
                 let hint = match code {
@@ -342,9 +381,9 @@ impl Member {
         }
     }
 
-    /// As the task knows them.
-    fn partitions(&self, given: &Assigned) -> Vec<TopicPartition> {
-        let mut all = Vec::new();
+    /// As the task knows them, and what stands for their topics.
+    fn partitions(&self, given: &Assigned) -> (Vec<TopicPartition>, BTreeMap<Arc<str>, Arc<str>>) {
+        let (mut all, mut kept) = (Vec::new(), BTreeMap::new());
         for (name, partitions) in given {
             let topic = match self.settings.names.topic(name) {
                 _ if self.settings.own.contains(name) => name,
@@ -355,11 +394,12 @@ impl Member {
                 }
             };
             let topic: Arc<str> = topic.into();
+            kept.insert(topic.clone(), name.as_str().into());
             all.extend(
                 partitions.iter().map(|partition| TopicPartition { topic: topic.clone(), partition: *partition }),
             );
         }
-        all
+        (all, kept)
     }
 
     /// A cluster that is away fills no log.

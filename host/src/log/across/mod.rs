@@ -97,6 +97,12 @@ impl MemberSettings {
             Some(Err(_)) => Err(LogError::fatal(format!("client setting {name}: it is not a number of milliseconds"))),
         };
         let group = text("group.id").ok_or_else(|| LogError::fatal("a consumer needs the client setting group.id"))?;
+        if let Some(wrong) = group.chars().find(|c| !c.is_ascii_alphanumeric() && !"._-".contains(*c)) {
+            return Err(LogError::fatal(format!(
+                "the group {group:?} of the target cluster has {wrong:?} in its name, and topics are named after it: set \
+                 consumer.override.group.id to a name of letters, digits, '.', '_' and '-'"
+            )));
+        }
         let session = millis("session.timeout.ms", 45_000)?;
         Ok(Self {
             names: StandIns::new(group),

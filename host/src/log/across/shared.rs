@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
@@ -24,6 +24,13 @@ struct Inside {
     identity: Option<Identity>,
     /// Given, and not given up yet.
     held: BTreeSet<TopicPartition>,
+    /// How often partitions were given, and which of these times the task was told of last.
+    given: u64,
+    told: u64,
+    /// The task was told to give up what it holds, and has not yet.
+    asked: bool,
+    /// Under which topic of the target the group keeps the offsets of a topic, of those given last.
+    kept: BTreeMap<Arc<str>, Arc<str>>,
     /// When the task polled last.
     polled: Instant,
     /// Next offsets that are committed in the target, and not shown in the source yet.
@@ -50,6 +57,10 @@ impl Shared {
             failed: None,
             identity: None,
             held: BTreeSet::new(),
+            given: 0,
+            told: 0,
+            asked: false,
+            kept: BTreeMap::new(),
             polled: Instant::now(),
             progress: BTreeMap::new(),
         };
@@ -77,11 +88,21 @@ impl Shared {
 
     // The membership's side.
 
-    /// The member was given these.
-    pub(super) fn assigned(&self, identity: Identity, partitions: Vec<TopicPartition>) {
+    /// The member was given these; `kept`: the stand-ins of their topics.
+    pub(super) fn assigned(
+        &self,
+        identity: Identity,
+        partitions: Vec<TopicPartition>,
+        kept: BTreeMap<Arc<str>, Arc<str>>,
+    ) {
         let mut inside = self.lock();
+        // Whatever is left there was of partitions that are given up by now.
+        inside.events.clear();
         inside.identity = Some(identity);
         inside.held = partitions.iter().cloned().collect();
+        inside.given += 1;
+        inside.asked = false;
+        inside.kept = kept;
         if !partitions.is_empty() {
             inside.events.push_back(ConsumerEvent::Assigned(partitions));
         }
@@ -107,6 +128,10 @@ impl Shared {
         inside.events.clear();
         if untold {
             inside.held.clear();
+        }
+        // It gives them up already, and is not to do so twice: by the second time it may hold others.
+        if inside.asked {
+            return;
         }
         let held: Vec<_> = inside.held.iter().cloned().collect();
         if !held.is_empty() {
@@ -177,7 +202,17 @@ impl Shared {
         inside.polled = Instant::now();
         match inside.failed.clone() {
             Some(error) => Err(error),
-            None => Ok(inside.events.drain(..).collect()),
+            None => {
+                let events: Vec<_> = inside.events.drain(..).collect();
+                for event in &events {
+                    match event {
+                        ConsumerEvent::Assigned(_) => inside.told = inside.given,
+                        ConsumerEvent::Revoked(_) | ConsumerEvent::Lost(_) => inside.asked = true,
+                        ConsumerEvent::Batch(_) | ConsumerEvent::End(..) => {}
+                    }
+                }
+                Ok(events)
+            }
         }
     }
 
@@ -187,10 +222,20 @@ impl Shared {
         !inside.events.is_empty() || inside.failed.is_some()
     }
 
-    /// The task has given up partitions.
+    /// The task has given up partitions of those that it was told of last.
     pub(super) fn given_up(&self, partitions: &[TopicPartition]) {
-        self.lock().held.retain(|held| !partitions.contains(held));
+        let mut inside = self.lock();
+        if inside.told == inside.given {
+            inside.held.retain(|held| !partitions.contains(held));
+            inside.asked &= !inside.held.is_empty();
+        }
+        drop(inside);
         self.changed.notify_one();
+    }
+
+    /// What stands for a topic, if it is one of those given last.
+    pub(super) fn kept(&self, topic: &str) -> Option<Arc<str>> {
+        self.lock().kept.get(topic).cloned()
     }
 
     /// As whom offsets are committed.
@@ -223,7 +268,7 @@ mod tests {
 
     fn given(shared: &Shared, partitions: &[i32]) {
         let identity = Identity { member: "m".to_owned(), generation: 1 };
-        shared.assigned(identity, partitions.iter().map(|partition| at(*partition)).collect());
+        shared.assigned(identity, partitions.iter().map(|partition| at(*partition)).collect(), BTreeMap::new());
     }
 
     fn told(shared: &Shared) -> Vec<String> {
@@ -258,6 +303,31 @@ mod tests {
         shared.given_up(&[at(0)]);
         assert!(!shared.has_given_up());
         shared.given_up(&[at(1)]);
+        assert!(shared.has_given_up());
+    }
+
+    /// What comes while the task gives up partitions does not reach it when it has others.
+    #[test]
+    fn partitions_are_given_up_once() {
+        let shared = Shared::new(None);
+        given(&shared, &[0, 1]);
+        assert_eq!(told(&shared), ["assigned 2"]);
+        shared.revoke();
+        assert_eq!(told(&shared), ["revoked 2"]);
+        // Its commit takes longer than the group waits.
+        shared.lose();
+        assert!(shared.identity().is_none() && !shared.has_given_up() && !shared.has_events());
+        shared.given_up(&[at(0), at(1)]);
+        assert!(shared.has_given_up());
+        given(&shared, &[0, 1]);
+        shared.given_up(&[at(0), at(1)]);
+        assert!(!shared.has_given_up(), "it was not told of these");
+        assert_eq!(told(&shared), ["assigned 2"]);
+        // And the next time they are taken back as ever.
+        shared.revoke();
+        assert!(!shared.has_given_up());
+        assert_eq!(told(&shared), ["revoked 2"]);
+        shared.given_up(&[at(0), at(1)]);
         assert!(shared.has_given_up());
     }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tributary_sdk::Pattern;
 
-use super::super::{Log, LogError, NewTopic, StandIns, Subscription, name_matches};
+use super::super::{Log, LogError, NewTopic, StandIns, Subscription, TopicIdentity, name_matches};
 
 /// How long one question to a cluster may take.
 const ASK: Duration = Duration::from_secs(10);
-/// Kafka's own topics never match a pattern.
+/// Kafka's own topics never match a pattern. Nor do stand-ins: two connectors in opposite directions would make ever more of them.
 const INTERNAL: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
 
 enum Wanted {
@@ -25,8 +25,8 @@ pub(super) struct Survey {
     wanted: Wanted,
     own: Vec<String>,
     names: StandIns,
-    /// Partitions of stand-ins that are known to be there.
-    made: BTreeMap<String, i32>,
+    /// Topics that a pattern matches and that cannot be read, as it was told.
+    unusable: BTreeSet<String>,
     /// Topics that are wanted and missing, as it was told.
     missing: BTreeSet<String>,
 }
@@ -45,24 +45,42 @@ impl Survey {
                 LogError::fatal(format!("topic pattern {pattern:?} is not a regular expression: {error}"))
             })?),
         };
-        let (made, missing) = Default::default();
-        Ok(Self { source, target, wanted, own: own.to_vec(), names, made, missing })
+        let (unusable, missing) = Default::default();
+        Ok(Self { source, target, wanted, own: own.to_vec(), names, unusable, missing })
     }
 
     /// How many partitions each topic has by the name that the group has for it; those that are wanted by name and missing have none.
-    /// Stand-ins are made, and grow.
+    /// Stand-ins are made, and grow. Of the topics of a pattern, those that cannot have one are left out.
     pub(super) fn look(&mut self) -> Result<BTreeMap<String, i32>, LogError> {
-        let mut found = BTreeMap::new();
-        for (topic, partitions) in self.topics()? {
-            let name = self.names.name(&topic);
-            if partitions > 0 {
-                self.stand_in(&topic, &name, partitions)?;
+        let wanted = self.topics()?;
+        // Every time anew: one that somebody deleted is made again before the task's transactions miss it for long.
+        let there: BTreeMap<_, _> =
+            self.target.admin().topics(ASK)?.into_iter().map(|topic| (topic.name, topic.partitions)).collect();
+        let (mut found, mut refused) = (BTreeMap::new(), None);
+        for (topic, TopicIdentity { id, partitions }) in wanted {
+            let name = self.names.name(&topic, id.as_deref());
+            if partitions > 0 && there.get(&name).is_none_or(|there| *there < partitions) {
+                match ensure_stand_in(&*self.target, &topic, &name, partitions) {
+                    Ok(()) => {}
+                    Err(error) if !error.retriable && matches!(self.wanted, Wanted::Pattern(_)) => {
+                        if self.unusable.insert(topic.clone()) {
+                            tracing::warn!("the topic {topic} is not read: {error}");
+                        }
+                        refused = Some(error);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
+            self.unusable.remove(&topic);
             found.insert(name, partitions);
         }
+        if let Some(error) = refused.filter(|_| found.is_empty()) {
+            // It is not that one topic's fault.
+            return Err(error);
+        }
         for topic in &self.own {
-            let known = self.target.admin().topic(topic, ASK)?;
-            found.insert(topic.clone(), known.map_or(0, |known| known.partitions));
+            found.insert(topic.clone(), there.get(topic).copied().unwrap_or(0));
         }
         Ok(found)
     }
@@ -72,39 +90,36 @@ impl Survey {
         !self.missing.is_empty()
     }
 
-    fn topics(&mut self) -> Result<BTreeMap<String, i32>, LogError> {
+    fn topics(&mut self) -> Result<BTreeMap<String, TopicIdentity>, LogError> {
+        let admin = self.source.admin();
+        let all: Vec<_> = admin.topics(ASK)?.into_iter().map(|topic| topic.name).collect();
         match &self.wanted {
             Wanted::Topics(topics) => {
-                let mut found = BTreeMap::new();
+                let there: Vec<_> =
+                    topics.iter().map(String::as_str).filter(|topic| all.iter().any(|known| known == topic)).collect();
+                let mut found = admin.topic_identities(&there, ASK)?;
                 for topic in topics {
-                    let known = self.source.admin().topic(topic, ASK)?;
-                    if known.is_some() {
+                    if found.contains_key(topic) {
                         self.missing.remove(topic);
-                    } else if self.missing.insert(topic.clone()) {
+                        continue;
+                    }
+                    if self.missing.insert(topic.clone()) {
                         tracing::warn!(
                             "the topic {topic} does not exist in the source cluster; it is read when it does"
                         );
                     }
-                    found.insert(topic.clone(), known.map_or(0, |known| known.partitions));
+                    found.insert(topic.clone(), TopicIdentity { id: None, partitions: 0 });
                 }
                 Ok(found)
             }
             Wanted::Pattern(pattern) => {
-                let all = self.source.admin().topics(ASK)?.into_iter();
-                let matching =
-                    all.filter(|topic| !INTERNAL.contains(&topic.name.as_str()) && name_matches(pattern, &topic.name));
-                Ok(matching.map(|topic| (topic.name, topic.partitions)).collect())
+                let matches = |topic: &&str| {
+                    !INTERNAL.contains(topic) && !StandIns::are_named_like(topic) && name_matches(pattern, topic)
+                };
+                let matching: Vec<_> = all.iter().map(String::as_str).filter(matches).collect();
+                admin.topic_identities(&matching, ASK)
             }
         }
-    }
-
-    fn stand_in(&mut self, topic: &str, name: &str, partitions: i32) -> Result<(), LogError> {
-        if self.made.get(name).is_some_and(|made| *made >= partitions) {
-            return Ok(());
-        }
-        ensure_stand_in(&*self.target, topic, name, partitions)?;
-        self.made.insert(name.to_owned(), partitions);
-        Ok(())
     }
 }
 

@@ -11,7 +11,8 @@ use tributary_harness::{BrokerOptions, KafkaBroker};
 
 use super::super::kafka::KafkaLog;
 use super::super::{
-    ClientSettings, ConsumerEvent, Log, LogConsumer, LogRecords, NextStep, Subscription, TopicPartition,
+    ClientSettings, ConsumerEvent, Log, LogConsumer, LogRecords, NewTopic, NextStep, StandIns, Subscription,
+    TopicPartition,
 };
 use super::{Across, consumer_across};
 use crate::group::wire::{Api, Cluster, WireSettings};
@@ -49,7 +50,24 @@ impl Two {
         Self { source: log(&addresses[0]), target: log(&addresses[1]), addresses, _brokers: brokers }
     }
 
+    /// What stands for a topic of the source as it is now.
+    fn stand_in(&self, topic: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // One that was just made may not be known everywhere yet.
+            if let Some(identity) = self.source.admin().topic_identity(topic, PATIENCE).unwrap() {
+                return StandIns::new("g").name(topic, Some(&identity.id.unwrap()));
+            }
+            assert!(Instant::now() < deadline, "{topic}");
+        }
+    }
+
     fn member(&self, topic: &str, instance: &str) -> Box<dyn LogConsumer> {
+        self.member_of(&[topic], instance, "1000")
+    }
+
+    /// That looks for topics so often (milliseconds).
+    fn member_of(&self, topics: &[&str], instance: &str, refresh: &str) -> Box<dyn LogConsumer> {
         let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let [mut reader, mut member] = self.addresses.clone();
         member.extend([
@@ -57,7 +75,7 @@ impl Two {
             setting("group.instance.id", instance),
             setting("session.timeout.ms", "6000"),
             setting("heartbeat.interval.ms", "500"),
-            setting("metadata.max.age.ms", "1000"),
+            setting("metadata.max.age.ms", refresh),
         ]);
         reader.extend([setting("group.id", "shown")]);
         consumer_across(Across {
@@ -65,7 +83,7 @@ impl Two {
             member,
             source: self.source.clone(),
             reader,
-            subscription: Subscription::Topics(vec![topic.to_owned()]),
+            subscription: Subscription::Topics(topics.iter().map(|topic| (*topic).to_owned()).collect()),
             own: Vec::new(),
         })
         .unwrap()
@@ -254,7 +272,7 @@ fn former_members_commit_nothing() {
     let begun = Instant::now();
     assert_eq!(until_it_has(&mut *successor, &mut [], 4).len(), 4);
     assert!(begun.elapsed() < Duration::from_secs(5), "before its session would have ended");
-    assert_eq!(two.target.admin().group_offsets("g", PATIENCE).unwrap(), [(at("g.in", 0), 7)]);
+    assert_eq!(two.target.admin().group_offsets("g", PATIENCE).unwrap(), [(at(&two.stand_in("in"), 0), 7)]);
 }
 
 /// A member that is gone may have a transaction open with its offsets in it: whoever has its partitions reads none before it is known
@@ -288,6 +306,109 @@ fn what_a_former_member_has_open_is_waited_for() {
     second.close(PATIENCE).unwrap();
 }
 
+/// A topic that is deleted and made anew has no offsets, as it would have none in one cluster, whether somebody reads it meanwhile or not.
+#[test]
+fn a_topic_made_anew_begins_without_offsets() {
+    let two = Two::start("in", 1);
+    let committed = |member: &mut dyn LogConsumer| member.committed(&[at("in", 0)], PATIENCE).unwrap()[0].1;
+    let make_anew = || {
+        let before = two.stand_in("in");
+        two.source.admin().delete_topic("in", PATIENCE).unwrap();
+        let new = NewTopic { name: "in".into(), partitions: Some(1), ..NewTopic::default() };
+        let deadline = Instant::now() + PATIENCE;
+        while !two.source.admin().create_topic(&new, PATIENCE).unwrap() {
+            assert!(Instant::now() < deadline);
+        }
+        while before == two.stand_in("in") {
+            assert!(Instant::now() < deadline);
+        }
+    };
+    let mut member = two.member("in", "c-0");
+    until_it_has(&mut *member, &mut [], 1);
+    let metadata = member.group_metadata().unwrap();
+    assert!(commits(&two, "a", &mut *member, &metadata, 5));
+    assert_eq!(committed(&mut *member), Some(5));
+    member.close(PATIENCE).unwrap();
+    make_anew();
+    let mut member = two.member("in", "c-0");
+    until_it_has(&mut *member, &mut [], 1);
+    assert_eq!(committed(&mut *member), None);
+
+    let metadata = member.group_metadata().unwrap();
+    assert!(commits(&two, "a", &mut *member, &metadata, 3));
+    assert_eq!(committed(&mut *member), Some(3));
+    make_anew();
+    let (mut has, deadline) = (vec![at("in", 0)], Instant::now() + PATIENCE);
+    while has.is_empty() || committed(&mut *member).is_some() {
+        for event in member.poll(100, 1 << 20, Duration::from_millis(100)).unwrap() {
+            obey(&mut *member, event, &mut has);
+        }
+        assert!(Instant::now() < deadline);
+    }
+    member.close(PATIENCE).unwrap();
+}
+
+/// Who deletes a stand-in deletes offsets: it is made again, and a member that had them does not begin from nothing.
+#[test]
+fn a_stand_in_that_is_deleted_is_made_again() {
+    let two = Two::start("in", 1);
+    let mut member = two.member("in", "c-0");
+    until_it_has(&mut *member, &mut [], 1);
+    let metadata = member.group_metadata().unwrap();
+    assert!(commits(&two, "a", &mut *member, &metadata, 5));
+    member.committed_in_transaction(&[(at("in", 0), 5)]);
+    let (stand_in, admin) = (two.stand_in("in"), two.target.admin());
+    let is_there = || admin.topics(PATIENCE).unwrap().iter().any(|topic| topic.name == stand_in);
+    admin.delete_topic(&stand_in, PATIENCE).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !admin.group_offsets("g", PATIENCE).unwrap().is_empty() || !is_there() {
+        member.poll(100, 1 << 20, Duration::from_millis(100)).unwrap();
+        assert!(Instant::now() < deadline);
+    }
+    let gone = member.committed(&[at("in", 0)], PATIENCE).unwrap_err();
+    assert!(!gone.retriable && gone.message.contains("which was 5 or more, is gone"), "{gone}");
+    // What it commits next is as good as before.
+    let metadata = member.group_metadata().unwrap();
+    assert!(commits(&two, "a", &mut *member, &metadata, 6));
+    assert_eq!(member.committed(&[at("in", 0)], PATIENCE).unwrap(), [(at("in", 0), Some(6))]);
+    member.close(PATIENCE).unwrap();
+}
+
+/// The broker gives one that comes back what it had. Where that is not what it would be given now, or another's share is not, the group
+/// rebalances.
+#[test]
+fn who_comes_back_does_not_keep_what_is_out_of_date() {
+    const SELDOM: &str = "600000";
+    let two = Two::start("in", 3);
+    let other = NewTopic { name: "other".into(), partitions: Some(2), ..NewTopic::default() };
+    two.source.admin().create_topic(&other, PATIENCE).unwrap();
+    let both = ["in", "other"];
+    let mut first = two.member_of(&both, "c-0", SELDOM);
+    until_it_has(&mut *first, &mut [], 5);
+    let mut second = two.member_of(&both, "c-1", SELDOM);
+    assert_eq!(until_it_has(&mut *second, &mut [&mut first], 2), [at("in", 2), at("other", 1)]);
+    // The share of the one that comes back, and leads, stays the same.
+    two.source.admin().create_partitions("in", 4, PATIENCE).unwrap();
+    let mut successor = two.member_of(&both, "c-0", SELDOM);
+    assert_eq!(until_it_has(&mut *second, &mut [&mut successor], 3), [at("in", 2), at("in", 3), at("other", 1)]);
+
+    // Of another config, and no leader.
+    let mut changed = two.member_of(&["in"], "c-1", SELDOM);
+    let (mut its, mut of_leader, deadline) = (Vec::new(), Vec::new(), Instant::now() + PATIENCE);
+    while (its.len(), of_leader.len()) != (2, 4) {
+        for (member, has) in [(&mut changed, &mut its), (&mut successor, &mut of_leader)] {
+            for event in member.poll(100, 1 << 20, Duration::from_millis(100)).unwrap() {
+                obey(&mut **member, event, has);
+            }
+        }
+        assert!(its.iter().all(|held| &*held.topic == "in"), "{its:?}");
+        assert!(Instant::now() < deadline, "{its:?}, {of_leader:?}");
+    }
+    for member in [first, second, successor, changed] {
+        member.close(PATIENCE).unwrap();
+    }
+}
+
 /// Partitions that are added are given out, and their stand-ins are there before.
 #[test]
 fn partitions_that_are_added_are_given_out() {
@@ -298,7 +419,7 @@ fn partitions_that_are_added_are_given_out() {
     assert_eq!(until_it_has(&mut *member, &mut [], 3).len(), 3);
     let topics: BTreeMap<_, _> =
         two.target.admin().topics(PATIENCE).unwrap().into_iter().map(|topic| (topic.name, topic.partitions)).collect();
-    assert_eq!(topics.get("g.in"), Some(&3));
+    assert_eq!(topics.get(&two.stand_in("in")), Some(&3));
 }
 
 /// What has to be granted is what the guide lists, and the group in the source is only for display.
@@ -325,7 +446,14 @@ fn principals_need_what_the_guide_lists() {
             Err(refused) => break refused,
         }
     };
-    assert!(!refused.retriable && refused.message.contains("the topic g.in stands for in"), "{refused}");
+    let id = two.source.admin().topic_identity("in", PATIENCE).unwrap().unwrap().id;
+    assert!(
+        !refused.retriable
+            && refused
+                .message
+                .contains(&format!("the topic {} stands for in", StandIns::new("g").name("in", id.as_deref()))),
+        "{refused}"
+    );
     early.close(PATIENCE).unwrap();
 
     grant(&two._brokers[1], &of_target);

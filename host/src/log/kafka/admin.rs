@@ -2,7 +2,7 @@
 //!
 //! Every call asks the cluster anew and waits at most its time-out; nothing is remembered between calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -186,7 +186,18 @@ impl LogAdmin for KafkaAdmin {
     }
 
     fn topic_identity(&self, name: &str, timeout: Duration) -> Result<Option<TopicIdentity>, LogError> {
-        self.ask(timeout, |client, left| client.topic_identity(name, of_a_try(left)))
+        Ok(self.topic_identities(&[name], timeout)?.remove(name))
+    }
+
+    fn topic_identities(&self, names: &[&str], timeout: Duration) -> Result<BTreeMap<String, TopicIdentity>, LogError> {
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        self.ask(timeout, |client, left| client.topic_identities(names, of_a_try(left)))
+    }
+
+    fn brokers(&self, timeout: Duration) -> Result<BTreeSet<String>, LogError> {
+        self.with(|client| client.brokers(timeout))
     }
 
     /// librdkafka does not ask for the log directories.

@@ -62,6 +62,8 @@ pub struct StreamSettings {
     pub max_bytes: usize,
     /// Whether a partition without committed offset is read from its end (`auto.offset.reset=latest`) instead of its beginning.
     pub from_end: bool,
+    /// Whether it is an error (`none`).
+    pub strict: bool,
     /// Where records go that still have the topic they come from.
     pub topic: Option<Arc<str>>,
     /// Topics of late records. They are written to the log, also by sink tasks.

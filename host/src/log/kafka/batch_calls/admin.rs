@@ -1,6 +1,6 @@
 //! Requests about topics and groups. Rare, so each makes its own reply queue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_char;
 use std::ptr::{self, NonNull};
 use std::time::Duration;
@@ -390,17 +390,21 @@ impl Client {
         }
     }
 
-    /// A topic's id and size; `None` where there is no such topic.
-    pub(in super::super) fn topic_identity(
+    /// Ids and sizes of topics by name; those that do not exist are left out.
+    pub(in super::super) fn topic_identities(
         &mut self,
-        name: &str,
+        names: &[&str],
         timeout: Duration,
-    ) -> Result<Option<TopicIdentity>, LogError> {
-        let operation = format!("describing topic {name}");
-        let c_name = c_string(name)?;
-        // SAFETY: the collection copies the name and is freed after the request was sent; what is read belongs to the reply.
+    ) -> Result<BTreeMap<String, TopicIdentity>, LogError> {
+        let operation = match names {
+            [name] => format!("describing topic {name}"),
+            names => format!("describing {} topics", names.len()),
+        };
+        let c_names = names.iter().map(|name| c_string(name)).collect::<Result<Vec<_>, _>>()?;
+        let mut pointers: Vec<_> = c_names.iter().map(|name| name.as_ptr()).collect();
+        // SAFETY: the collection copies the names and is freed after the request was sent; what is read belongs to the reply.
         unsafe {
-            let topics = sys::rd_kafka_TopicCollection_of_topic_names([c_name.as_ptr()].as_mut_ptr(), 1);
+            let topics = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
             let reply =
                 self.request(Op::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, &operation, timeout, |rk, options, queue| {
                     sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
@@ -410,29 +414,48 @@ impl Client {
             let mut count = 0;
             let result = sys::rd_kafka_event_DescribeTopics_result(reply.0.as_ptr());
             let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
-            if count == 0 {
-                return Ok(None);
-            }
-            let topic = *topics;
-            let error = sys::rd_kafka_TopicDescription_error(topic);
-            if !error.is_null() {
-                match sys::rd_kafka_error_code(error) {
-                    Code::RD_KAFKA_RESP_ERR_NO_ERROR => {}
-                    Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => return Ok(None),
-                    code => errors::check(code, || operation.clone())?,
+            let mut identities = BTreeMap::new();
+            for i in 0..count {
+                let topic = *topics.add(i);
+                let name = text(sys::rd_kafka_TopicDescription_name(topic));
+                let error = sys::rd_kafka_TopicDescription_error(topic);
+                if !error.is_null() {
+                    match sys::rd_kafka_error_code(error) {
+                        Code::RD_KAFKA_RESP_ERR_NO_ERROR => {}
+                        Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => continue,
+                        code => errors::check(code, || format!("describing topic {name}"))?,
+                    }
                 }
+                let mut partitions = 0;
+                sys::rd_kafka_TopicDescription_partitions(topic, &mut partitions);
+                let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
+                let id = sys::rd_kafka_TopicDescription_topic_id(topic);
+                let (high, low) = if id.is_null() {
+                    (0, 0)
+                } else {
+                    (sys::rd_kafka_Uuid_most_significant_bits(id), sys::rd_kafka_Uuid_least_significant_bits(id))
+                };
+                let id = (high != 0 || low != 0).then(|| format!("{high:016x}{low:016x}"));
+                identities.insert(name, TopicIdentity { id, partitions });
             }
-            let mut partitions = 0;
-            sys::rd_kafka_TopicDescription_partitions(topic, &mut partitions);
-            let partitions = i32::try_from(partitions).unwrap_or(i32::MAX);
-            let id = sys::rd_kafka_TopicDescription_topic_id(topic);
-            if id.is_null() {
-                return Ok(Some(TopicIdentity { id: None, partitions }));
-            }
-            let (high, low) =
-                (sys::rd_kafka_Uuid_most_significant_bits(id), sys::rd_kafka_Uuid_least_significant_bits(id));
-            let id = (high != 0 || low != 0).then(|| format!("{high:016x}{low:016x}"));
-            Ok(Some(TopicIdentity { id, partitions }))
+            Ok(identities)
+        }
+    }
+
+    /// `host:port` of the brokers.
+    pub(in super::super) fn brokers(&mut self, timeout: Duration) -> Result<BTreeSet<String>, LogError> {
+        let mut metadata: *const sys::rd_kafka_metadata_t = ptr::null();
+        // SAFETY: the handle is live; metadata is set on success, read, and freed.
+        unsafe {
+            let code = sys::rd_kafka_metadata(self.rk(), 0, ptr::null_mut(), &mut metadata, millis(timeout));
+            errors::check(code, || "listing the brokers".into())?;
+            let brokers = (0..(*metadata).broker_cnt as usize).map(|i| {
+                let broker = &*(*metadata).brokers.add(i);
+                format!("{}:{}", text(broker.host), broker.port)
+            });
+            let brokers = brokers.collect();
+            sys::rd_kafka_metadata_destroy(metadata);
+            Ok(brokers)
         }
     }
 

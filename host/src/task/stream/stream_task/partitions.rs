@@ -99,6 +99,13 @@ impl Running {
         if let Some(known) = self.first_read.get(partition) {
             return Ok(*known);
         }
+        if self.settings.strict && !self.stages.is_own_topic(&partition.topic) {
+            return Err(Trouble::Fatal(TaskError::new(format!(
+                "partition {}-{} has no committed offset, and auto.offset.reset is none: set the connector's offsets \
+                 (PATCH /connectors/…/offsets), or set consumer.override.auto.offset.reset",
+                partition.topic, partition.partition
+            ))));
+        }
         let log = if self.stages.is_own_topic(&partition.topic) { &self.log } else { &self.source };
         let (first, next) = log.admin().watermarks(partition, ASK).map_err(client_error)?;
         // The connector's own topics have what was taken from the input already.
