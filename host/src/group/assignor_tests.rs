@@ -44,7 +44,8 @@ impl Group {
     fn join(&mut self, id: &str, labels: &[&str]) {
         let labels = labels.iter().map(|label| (*label).to_owned()).collect();
         let url = format!("http://{id}");
-        let member = MemberMetadata { url, labels, ours: true, followed: -1, ..MemberMetadata::default() };
+        let (ours, follows) = (true, true);
+        let member = MemberMetadata { url, labels, ours, follows, followed: -1, ..MemberMetadata::default() };
         self.members.insert(id.to_owned(), member);
     }
 
@@ -449,6 +450,22 @@ fn who_a_task_is_taken_from_follows_it() {
         // It was one or the other: both have the state.
         assert!(before[task as usize].as_deref() == Some(&known) || known != "d", "{known} follows c00-{task}");
     }
+    group.is_followed();
+}
+
+#[test]
+fn a_worker_that_knows_nothing_of_standbys_follows_nothing() {
+    let mut group = followed();
+    assert!(!group.members["b"].standbys.is_empty());
+    group.members.get_mut("b").unwrap().follows = false;
+    group.settle();
+    assert!(group.members["b"].standbys.is_empty());
+    for task in 0..group.snapshot.connectors["c00"].tasks {
+        assert!(!group.followers("c00", task).is_empty(), "the others follow c00-{task}");
+    }
+    // It is upgraded.
+    group.members.get_mut("b").unwrap().follows = true;
+    group.settle();
     group.is_followed();
 }
 

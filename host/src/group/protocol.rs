@@ -59,6 +59,8 @@ pub struct MemberMetadata {
     pub standbys: BTreeSet<TaskId>,
     /// Whether this is a worker of ours, rather than a Java one.
     pub ours: bool,
+    /// Whether it can follow state: whoever tells of what it follows, be it nothing.
+    pub follows: bool,
 }
 
 /// A worker that is not in the group and may come back.
@@ -152,6 +154,7 @@ impl MemberMetadata {
             }
             metadata.back_within = rest.millis("the time of a restart")?;
             metadata.absences = rest.absences()?;
+            metadata.follows = !rest.0.is_empty();
             metadata.standbys = rest.standbys(&mut metadata.absences)?;
         }
         Ok(metadata)
@@ -372,7 +375,7 @@ mod tests {
         fn what_is_written_is_read(owned in assignment(), revoked in assignment(), labels in prop::collection::vec("[a-z=]{0,5}", 0..3), leaving: bool, millis in 0u64..100_000) {
             let wait = Duration::from_millis(millis);
             let absences = vec![Absence { url: "http://x:1/".into(), wait, part: revoked.clone(), standbys: owned.tasks.clone() }; labels.len()];
-            let metadata = MemberMetadata { url: "http://w:1/".into(), config_offset: 7, owned: owned.clone(), followed: 3, labels, leaving, back_within: wait, absences: absences.clone(), standbys: revoked.tasks.clone(), ours: true };
+            let metadata = MemberMetadata { url: "http://w:1/".into(), config_offset: 7, owned: owned.clone(), followed: 3, labels, leaving, back_within: wait, absences: absences.clone(), standbys: revoked.tasks.clone(), ours: true, follows: true };
             prop_assert_eq!(MemberMetadata::decode(&metadata.encode(2)).unwrap(), metadata);
             let standbys = owned.tasks.clone();
             let answer = MemberAssignment { error: 0, leader: "l-1".into(), leader_url: "u".into(), config_offset: -1, assigned: owned, revoked, delay_ms: 5, absences, standbys };
@@ -396,10 +399,12 @@ mod tests {
     #[test]
     fn bytes_that_end_before_standbys_have_none() {
         let absences = vec![Absence { url: "u".into(), ..Absence::default() }];
-        let whole = MemberMetadata { absences: absences.clone(), ours: true, followed: 2, ..MemberMetadata::default() };
+        let older = MemberMetadata { absences: absences.clone(), ours: true, followed: 2, ..MemberMetadata::default() };
+        let whole = MemberMetadata { follows: true, ..older.clone() };
         let bytes = whole.encode(2);
+        assert_eq!(MemberMetadata::decode(&bytes).unwrap(), whole);
         // Two empty lists.
-        assert_eq!(MemberMetadata::decode(&bytes[..bytes.len() - 8]).unwrap(), whole);
+        assert_eq!(MemberMetadata::decode(&bytes[..bytes.len() - 8]).unwrap(), older);
         let answer = MemberAssignment { absences, ..MemberAssignment::default() };
         let bytes = answer.encode(2);
         assert_eq!(MemberAssignment::decode(&bytes[..bytes.len() - 8]).unwrap(), answer);

@@ -1,7 +1,8 @@
 //! Who follows whose state: the copies of `state.standby.replicas`.
 //!
 //! A standby of a task is a worker that reads the changelog of the task's state into its own files, so that the task has little left to
-//! read when it comes there. The leader chooses: never the task's owner nor a worker that leaves, only workers with the connector's labels.
+//! read when it comes there. The leader chooses: never the task's owner nor a worker that leaves, only workers with the connector's labels,
+//! and none that knows nothing of standbys, which are Java's and earlier versions of ours.
 //!
 //! - Whoever follows a task goes on with it, as long as it may and there are not too many.
 //! - A worker that a task is taken from follows it: it has the state.
@@ -55,6 +56,10 @@ impl<'a> Candidates<'a> {
         let from = self.claims.get(resource).filter(|_| !self.owners.contains_key(resource))?;
         self.members.get(from).map(|member| member.url.as_str())
     }
+}
+
+fn may_follow(member: &MemberMetadata, shape: &ConnectorShape) -> bool {
+    member.follows && may_run(member, shape)
 }
 
 impl Standbys {
@@ -111,8 +116,9 @@ impl Standbys {
             for resource in (0..shape.tasks).map(|task| (name.clone(), Some(task))) {
                 let owner = candidates.owner(&resource);
                 // Of workers that are not here, those that are waited for; they have not lost their labels.
-                let may =
-                    |url: &&str| owner != Some(*url) && here.get(url).is_none_or(|(_, member)| may_run(member, shape));
+                let may = |url: &&str| {
+                    owner != Some(*url) && here.get(url).is_none_or(|(_, member)| may_follow(member, shape))
+                };
                 let followed = before.get(&resource).into_iter().flatten().map(String::as_str);
                 let known = followed.chain(returning.get(&resource).into_iter().flatten().copied());
                 let mut known: Vec<&str> = known.filter(may).collect::<BTreeSet<_>>().into_iter().collect();
@@ -139,7 +145,7 @@ impl Standbys {
         for (resource, shape, urls) in &mut chosen {
             let (name, owner) = (names[resource.0.as_str()], candidates.owner(resource));
             while urls.len() < shape.standbys as usize {
-                let may = |url: &&str| owner != Some(*url) && !urls.contains(url) && may_run(here[url].1, shape);
+                let may = |url: &&str| owner != Some(*url) && !urls.contains(url) && may_follow(here[url].1, shape);
                 let others = here.keys().copied().filter(may);
                 let load = |url: &&str| {
                     let more = after.get(&(name, owner.unwrap_or_default(), *url)).copied().unwrap_or_default();

@@ -160,12 +160,13 @@ fn standby(out: &mut Exposition, connector: &str, progress: &StandbyProgress) {
     let labels = [("connector", connector)];
     let retrying = u64::from(progress.retrying.is_some());
     for (name, kind, help, value) in [
-        ("tasks", Gauge, "Tasks on other workers whose state this worker follows.", progress.tasks),
-        ("shards", Gauge, "Shards of their state whose files are kept up to date.", progress.shards),
+        ("tasks", Gauge, "Tasks on other workers whose state this worker follows.", Some(progress.tasks)),
+        ("shards", Gauge, "Shards of their state whose files are kept up to date.", Some(progress.shards)),
         ("lag_records", Gauge, "Records of the changelog that are left to read for them.", progress.to_read),
-        ("records_read_total", Counter, "Records of the changelog read for them.", progress.records_read),
-        ("retrying", Gauge, "1 while the worker tries to get past an error.", retrying),
+        ("records_read_total", Counter, "Records of the changelog read for them.", Some(progress.records_read)),
+        ("retrying", Gauge, "1 while the worker tries to get past an error.", Some(retrying)),
     ] {
+        let Some(value) = value else { continue };
         out.sample((&format!("tributary_standby_{name}"), kind, help), &labels, value as f64);
     }
 }

@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS segments (id INTEGER PRIMARY KEY, age INTEGER NOT NUL
 CREATE TABLE IF NOT EXISTS blocks (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS dues (id INTEGER PRIMARY KEY, data BLOB NOT NULL);";
 /// A file that was not written for so long is not trusted: tombstones of entries that it has may be gone from the changelog.
-const MAX_AGE: Duration = TOMBSTONES.saturating_sub(Duration::from_secs(3600));
+pub(super) const MAX_AGE: Duration = TOMBSTONES.saturating_sub(Duration::from_secs(3600));
 /// Merged at once at least: fewer would be merged too often.
 const WIDTH: usize = 4;
 /// As many as there may be: each is asked for keys that it may have.

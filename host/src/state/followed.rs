@@ -2,13 +2,16 @@
 //!
 //! It is the file that the task would have: when the task comes, its restore begins where this ended. Only committed records come here,
 //! so that the file is never ahead of the changelog. Nothing is kept in memory but what waits to be saved.
+//!
+//! How it fails: what was read after too long a time without all of the changelog may lack deletions, whose tombstones are gone. The file is
+//! emptied then, and saving is an error: whoever opens it again reads it from the beginning.
 
 use std::time::{Duration, Instant};
 
-use arrow_array::{Array, BinaryArray};
+use arrow_array::{Array, BinaryArray, Int64Array};
 
 use super::changelog::read_value;
-use super::file::{self, Save, Wanted, Writer, latest};
+use super::file::{self, MAX_AGE, Save, Wanted, Writer, latest};
 use super::key::space_of;
 use super::restore::ChangelogRecords;
 use super::{Shard, StateDirectory, StateError};
@@ -28,8 +31,14 @@ pub struct FollowedShard {
     saved: i64,
     pending: Vec<(BinaryArray, BinaryArray)>,
     bytes: usize,
-    /// When it had everything that the changelog had, if that was not saved yet.
+    /// When it had everything that the changelog had, if that was not saved yet; in milliseconds since the epoch, as the next two.
     current_at: Option<i64>,
+    /// The same, saved or not.
+    complete_at: i64,
+    /// An end of the changelog that is not reached yet, and when it was there.
+    ahead: Option<(i64, i64)>,
+    /// Went on after too long a time, see the module.
+    stale: bool,
     /// When it was saved last that it had everything.
     refreshed: Option<Instant>,
     /// Whether segments may have come together that are to be merged.
@@ -42,11 +51,13 @@ impl FollowedShard {
     pub fn open(directory: &StateDirectory, connector: &str, shard: Shard, bounds: (i64, i64)) -> Result<Self> {
         let path = directory.shard(connector, shard)?;
         let (mut writer, _, state) = file::open(&path, connector, shard)?;
-        let next = match state.usable(bounds) {
-            Some(next) => next,
+        let now = now_ms();
+        let (next, complete_at) = match state.usable(bounds) {
+            Some(next) if next == bounds.1 => (next, now),
+            Some(next) => (next, state.saved_at.unwrap_or(now)),
             None => {
-                writer.clear(now_ms())?;
-                bounds.0
+                writer.clear(now)?;
+                (bounds.0, now)
             }
         };
         Ok(Self {
@@ -56,6 +67,9 @@ impl FollowedShard {
             pending: Vec::new(),
             bytes: 0,
             current_at: None,
+            complete_at,
+            ahead: None,
+            stale: false,
             refreshed: None,
             untidy: true,
         })
@@ -71,41 +85,78 @@ impl FollowedShard {
         self.bytes
     }
 
-    /// Records that follow on what it has. To be saved soon. An error if they are none of a state.
-    pub fn add(&mut self, records: ChangelogRecords) -> Result<()> {
+    /// Records with their offsets, which grow; those that it has are left out. To be saved soon. An error if they are none of a state.
+    pub fn add(&mut self, records: ChangelogRecords, offsets: &Int64Array) -> Result<()> {
+        let known = offsets.values().partition_point(|offset| *offset < self.next);
+        let left = records.keys.len().saturating_sub(known);
+        let ChangelogRecords { keys, values, next_offset } = records;
+        let records = ChangelogRecords {
+            keys: keys.slice(keys.len() - left, left),
+            values: values.slice(values.len() - left, left),
+            next_offset,
+        };
         for row in 0..records.keys.len() {
             space_of(records.keys.value(row))?;
             if records.values.is_valid(row) {
                 read_value(records.values.value(row))?;
             }
         }
-        self.bytes += records.keys.get_array_memory_size() + records.values.get_array_memory_size();
-        self.next = self.next.max(records.next_offset);
-        if !records.keys.is_empty() {
+        if left > 0 {
+            self.bytes += records.keys.get_array_memory_size() + records.values.get_array_memory_size();
             self.pending.push((records.keys, records.values));
         }
+        self.passed(records.next_offset);
         Ok(())
     }
 
     /// There are no more records in front of an offset.
     pub fn passed(&mut self, offset: i64) {
-        self.next = self.next.max(offset);
+        if offset <= self.next {
+            return;
+        }
+        self.stale |= now_ms() - self.complete_at >= MAX_AGE.as_millis() as i64;
+        self.next = offset;
+        if let Some((_, at)) = self.ahead.take_if(|(end, _)| *end <= offset) {
+            self.complete(at);
+        }
     }
 
     /// The changelog ended before this offset a moment ago.
     pub fn saw_end(&mut self, end: i64) {
+        let now = now_ms();
         if self.next >= end {
-            self.current_at = Some(now_ms());
+            self.complete(now);
+        } else {
+            // While others go on writing it may never be at the end that is asked for last.
+            self.ahead.get_or_insert((end, now));
+        }
+    }
+
+    fn complete(&mut self, at: i64) {
+        if !self.stale {
+            self.complete_at = self.complete_at.max(at);
+            self.current_at = Some(self.complete_at);
         }
     }
 
     /// Writes what waits.
     pub fn save(&mut self) -> Result<()> {
         let refreshes = self.current_at.is_some() && self.refreshed.is_none_or(|at| at.elapsed() >= REFRESH);
-        if self.next != self.saved || refreshes { self.write() } else { Ok(()) }
+        if self.waits() || refreshes { self.write() } else { Ok(()) }
+    }
+
+    fn waits(&self) -> bool {
+        self.next != self.saved || !self.pending.is_empty()
     }
 
     fn write(&mut self) -> Result<()> {
+        if self.stale {
+            self.pending.clear();
+            self.writer.clear(now_ms())?;
+            return Err(StateError::retriable(format!(
+                "a copy of state did not have all of the changelog for {MAX_AGE:?}, so that deletions may be missing; it is read anew"
+            )));
+        }
         let rows = latest(self.pending.iter().map(|(keys, values)| (keys, values)));
         self.writer.save(&Save { rows: &rows, next_offset: Some(self.next), now_ms: self.current_at })?;
         self.untidy |= !rows.is_empty();
@@ -128,8 +179,7 @@ impl FollowedShard {
 
     /// Saves and closes.
     pub fn close(mut self) -> Result<()> {
-        let waits = self.next != self.saved || self.current_at.is_some();
-        let saved = if waits { self.write() } else { Ok(()) };
+        let saved = if self.waits() || self.current_at.is_some() { self.write() } else { Ok(()) };
         self.writer.close();
         saved
     }
@@ -171,15 +221,101 @@ mod tests {
         state.with(0, |store| store.all()).unwrap()
     }
 
+    /// Records without gaps.
+    fn offsets(records: &ChangelogRecords) -> Int64Array {
+        (records.next_offset - records.keys.len() as i64..records.next_offset).collect()
+    }
+
+    fn add(file: &mut FollowedShard, records: ChangelogRecords) -> Result<()> {
+        let offsets = offsets(&records);
+        file.add(records, &offsets)
+    }
+
     /// Follows up to an offset, with many small saves.
     fn follow(file: &mut FollowedShard, log: &mut MemoryLog, up_to: i64) {
         log.bounds().unwrap();
         while file.next() < up_to {
             let records = log.read(file.next()).unwrap().unwrap();
-            file.add(records).unwrap();
+            add(file, records).unwrap();
             file.save().unwrap();
             file.tidy(&Wanted::default()).unwrap();
         }
+    }
+
+    #[test]
+    fn records_that_come_again_change_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = StateDirectory::new(place.path());
+        let mut log = log(4_000);
+        let bounds = log.bounds().unwrap();
+        let mut file = FollowedShard::open(&directory, "c", 0, bounds).unwrap();
+        follow(&mut file, &mut log, 4_000);
+        // All of it, with saves in between and a page that is known in part.
+        log.bounds().unwrap();
+        file.saw_end(4_000);
+        let mut from = 0;
+        while let Some(records) = log.read(from).unwrap() {
+            from = records.next_offset;
+            add(&mut file, records).unwrap();
+            file.save().unwrap();
+        }
+        assert_eq!((file.next(), file.bytes()), (4_000, 0));
+        let overlapping = ChangelogRecords {
+            keys: BinaryArray::from_iter_values([key(1), key(1)]),
+            values: BinaryArray::from_opt_vec(vec![Some(b"\0old"), Some(b"\0new")]),
+            next_offset: 4_001,
+        };
+        log.records.push((key(1), Some(b"\0new".to_vec())));
+        add(&mut file, overlapping).unwrap();
+        // Not the newest of the two by chance: only one was taken.
+        assert_eq!(file.pending.iter().map(|(keys, _)| keys.len()).sum::<usize>(), 1);
+        file.close().unwrap();
+        let (state, restored) = task(&directory, &mut log);
+        assert_eq!((restored.full, restored.records), (false, 0));
+        assert_eq!(state.with(0, |store| store.all()).unwrap(), expected(&mut log));
+    }
+
+    /// A machine that slept for a day in the middle of following.
+    #[test]
+    fn what_goes_on_after_too_long_a_time_begins_anew() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = StateDirectory::new(place.path());
+        let mut log = log(600);
+        let bounds = log.bounds().unwrap();
+        let mut file = FollowedShard::open(&directory, "c", 0, bounds).unwrap();
+        follow(&mut file, &mut log, 300);
+        file.complete_at -= MAX_AGE.as_millis() as i64 + 1;
+        log.bounds().unwrap();
+        add(&mut file, log.read(300).unwrap().unwrap()).unwrap();
+        // The end makes it no younger.
+        file.saw_end(360);
+        assert!(file.save().unwrap_err().retriable);
+        assert!(file.close().is_err());
+        let mut file = FollowedShard::open(&directory, "c", 0, bounds).unwrap();
+        assert_eq!(file.next(), 0);
+        follow(&mut file, &mut log, 600);
+        // Nothing has come for long: it has everything still.
+        file.complete_at -= MAX_AGE.as_millis() as i64 + 1;
+        file.saw_end(600);
+        file.close().unwrap();
+        let (state, restored) = task(&directory, &mut log);
+        assert_eq!((restored.full, restored.records), (false, 0));
+        assert_eq!(state.with(0, |store| store.all()).unwrap(), expected(&mut log));
+    }
+
+    #[test]
+    fn an_end_that_was_passed_counts_while_others_write_on() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = StateDirectory::new(place.path());
+        let mut log = log(600);
+        let mut file = FollowedShard::open(&directory, "c", 0, (0, 600)).unwrap();
+        file.saw_end(300);
+        let asked = file.ahead.unwrap().1;
+        follow(&mut file, &mut log, 240);
+        assert!(file.ahead.is_some() && file.refreshed.is_none());
+        file.saw_end(500);
+        follow(&mut file, &mut log, 360);
+        assert!(file.ahead.is_none() && file.refreshed.is_some() && file.complete_at >= asked);
     }
 
     #[test]
@@ -211,7 +347,7 @@ mod tests {
         let mut file = FollowedShard::open(&directory, "c", 0, bounds).unwrap();
         follow(&mut file, &mut log, 300);
         log.bounds().unwrap();
-        file.add(log.read(300).unwrap().unwrap()).unwrap();
+        add(&mut file, log.read(300).unwrap().unwrap()).unwrap();
         // As if the process died here.
         drop(file);
         let (state, restored) = task(&directory, &mut log);
@@ -262,13 +398,13 @@ mod tests {
         let bounds = log.bounds().unwrap();
         let mut file = FollowedShard::open(&directory, "c", 0, bounds).unwrap();
         let records = log.read(0).unwrap().unwrap();
-        file.add(records).unwrap();
+        add(&mut file, records).unwrap();
         let damaged = ChangelogRecords {
             keys: BinaryArray::from_iter_values([b"\x02x"]),
             values: BinaryArray::from_opt_vec(vec![Some(b"\0")]),
             next_offset: 61,
         };
-        assert!(file.add(damaged).is_err());
+        assert!(add(&mut file, damaged).is_err());
         let (state, restored) = task(&directory, &mut log);
         assert_eq!(restored.records, 200);
         assert!(file.save().unwrap_err().taken_over);
@@ -298,7 +434,7 @@ mod tests {
                     opened.fetch_add(1, Ordering::Relaxed);
                     while hold.asked_for().is_empty() && !end.load(Ordering::Relaxed) {
                         let Some(records) = log.read(file.next()).unwrap() else { break };
-                        file.add(records).unwrap();
+                        add(&mut file, records).unwrap();
                         file.save().unwrap();
                         file.tidy(hold.wanted()).unwrap();
                         read.store(true, Ordering::Relaxed);

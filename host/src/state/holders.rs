@@ -4,8 +4,9 @@
 //! it opens one; the follower, which is woken, saves what it has and closes the file. It opens it again when the task has closed it.
 //! Whoever deletes a connector's files has all of them closed first, and the follower begins anew.
 //!
-//! How it fails: waiting is bounded. A follower that does not give way in time finds that the file has another owner by then, and cannot
-//! save any more (`file`); what it did not save the task reads from the changelog.
+//! How it fails: waiting is bounded. A follower that does not give way in time has its files no more: one that has not opened a file yet, since
+//! it waits for the cluster, does not open it, and one that has finds that it has another owner by then, and cannot save any more (`file`).
+//! What it did not save the task reads from the changelog.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -33,8 +34,10 @@ struct Held {
     tasks: usize,
     /// Files that tasks have open, or are about to. One that was left behind may have a file that the next one has, too.
     taken: BTreeMap<Shard, usize>,
-    /// Files that followers have open.
-    followed: BTreeSet<Shard>,
+    /// Files that followers have open, or are about to: which follower.
+    followed: BTreeMap<Shard, u64>,
+    /// How many followers there were.
+    followers: u64,
     /// Those that delete the connector's files just now.
     purging: usize,
     /// How often that was done.
@@ -55,6 +58,7 @@ pub struct TaskHold {
 pub struct FollowerHold {
     holders: Arc<Holders>,
     connector: String,
+    number: u64,
     shards: BTreeSet<Shard>,
     wanted: Arc<Wanted>,
     wake: Option<Wake>,
@@ -75,10 +79,14 @@ impl Holders {
 
     /// A follower of the connector begins.
     pub fn follower(self: &Arc<Self>, connector: &str) -> FollowerHold {
-        let wanted = self.with(connector, |held| held.wanted.clone());
+        let (number, wanted) = self.with(connector, |held| {
+            held.followers += 1;
+            (held.followers, held.wanted.clone())
+        });
         FollowerHold {
             holders: self.clone(),
             connector: connector.to_owned(),
+            number,
             shards: BTreeSet::new(),
             wanted,
             wake: None,
@@ -93,6 +101,7 @@ impl Holders {
                 connector,
                 "a follower of its state does not close its files; they are deleted all the same"
             );
+            self.with(connector, |held| held.followed.clear());
         }
         PurgeHold { holders: self, connector: connector.to_owned() }
     }
@@ -172,18 +181,39 @@ impl std::fmt::Debug for Holders {
 }
 
 impl TaskHold {
+    /// These shards are about to be taken: their follower closes all of them while the first is waited for.
+    pub fn announce(&self, shards: impl IntoIterator<Item = Shard>) {
+        if let Some(wake) = self.mark(shards) {
+            wake();
+        }
+    }
+
+    /// From now on no follower opens them; answers what wakes the one that has some of them open.
+    fn mark(&self, shards: impl IntoIterator<Item = Shard>) -> Option<Wake> {
+        let mut own = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh: Vec<Shard> = shards.into_iter().filter(|shard| own.insert(*shard)).collect();
+        self.holders.with(&self.connector, |held| {
+            let followed = fresh.iter().any(|shard| held.followed.contains_key(shard));
+            fresh.into_iter().for_each(|shard| *held.taken.entry(shard).or_default() += 1);
+            held.wake.clone().filter(|_| followed)
+        })
+    }
+
     /// Waits until no follower has the shard's file open; from now on none opens it.
     pub fn take(&self, shard: Shard) {
-        if !self.shards.lock().unwrap_or_else(PoisonError::into_inner).insert(shard) {
-            return;
-        }
-        self.holders.with(&self.connector, |held| *held.taken.entry(shard).or_default() += 1);
-        if !self.holders.wait(&self.connector, |held| !held.followed.contains(&shard)) {
+        // It is woken when it can see that somebody waits.
+        _ = self.mark([shard]);
+        if !self.holders.wait(&self.connector, |held| !held.followed.contains_key(&shard)) {
             tracing::warn!(
                 connector = self.connector,
                 shard,
                 "a follower of the state does not close its file; it is taken over"
             );
+            // Nor is it waited for again.
+            self.holders.with(&self.connector, |held| {
+                let Held { followed, taken, .. } = held;
+                followed.retain(|shard, _| !taken.contains_key(shard));
+            });
         }
     }
 
@@ -224,15 +254,24 @@ impl FollowerHold {
     pub fn open(&mut self, shard: Shard, epoch: u64) -> bool {
         let may = self.holders.with(&self.connector, |held| {
             let free = held.epoch == epoch && held.purging == 0 && !held.taken.contains_key(&shard);
-            free && held.followed.insert(shard)
+            let may = free && !held.followed.contains_key(&shard);
+            may.then(|| held.followed.insert(shard, self.number)).is_some()
         });
         may && self.shards.insert(shard)
+    }
+
+    /// Whether it is still to open the file that [`open`](Self::open) gave it: not if somebody has asked for it since, or did not wait any longer.
+    pub fn still(&self, shard: Shard, epoch: u64) -> bool {
+        self.holders.with(&self.connector, |held| {
+            let free = held.epoch == epoch && held.purging == 0 && !held.taken.contains_key(&shard);
+            free && held.followed.get(&shard) == Some(&self.number)
+        })
     }
 
     /// Whether the shard's file could be opened.
     pub fn is_free(&self, shard: Shard) -> bool {
         self.holders.with(&self.connector, |held| {
-            held.purging == 0 && !held.taken.contains_key(&shard) && !held.followed.contains(&shard)
+            held.purging == 0 && !held.taken.contains_key(&shard) && !held.followed.contains_key(&shard)
         })
     }
 
@@ -247,7 +286,10 @@ impl FollowerHold {
     /// The file is closed.
     pub fn closed(&mut self, shard: Shard) {
         if self.shards.remove(&shard) {
-            self.holders.with(&self.connector, |held| held.followed.remove(&shard));
+            self.holders.with(&self.connector, |held| {
+                // The next follower may have it, where this one was not waited for.
+                held.followed.retain(|followed, number| *followed != shard || *number != self.number);
+            });
             self.holders.changed.notify_all();
         }
     }
@@ -255,9 +297,8 @@ impl FollowerHold {
 
 impl Drop for FollowerHold {
     fn drop(&mut self) {
-        let shards = std::mem::take(&mut self.shards);
         self.holders.with(&self.connector, |held| {
-            held.followed.retain(|shard| !shards.contains(shard));
+            held.followed.retain(|_, number| *number != self.number);
             // The next follower may have begun.
             held.wake.take_if(|wake| self.wake.as_ref().is_some_and(|own| Arc::ptr_eq(own, wake)));
         });
@@ -307,6 +348,26 @@ mod tests {
         drop(task);
         wakes.recv().unwrap();
         assert!(follower.is_free(2) && follower.open(2, 0) && !holders.has_task("c"));
+    }
+
+    #[test]
+    fn a_follower_that_was_not_waited_for_opens_nothing_and_closes_nothing_of_the_next_one() {
+        let holders = Arc::new(Holders::default());
+        let (mut hangs, task) = (holders.follower("c"), holders.task("c"));
+        assert!(hangs.open(1, 0) && hangs.open(2, 0) && hangs.open(3, 0) && hangs.still(1, 0));
+        task.announce([1, 2]);
+        assert!(!hangs.still(1, 0) && hangs.asked_for() == [1, 2]);
+        let begun = Instant::now();
+        (task.take(1), task.take(2));
+        // Once for both.
+        assert!((GIVES_WAY_WITHIN..GIVES_WAY_WITHIN * 2).contains(&begun.elapsed()));
+        drop(task);
+        assert!(!hangs.still(1, 0) && hangs.still(3, 0));
+        let mut next = holders.follower("c");
+        assert!(next.open(1, 0) && !next.open(3, 0));
+        hangs.closed(1);
+        drop(hangs);
+        assert!(next.still(1, 0) && next.is_free(3) && !next.is_free(1));
     }
 
     #[test]

@@ -71,6 +71,11 @@ impl TaskState {
         }))
     }
 
+    /// These shards are about to be restored: a standby of this worker closes all of their files at once.
+    pub fn announce(&self, shards: impl IntoIterator<Item = Shard>) {
+        self.hold.announce(shards);
+    }
+
     /// Opens a shard: takes its file over and reads what the changelog has beyond it; everything when the file is of no use.
     /// The previous owner has to be fenced by then.
     pub fn restore(&self, shard: Shard, changelog: &mut dyn ChangelogReader) -> Result<Restored> {

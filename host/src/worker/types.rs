@@ -196,8 +196,8 @@ pub struct StandbyProgress {
     pub tasks: u64,
     /// Shards whose files are kept up to date.
     pub shards: u64,
-    /// Records of the changelog that are left to read for them.
-    pub to_read: u64,
+    /// Records of the changelog that are left to read for them; `None` while none is read.
+    pub to_read: Option<u64>,
     /// Records read since the worker began.
     pub records_read: u64,
     /// Why it is not getting on, if it is not.

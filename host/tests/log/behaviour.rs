@@ -447,6 +447,47 @@ pub fn pause_and_seek_deliver_nothing_stale(fixture: &Fixture) {
     reader.close(PATIENCE).unwrap();
 }
 
+pub fn partitions_keep_their_places_while_others_come_and_go(fixture: &Fixture) {
+    let topic = fixture.topic("places", 5);
+    let mut records = values(&(0..500).map(|i| format!("{i}")).collect::<Vec<_>>());
+    records.partitions = Some(Int32Array::from_iter_values((0..500).map(|i| i % 5)));
+    fixture.write(&topic, &records);
+    let all: Vec<_> = (0..5).map(|number| partition(&topic, number)).collect();
+    let start: Vec<_> = all[..4].iter().map(|partition| (partition.clone(), 0)).collect();
+    let mut reader = fixture.log.reader(&ClientSettings::new(), &start).unwrap();
+    read_some(&mut *reader, 400);
+    // Two go, one after the other, and nothing comes of 2 in between; 3 is paused and was sought.
+    reader.seek(&all[3], 90).unwrap();
+    reader.pause(&all[3..4]).unwrap();
+    reader.unassign(&all[..1]).unwrap();
+    reader.unassign(&all[1..2]).unwrap();
+    let places = |records: &[Record]| records.iter().map(|r| (r.partition, r.offset)).collect::<Vec<_>>();
+    let quiet = |reader: &mut dyn LogConsumer| {
+        let events = poll_for(reader, Duration::from_millis(1_500));
+        assert!(events.is_empty(), "{events:?}");
+    };
+    quiet(&mut *reader);
+    // Others come, each from where it is to begin: that is not where it was.
+    reader.assign(&[(all[4].clone(), Some(98))]).unwrap();
+    reader.assign(&[(all[0].clone(), Some(99))]).unwrap();
+    let mut came = places(&read_some(&mut *reader, 3));
+    came.sort_unstable();
+    assert_eq!(came, [(0, 99), (4, 98), (4, 99)]);
+    reader.unassign(&all[..1]).unwrap();
+    reader.unassign(&all[4..]).unwrap();
+    quiet(&mut *reader);
+    reader.resume(&all[3..4]).unwrap();
+    let came = places(&read_some(&mut *reader, 10));
+    assert_eq!(came, (90..100).map(|offset| (3, offset)).collect::<Vec<_>>());
+    let mut more = values(&["more"; 5]);
+    more.partitions = Some(Int32Array::from_iter_values(0..5));
+    fixture.write(&topic, &more);
+    let mut came = places(&read_some(&mut *reader, 2));
+    came.sort_unstable();
+    assert_eq!(came, [(2, 100), (3, 100)]);
+    reader.close(PATIENCE).unwrap();
+}
+
 pub fn a_pattern_finds_topics_that_come_later(fixture: &Fixture) {
     let prefix = unique("pattern");
     let names = [format!("{prefix}-1"), format!("{prefix}-2")];

@@ -32,6 +32,7 @@ behaviours!(
     a_group_resumes_where_it_committed,
     partitions_move_between_two_members,
     pause_and_seek_deliver_nothing_stale,
+    partitions_keep_their_places_while_others_come_and_go,
     a_pattern_finds_topics_that_come_later,
     admin_tells_and_changes,
     offsets_carry_metadata_of_their_owner,

@@ -280,6 +280,7 @@ impl Membership {
                     absences: self.absences(now),
                     standbys: self.standbys.clone(),
                     ours: true,
+                    follows: true,
                 };
                 self.leave_told = self.leaving;
                 let call = self.next_call();

@@ -74,7 +74,8 @@ struct Judge {
 }
 
 fn metadata(version: i64) -> MemberMetadata {
-    MemberMetadata { url: "http://w:1/".to_owned(), config_offset: version, ours: true, ..MemberMetadata::default() }
+    let url = "http://w:1/".to_owned();
+    MemberMetadata { url, config_offset: version, ours: true, follows: true, ..MemberMetadata::default() }
 }
 
 /// The coordinator, once it knows that it is; a broker that has just started does not yet.

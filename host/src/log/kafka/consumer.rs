@@ -41,7 +41,8 @@ pub(super) struct KafkaConsumer {
     /// The cluster's and the group's, for commits with metadata.
     settings: ClientSettings,
     commits: Option<MemberCommits>,
-    /// The assignment with the offsets it was started from.
+    /// The assignment, with where each partition stands: the offset behind what was delivered last, or where it was started or sought to
+    /// since; `None`: at the committed offset. librdkafka forgets it with each assignment, until a record of that comes.
     assigned: BTreeMap<TopicPartition, Option<i64>>,
     /// Announced as revoked or lost, and not given up yet.
     revoking: BTreeSet<TopicPartition>,
@@ -123,7 +124,26 @@ impl KafkaConsumer {
         messages.clear();
         self.messages = messages;
         self.last_run = (runs.count.min(limits.records), runs.bytes());
-        runs.finish()
+        let events = runs.finish();
+        self.delivered(&events);
+        events
+    }
+
+    /// Where partitions stand after what is delivered now.
+    fn delivered(&mut self, events: &[ConsumerEvent]) {
+        for event in events {
+            let (partition, next) = match event {
+                ConsumerEvent::Batch(batch) => match batch.offsets.values().last() {
+                    Some(last) => (&batch.topic_partition, last + 1),
+                    None => continue,
+                },
+                ConsumerEvent::End(partition, end) => (partition, *end),
+                _ => continue,
+            };
+            if let Some(at) = self.assigned.get_mut(partition) {
+                *at = Some(next);
+            }
+        }
     }
 
     /// An error in a record's place.
@@ -168,17 +188,10 @@ impl KafkaConsumer {
         Ok(events)
     }
 
-    /// Gives librdkafka the whole assignment again, from where each partition stands.
+    /// Gives librdkafka the whole assignment again, from where each partition stands. Not from its own positions: it has none until a record
+    /// of the last assignment was delivered, and those of an older one while a seek has not been answered.
     fn reassign(&mut self) -> Result<(), LogError> {
-        let partitions: Vec<_> = self.assigned.keys().cloned().collect();
-        let positions = self.client.positions(&partitions)?;
-        let list: Vec<_> = positions
-            .into_iter()
-            .map(|(partition, position)| {
-                let start = position.or(self.assigned[&partition]);
-                (partition, start)
-            })
-            .collect();
+        let list: Vec<_> = self.assigned.iter().map(|(partition, at)| (partition.clone(), *at)).collect();
         self.client.assign(Some(&list))?;
         let paused: Vec<_> = self.paused.iter().filter(|p| self.assigned.contains_key(p)).cloned().collect();
         if paused.is_empty() { Ok(()) } else { self.client.set_paused(&paused, true) }
@@ -258,13 +271,19 @@ impl LogConsumer for KafkaConsumer {
     }
 
     fn seek(&mut self, partition: &TopicPartition, offset: i64) -> Result<(), LogError> {
-        match self.client.seek(partition, offset, Duration::from_secs(5)) {
+        let sought = self.client.seek(partition, offset, Duration::from_secs(5));
+        let Some(at) = self.assigned.get_mut(partition) else { return sought };
+        match sought {
+            Ok(()) => {
+                *at = Some(offset);
+                Ok(())
+            }
             // Not started yet, as when the broker that knows the committed offset is away: start it at the offset.
-            Err(error) if error.retriable && self.assigned.contains_key(partition) => {
-                self.assigned.insert(partition.clone(), Some(offset));
+            Err(error) if error.retriable => {
+                *at = Some(offset);
                 self.reassign()
             }
-            other => other,
+            Err(error) => Err(error),
         }
     }
 

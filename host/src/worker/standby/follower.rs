@@ -10,6 +10,8 @@ use crate::worker::environment::Environment;
 
 /// The first and the longest pause after an error.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// How long there may be nothing to follow before that is told.
+const UNTOLD: Duration = Duration::from_secs(60);
 
 /// Follows the state of a connector's tasks.
 pub struct Follower {
@@ -33,11 +35,13 @@ impl Follower {
     pub fn run(self) {
         let mut pause = AGAIN.0;
         let mut told = None;
+        let mut idle_since = None;
         while let Some(spec) = self.wish.spec() {
             // Its secrets are hidden in what is told of errors.
             let control = TaskControl::default();
             let ran = Session::open(&self.environment, &self.wish, &spec, &control).and_then(|mut session| {
                 let begun = Instant::now();
+                idle_since = None;
                 let ran = session.run();
                 // What goes wrong again and again goes wrong soon.
                 if begun.elapsed() > AGAIN.1 {
@@ -47,12 +51,13 @@ impl Follower {
                 session.close();
                 ran
             });
-            self.wish.show(|progress| (progress.shards, progress.to_read) = (0, 0));
+            self.wish.show(|progress| (progress.shards, progress.to_read) = (0, None));
             let message = match ran {
                 Ok(()) | Err(Stop::Again) => continue,
                 Err(Stop::Later(reason)) => {
                     tracing::debug!(connector = self.connector, "the state is followed later: {reason}");
-                    None
+                    let since = *idle_since.get_or_insert_with(Instant::now);
+                    (since.elapsed() >= UNTOLD).then_some(reason)
                 }
                 Err(Stop::Failed(message)) => Some(control.secrets().hide(&message).into_owned()),
             };

@@ -181,9 +181,7 @@ impl<'f> Session<'f> {
             if Instant::now() >= self.look_at {
                 self.look()?;
             }
-            for shard in self.hold.asked_for() {
-                self.give_up(shard)?;
-            }
+            self.give_way()?;
             self.open_free()?;
             self.read()?;
             let bytes: usize = self.files.values().map(FollowedShard::bytes).sum();
@@ -206,12 +204,21 @@ impl<'f> Session<'f> {
         self.close_reader();
     }
 
+    /// Closes what somebody waits for: to be called between any two questions to the cluster.
+    fn give_way(&mut self) -> Result<(), Stop> {
+        for shard in self.hold.asked_for() {
+            self.give_up(shard)?;
+        }
+        Ok(())
+    }
+
     /// Looks who has which shards by now, and how far the changelog is.
     fn look(&mut self) -> Result<(), Stop> {
         let known = self.environment.log.admin().topic_identity(&self.topic, ASK)?;
         if known.is_none_or(|known| known.id != self.identity) {
             return Err(Stop::Later(format!("the topic {} was deleted", self.topic)));
         }
+        self.give_way()?;
         if self.shared.is_some() {
             self.look_at = Instant::now() + LOOK;
             return self.look_at_ends();
@@ -223,6 +230,7 @@ impl<'f> Session<'f> {
         for shard in others {
             self.give_up(shard)?;
         }
+        self.give_way()?;
         self.look_at_ends()
     }
 
@@ -262,18 +270,27 @@ impl<'f> Session<'f> {
             self.shards.all().into_iter().filter(|shard| !self.files.contains_key(shard)).collect();
         let mut opened = Vec::new();
         for shard in closed {
+            self.give_way()?;
             if !self.hold.is_free(shard) || !self.hold.open(shard, self.epoch) {
                 continue;
             }
-            opened.push((self.partition(shard), self.open_file(shard, shard)?));
+            if let Some(next) = self.open_file(shard, shard)? {
+                opened.push((self.partition(shard), next));
+            }
         }
+        opened.retain(|(partition, _)| self.files.contains_key(&partition.partition));
         self.read_also(opened)
     }
 
-    /// Opens a file that nobody else has, and answers where to go on reading.
-    fn open_file(&mut self, shard: Shard, partition: i32) -> Result<i64, Stop> {
+    /// Opens a file that nobody else has, and answers where to go on reading. `None`: somebody has asked for it meanwhile.
+    fn open_file(&mut self, shard: Shard, partition: i32) -> Result<Option<i64>, Stop> {
         // Only now: nothing is written to the file any more, so that the changelog has all that is in it.
         let bounds = self.environment.log.admin().watermarks(&self.partition(partition), ASK)?;
+        // The answer may have taken longer than a task waits; what it has open by now is not to be taken from it.
+        if !self.hold.still(shard, self.epoch) {
+            self.hold.closed(shard);
+            return Ok(None);
+        }
         let directory = &self.environment.state_files;
         let file = FollowedShard::open(directory, &self.spec.connector, shard, bounds)?;
         let next = file.next();
@@ -281,7 +298,7 @@ impl<'f> Session<'f> {
         tracing::info!(connector, shard, "follows the state from offset {next} of {}", bounds.1);
         self.ends.insert(partition, bounds.1);
         self.files.insert(shard, file);
-        Ok(next)
+        Ok(Some(next))
     }
 
     /// The same where shards share partitions: these are read, and files opened when something of theirs comes. One that a task has had is
@@ -292,6 +309,7 @@ impl<'f> Session<'f> {
             let partitions: Vec<_> = (0..shared.partitions).map(|partition| self.partition(partition)).collect();
             let mut start = Vec::new();
             for partition in partitions {
+                self.give_way()?;
                 let (first, end) = self.environment.log.admin().watermarks(&partition, ASK)?;
                 self.ends.insert(partition.partition, end);
                 start.push((partition, first));
@@ -302,11 +320,12 @@ impl<'f> Session<'f> {
         }
         let skipped: Vec<Shard> = shared.skipped.iter().copied().collect();
         for shard in skipped {
+            self.give_way()?;
             if self.files.len() >= MOST_FILES || !self.hold.is_free(shard) || !self.hold.open(shard, self.epoch) {
                 continue;
             }
             let Some(partition) = self.shared.as_ref().map(|shared| shared.of(shard)) else { continue };
-            let next = self.open_file(shard, partition)?;
+            let Some(next) = self.open_file(shard, partition)? else { continue };
             let at = self.partition(partition);
             let (Some(shared), Some(reader)) = (&mut self.shared, &mut self.reader) else { continue };
             shared.skipped.remove(&shard);
@@ -402,7 +421,8 @@ impl<'f> Session<'f> {
         if self.shared.is_some() {
             self.take_shared(&batch, &keys, last + 1)?;
         } else if let Some(file) = self.files.get_mut(&partition) {
-            file.add(ChangelogRecords { keys, values: batch.records.values, next_offset: last + 1 })?;
+            let records = ChangelogRecords { keys, values: batch.records.values, next_offset: last + 1 };
+            file.add(records, &batch.offsets)?;
         }
         self.save_at.get_or_insert_with(|| Instant::now() + SAVE);
         self.wish.show(|progress| progress.records_read += count);
@@ -416,16 +436,16 @@ impl<'f> Session<'f> {
         for shard in rows.keys().copied().filter(|shard| !self.files.contains_key(shard)).collect::<Vec<_>>() {
             let Some(shared) = &mut self.shared else { break };
             let known = shared.skipped.contains(&shard);
-            if known || self.files.len() >= MOST_FILES || !self.hold.open(shard, self.epoch) {
-                shared.skipped.insert(shard);
-            } else {
-                self.open_file(shard, partition)?;
+            let may = !known && self.files.len() < MOST_FILES && self.hold.open(shard, self.epoch);
+            if may && self.open_file(shard, partition)?.is_some() {
+                continue;
             }
+            self.shared.iter_mut().for_each(|shared| _ = shared.skipped.insert(shard));
         }
         let known = |shard| self.files.get(&shard).map(FollowedShard::next);
-        for (shard, records) in split(rows, keys, &batch.records.values, &batch.offsets, known) {
+        for (shard, records, offsets) in split(rows, keys, &batch.records.values, &batch.offsets, known) {
             if let Some(file) = self.files.get_mut(&shard) {
-                file.add(records)?;
+                file.add(records, &offsets)?;
             }
         }
         self.shared.iter_mut().for_each(|shared| _ = shared.positions.insert(partition, next));
@@ -438,7 +458,9 @@ impl<'f> Session<'f> {
             file.save()?;
             // A step at a time: a task may want a file.
             if file.tidy(self.hold.wanted())? {
-                self.save_at.get_or_insert_with(Instant::now);
+                // Not at once if it was given up for whoever waits.
+                let pause = if self.hold.wanted().any() { SAVE } else { Duration::ZERO };
+                self.save_at.get_or_insert_with(|| Instant::now() + pause);
             }
         }
         Ok(())
@@ -448,13 +470,14 @@ impl<'f> Session<'f> {
         let left = |partition: &i32, next: i64| {
             self.ends.get(partition).map_or(0, |end| end.saturating_sub(next).max(0) as u64)
         };
-        let to_read = match &self.shared {
+        let to_read: u64 = match &self.shared {
             Some(shared) => shared.positions.iter().map(|(partition, next)| left(partition, *next)).sum(),
             None => self.files.iter().map(|(shard, file)| left(shard, file.next())).sum(),
         };
         let shards = self.files.len() as u64;
+        let reads = self.reader.is_some();
         self.wish.show(|progress| {
-            (progress.shards, progress.to_read, progress.retrying) = (shards, to_read, None);
+            (progress.shards, progress.to_read, progress.retrying) = (shards, reads.then_some(to_read), None);
         });
     }
 

@@ -3,7 +3,8 @@
 //! A task's shards are the partitions that it reads, which its consumer group knows: the task is a static member named after it. Where the
 //! chain is cut, each stage has its own shards (see [`Stages`](crate::task::stream::Stages)), and the group reads the repartition topics,
 //! too, so that everything follows from names and numbers of topics: the stage behind a cut begins with the transform that keeps state;
-//! the first stage keeps some if the changelog has more partitions than all repartition topics together.
+//! the first stage keeps some if the changelog has more partitions than all repartition topics together. Repartition topics that an earlier
+//! chain has left behind make this wrong: other shards are followed than the tasks have, into files that are right but of little use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

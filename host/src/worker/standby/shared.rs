@@ -19,7 +19,7 @@ pub fn rows(keys: &BinaryArray) -> BTreeMap<Shard, Vec<usize>> {
     rows
 }
 
-/// The records of rows by shard, without what a shard has already: those in front of `next`, of shards that it knows. All of them end where
+/// The records of rows by shard, with their offsets, without what a shard has already: those in front of `next`, of shards that it knows. All of them end where
 /// the batch ends.
 pub fn split(
     rows: BTreeMap<Shard, Vec<usize>>,
@@ -27,7 +27,7 @@ pub fn split(
     values: &BinaryArray,
     offsets: &Int64Array,
     next: impl Fn(Shard) -> Option<i64>,
-) -> Vec<(Shard, ChangelogRecords)> {
+) -> Vec<(Shard, ChangelogRecords, Int64Array)> {
     let end = offsets.values().last().map_or(0, |last| last + 1);
     let part = |(shard, mut rows): (Shard, Vec<usize>)| {
         let next = next(shard)?;
@@ -38,7 +38,7 @@ pub fn split(
             values: rows.iter().map(|row| values.is_valid(*row).then(|| values.value(*row))).collect(),
             next_offset: end,
         };
-        Some((shard, records))
+        Some((shard, records, rows.iter().map(|row| offsets.value(*row)).collect()))
     };
     rows.into_iter().filter_map(part).collect()
 }
@@ -55,12 +55,15 @@ mod tests {
         let values = BinaryArray::from_opt_vec(vec![Some(b"1"), Some(b"2"), None, Some(b"4"), Some(b"5")]);
         let offsets = Int64Array::from(vec![10, 11, 13, 14, 17]);
         let split = |next: &dyn Fn(Shard) -> Option<i64>| split(rows(&keys), &keys, &values, &offsets, next);
-        let texts = |(shard, records): (Shard, ChangelogRecords)| {
+        let texts = |(shard, records, offsets): (Shard, ChangelogRecords, Int64Array)| {
             let keys: Vec<_> = records.keys.iter().map(|key| key.unwrap().to_vec()).collect();
-            (shard, keys, records.values.null_count(), records.next_offset)
+            (shard, keys, records.values.null_count(), offsets.values().to_vec(), records.next_offset)
         };
         let found: Vec<_> = split(&|shard| Some(if shard == 1 { 13 } else { 0 })).into_iter().map(texts).collect();
-        assert_eq!(found, [(1, vec![b"c".to_vec()], 1, 18), (2, vec![b"b".to_vec(), b"d".to_vec()], 0, 18)]);
+        assert_eq!(
+            found,
+            [(1, vec![b"c".to_vec()], 1, vec![13], 18), (2, vec![b"b".to_vec(), b"d".to_vec()], 0, vec![11, 17], 18)]
+        );
         // Nothing that is new, or nobody to have it.
         assert!(split(&|_| Some(18)).is_empty() && split(&|_| None).is_empty());
     }

@@ -61,7 +61,9 @@ impl Running {
         let mut restored_shards = Vec::new();
         let open = state.shards();
         let shards: BTreeSet<Shard> = partitions.iter().filter_map(|partition| self.stages.shard(partition)).collect();
-        for shard in shards.into_iter().filter(|shard| !open.contains(shard)) {
+        let shards: Vec<Shard> = shards.into_iter().filter(|shard| !open.contains(shard)).collect();
+        state.announce(shards.iter().copied());
+        for shard in shards {
             let stopping = || self.control.stopping();
             let patience = CHANGELOG.max(self.settings.transaction_timeout + ENDS_WITHIN);
             let mut changelog = LogChangelog::new(&*self.log, reader.clone(), changelog, shard, patience, &stopping);
