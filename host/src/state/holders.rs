@@ -183,23 +183,26 @@ impl std::fmt::Debug for Holders {
 impl TaskHold {
     /// These shards are about to be taken: their follower closes all of them while the first is waited for.
     pub fn announce(&self, shards: impl IntoIterator<Item = Shard>) {
-        let wake = {
-            let mut own = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-            let fresh: Vec<Shard> = shards.into_iter().filter(|shard| own.insert(*shard)).collect();
-            self.holders.with(&self.connector, |held| {
-                let followed = fresh.iter().any(|shard| held.followed.contains_key(shard));
-                fresh.into_iter().for_each(|shard| *held.taken.entry(shard).or_default() += 1);
-                held.wake.clone().filter(|_| followed)
-            })
-        };
-        if let Some(wake) = wake {
+        if let Some(wake) = self.mark(shards) {
             wake();
         }
     }
 
+    /// From now on no follower opens them; answers what wakes the one that has some of them open.
+    fn mark(&self, shards: impl IntoIterator<Item = Shard>) -> Option<Wake> {
+        let mut own = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh: Vec<Shard> = shards.into_iter().filter(|shard| own.insert(*shard)).collect();
+        self.holders.with(&self.connector, |held| {
+            let followed = fresh.iter().any(|shard| held.followed.contains_key(shard));
+            fresh.into_iter().for_each(|shard| *held.taken.entry(shard).or_default() += 1);
+            held.wake.clone().filter(|_| followed)
+        })
+    }
+
     /// Waits until no follower has the shard's file open; from now on none opens it.
     pub fn take(&self, shard: Shard) {
-        self.announce([shard]);
+        // It is woken when it can see that somebody waits.
+        _ = self.mark([shard]);
         if !self.holders.wait(&self.connector, |held| !held.followed.contains_key(&shard)) {
             tracing::warn!(
                 connector = self.connector,
