@@ -7,7 +7,7 @@
 //! version = "1.0.0"
 //! library = "libticks.so"          # in the same directory
 //! sha256 = "…"                     # of the library
-//! abi = "1.1"                      # of the plugin interface it was built against
+//! abi = "1.2"                      # of the plugin interface it was built against
 //!
 //! [[class]]
 //! name = "com.example.TicksSourceConnector"
