@@ -1,7 +1,6 @@
 //! A vault that a topic is written to, and the judge of what is in it.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -10,20 +9,10 @@ use tributary_harness::checker::read_topic;
 use tributary_harness::{Error, KafkaBroker, Rest, Result, WorkerOptions, wait};
 use tributary_plugin_vault::Store;
 use tributary_tests::install_plugin;
+pub use tributary_tests::{rounds, unique};
 
 /// Partitions of the input.
 pub const PARTITIONS: i32 = 3;
-
-/// How often something goes wrong in a test: few times, unless `STATEFUL_ROUNDS` says otherwise.
-pub fn rounds(few: usize) -> usize {
-    std::env::var("STATEFUL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
-}
-
-/// A name that no other test of a shared broker has.
-pub fn unique(what: &str) -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("{what}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
 
 /// The connector, its topic and its store.
 pub struct Rig {

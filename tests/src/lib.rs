@@ -7,12 +7,14 @@ mod file_job;
 mod installed;
 mod log;
 mod outage;
+mod rounds;
 mod workers;
 
 pub use file_job::FileJob;
 pub use installed::install_plugin;
 pub use log::Log;
 pub use outage::outage;
+pub use rounds::{rounds, unique};
 pub use workers::{SESSION, Workers};
 
 /// The steps of the commit loop at which `TRIBUTARY_TEST_FAIL_POINT` kills a worker, before or after.

@@ -10,7 +10,7 @@ use tributary_harness::{BrokerOptions, Context, KafkaBroker, Result, Seed, Tribu
 use tributary_tests::{COMMIT_STEPS, outage};
 
 use crate::events::Events;
-use crate::hurt::{hold, kill, two_workers};
+use crate::hurt::{strike, two_workers};
 use crate::rig::{PARTITIONS, Rig, rounds, unique};
 
 fn options(group: &str) -> WorkerOptions {
@@ -113,18 +113,7 @@ fn takeovers_and_zombies() -> Result<()> {
     let more = json!({"consumer.override.session.timeout.ms": "6000"});
     rig.create(workers.rest(0), 2, &more)?;
     for round in 0..rounds(4) {
-        events.produce(3_000, &mut seed)?;
-        thread::sleep(Duration::from_millis(seed.random_range(0..2_000)));
-        let victim = seed.random_range(0..2);
-        match round % 3 {
-            0 => hold(&workers, round, victim, &mut events, &mut seed)?,
-            1 => kill(&mut workers, round, victim, &mut seed)?,
-            _ => {
-                let tasks = seed.random_range(1..4);
-                println!("round {round}: {tasks} tasks");
-                rig.create(workers.rest(victim), tasks, &more)?;
-            }
-        }
+        strike(&mut workers, round, &mut events, &mut seed, |rest, tasks| rig.create(rest, tasks, &more))?;
     }
     events.finish(PARTITIONS)?;
     let done = rig.finished(workers.rest(0), &broker).and_then(|()| rig.check(&broker));

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use rand::Rng;
-use tributary_harness::{KafkaBroker, Lost, Result, Seed, TributaryWorker, WorkerOptions, wait};
+use tributary_harness::{KafkaBroker, Lost, Rest, Result, Seed, TributaryWorker, WorkerOptions, wait};
 use tributary_tests::{SESSION, Workers};
 
 use crate::events::Events;
@@ -34,6 +34,28 @@ pub fn hold(workers: &Workers, round: usize, victim: usize, events: &mut Events,
     thread::sleep(SESSION + Duration::from_millis(seed.random_range(0..4_000)));
     events.produce(3_000, seed)?;
     workers.get(victim).sigcont()
+}
+
+/// Events come, and one of two workers is held or killed, or the connectors get another number of tasks.
+pub fn strike(
+    workers: &mut Workers,
+    round: usize,
+    events: &mut Events,
+    seed: &mut Seed,
+    create: impl Fn(&Rest, usize) -> Result<()>,
+) -> Result<()> {
+    events.produce(3_000, seed)?;
+    thread::sleep(Duration::from_millis(seed.random_range(0..2_000)));
+    let victim = seed.random_range(0..2);
+    match round % 3 {
+        0 => hold(workers, round, victim, events, seed),
+        1 => kill(workers, round, victim, seed),
+        _ => {
+            let tasks = seed.random_range(1..4);
+            println!("round {round}: {tasks} tasks");
+            create(workers.rest(victim), tasks)
+        }
+    }
 }
 
 /// Loses the request or the answer of the commit of whichever connector commits next.

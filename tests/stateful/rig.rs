@@ -2,28 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 use tributary_harness::{Error, KafkaBroker, Rest, Result, wait};
+pub use tributary_tests::{rounds, unique};
 
 use crate::events::{DISORDER, SIZE, TTL, deduplicated, values, windows};
 
 /// Partitions of the input.
 pub const PARTITIONS: i32 = 3;
-
-/// How often something goes wrong in a test: few times, unless `STATEFUL_ROUNDS` says otherwise.
-pub fn rounds(few: usize) -> usize {
-    std::env::var("STATEFUL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
-}
-
-/// A name that no other test of a shared broker has.
-pub fn unique(what: &str) -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("{what}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
 
 /// Connectors, named as what they write.
 pub struct Rig {

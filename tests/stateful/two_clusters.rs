@@ -12,7 +12,7 @@ use tributary_harness::{
 use tributary_tests::{COMMIT_STEPS, Workers, outage};
 
 use crate::events::{Events, values};
-use crate::hurt::{hold, kill, lose_commit};
+use crate::hurt::{lose_commit, strike};
 use crate::rig::{PARTITIONS, Rig, extend, finished, rounds, same, sorted, unique};
 
 /// On which side the worker is.
@@ -233,18 +233,7 @@ fn takeovers_and_zombies() -> Result<()> {
     let more = json!({"consumer.override.session.timeout.ms": "6000"});
     between.create(workers.rest(0), 2, &more)?;
     for round in 0..rounds(6) {
-        events.produce(3_000, &mut seed)?;
-        thread::sleep(Duration::from_millis(seed.random_range(0..2_000)));
-        let victim = seed.random_range(0..2);
-        match round % 3 {
-            0 => hold(&workers, round, victim, &mut events, &mut seed)?,
-            1 => kill(&mut workers, round, victim, &mut seed)?,
-            _ => {
-                let tasks = seed.random_range(1..4);
-                println!("round {round}: {tasks} tasks");
-                between.create(workers.rest(victim), tasks, &more)?;
-            }
-        }
+        strike(&mut workers, round, &mut events, &mut seed, |rest, tasks| between.create(rest, tasks, &more))?;
     }
     events.finish(PARTITIONS)?;
     between.check(workers.rest(0)).map_err(|error| workers.with_logs(error.to_string()))?;
