@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use rand::Rng;
 use serde_json::json;
-use tributary_harness::{BrokerOptions, Context, KafkaBroker, Result, Seed, TributaryWorker, WorkerOptions};
-use tributary_tests::{COMMIT_STEPS, outage};
+use tributary_harness::{BrokerOptions, KafkaBroker, Result, Seed, TributaryWorker, WorkerOptions};
+use tributary_tests::outage;
 
 use crate::events::Events;
-use crate::hurt::{strike, two_workers};
+use crate::hurt::{die_at_every_step, strike, two_workers};
 use crate::rig::{PARTITIONS, Rig, rounds, unique};
 
 fn options(group: &str) -> WorkerOptions {
@@ -51,25 +51,7 @@ fn deaths_at_every_step() -> Result<()> {
     let mut events = Events::new(&broker, &rig.input)?;
     events.produce(2_000, &mut seed)?;
     rig.create(worker.rest(), 1, &json!({}))?;
-    for side in ["before", "after"] {
-        for step in COMMIT_STEPS {
-            events.produce(2_000, &mut seed)?;
-            worker.kill9()?;
-            // Which of the three tasks comes there first is left to chance.
-            let count = if step == "init" { 1 } else { seed.random_range(1..6) };
-            std::fs::write(&place, format!("{side}-{step}:{count}")).context("the fail point")?;
-            worker.spawn()?;
-            let what = format!("the death {side}-{step}:{count}");
-            let died = tributary_harness::wait::until(&what, tributary_harness::wait::PATIENCE, || {
-                events.produce(50, &mut seed)?;
-                Ok((!worker.is_running()).then_some(()))
-            });
-            died.map_err(|error| worker.with_log(error.to_string()))?;
-        }
-    }
-    std::fs::write(&place, "").context("the fail point")?;
-    worker.kill9()?;
-    worker.spawn()?;
+    die_at_every_step(&mut worker, &place, 2_000, &mut events, &mut seed)?;
     events.finish(PARTITIONS)?;
     let done = rig.finished(worker.rest(), &broker).and_then(|()| rig.check(&broker));
     done.map_err(|error| worker.with_log(error.to_string()))?;

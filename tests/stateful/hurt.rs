@@ -1,11 +1,12 @@
 //! What is done to workers and their broker in a round: commits are lost, workers killed or held.
 
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use rand::Rng;
-use tributary_harness::{KafkaBroker, Lost, Rest, Result, Seed, TributaryWorker, WorkerOptions, wait};
-use tributary_tests::{SESSION, Workers};
+use tributary_harness::{Context, KafkaBroker, Lost, Rest, Result, Seed, TributaryWorker, WorkerOptions, wait};
+use tributary_tests::{COMMIT_STEPS, SESSION, Workers};
 
 use crate::events::Events;
 
@@ -56,6 +57,35 @@ pub fn strike(
             create(workers.rest(victim), tasks)
         }
     }
+}
+
+/// The worker dies before and after each step of the commit loop, as the file `place` tells it, and goes on in the end. `share` events come in
+/// each life.
+pub fn die_at_every_step(
+    worker: &mut TributaryWorker,
+    place: &Path,
+    share: usize,
+    events: &mut Events,
+    seed: &mut Seed,
+) -> Result<()> {
+    for side in ["before", "after"] {
+        for step in COMMIT_STEPS {
+            events.produce(share, seed)?;
+            worker.kill9()?;
+            // Which of the tasks comes there first is left to chance.
+            let count = if step == "init" { 1 } else { seed.random_range(1..6) };
+            std::fs::write(place, format!("{side}-{step}:{count}")).context("the fail point")?;
+            worker.spawn()?;
+            let died = wait::until(&format!("the death {side}-{step}:{count}"), wait::PATIENCE, || {
+                events.produce(50, seed)?;
+                Ok((!worker.is_running()).then_some(()))
+            });
+            died.map_err(|error| worker.with_log(error.to_string()))?;
+        }
+    }
+    std::fs::write(place, "").context("the fail point")?;
+    worker.kill9()?;
+    worker.spawn()
 }
 
 /// Loses the request or the answer of the commit of whichever connector commits next.

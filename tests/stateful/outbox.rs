@@ -8,10 +8,10 @@ use rand::Rng;
 use serde_json::{Value, json};
 use tributary_harness::{BrokerOptions, Error, KafkaBroker, Rest, Result, Seed, TributaryWorker, WorkerOptions, wait};
 use tributary_plugin_ledger::Store;
-use tributary_tests::{COMMIT_STEPS, install_plugin, outage};
+use tributary_tests::{install_plugin, outage};
 
 use crate::events::{DISORDER, Events, SIZE, TTL, values, windows, windows_together};
-use crate::hurt::{hold, kill, lose_commit, two_workers};
+use crate::hurt::{die_at_every_step, lose_commit, strike, two_workers};
 use crate::rig::{PARTITIONS, extend, failed, finished, produce, rounds, same, stopped, unique};
 
 /// Two ledgers of the sums by user and window of each event once.
@@ -138,24 +138,7 @@ fn deaths_at_every_step() -> Result<()> {
     let mut events = Events::new(&broker, &sums.input)?;
     events.produce(2_000, &mut seed)?;
     sums.create(worker.rest(), 1)?;
-    for side in ["before", "after"] {
-        for step in COMMIT_STEPS {
-            events.produce(2_000, &mut seed)?;
-            worker.kill9()?;
-            // Which of the tasks comes there first is left to chance.
-            let count = if step == "init" { 1 } else { seed.random_range(1..6) };
-            std::fs::write(&place, format!("{side}-{step}:{count}"))?;
-            worker.spawn()?;
-            let died = wait::until(&format!("the death {side}-{step}:{count}"), wait::PATIENCE, || {
-                events.produce(50, &mut seed)?;
-                Ok((!worker.is_running()).then_some(()))
-            });
-            died.map_err(|error| worker.with_log(error.to_string()))?;
-        }
-    }
-    std::fs::write(&place, "")?;
-    worker.kill9()?;
-    worker.spawn()?;
+    die_at_every_step(&mut worker, &place, 2_000, &mut events, &mut seed)?;
     events.finish(PARTITIONS)?;
     sums.check(worker.rest(), &broker).map_err(|error| worker.with_log(error.to_string()))?;
     worker.stop()
@@ -228,18 +211,7 @@ fn rebalances() -> Result<()> {
     events.produce(5_000, &mut seed)?;
     sums.create(workers.rest(0), 2)?;
     for round in 0..rounds(3) {
-        events.produce(3_000, &mut seed)?;
-        thread::sleep(Duration::from_millis(seed.random_range(0..2_000)));
-        let victim = seed.random_range(0..2);
-        match round % 3 {
-            0 => {
-                let tasks = seed.random_range(1..4);
-                println!("round {round}: {tasks} tasks");
-                sums.create(workers.rest(victim), tasks)?;
-            }
-            1 => kill(&mut workers, round, victim, &mut seed)?,
-            _ => hold(&workers, round, victim, &mut events, &mut seed)?,
-        }
+        strike(&mut workers, round, &mut events, &mut seed, |rest, tasks| sums.create(rest, tasks))?;
     }
     events.finish(PARTITIONS)?;
     sums.check(workers.rest(0), &broker).map_err(|error| workers.with_logs(error.to_string()))?;

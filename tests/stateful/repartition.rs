@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tributary_harness::{KafkaBroker, Rest, Result, Seed, TributaryWorker, WorkerOptions, wait};
 
 use crate::events::{DISORDER, Events, SIZE, TTL, field, number, totals, values, windows_together};
-use crate::hurt::{hold, kill, two_workers};
+use crate::hurt::{strike, two_workers};
 use crate::rig::{PARTITIONS, extend, failed, finished, produce, rounds, same, stopped, unique};
 
 /// Connectors whose chains are cut, named as what they write.
@@ -157,18 +157,7 @@ fn rebalances() -> Result<()> {
     let more = json!({"consumer.override.session.timeout.ms": "6000", "state.standby.replicas": 1});
     cuts.create(workers.rest(0), 2, &more)?;
     for round in 0..rounds(3) {
-        events.produce(3_000, &mut seed)?;
-        thread::sleep(Duration::from_millis(seed.random_range(0..2_000)));
-        let victim = seed.random_range(0..2);
-        match round % 3 {
-            0 => {
-                let tasks = seed.random_range(1..4);
-                println!("round {round}: {tasks} tasks");
-                cuts.create(workers.rest(victim), tasks, &more)?;
-            }
-            1 => kill(&mut workers, round, victim, &mut seed)?,
-            _ => hold(&workers, round, victim, &mut events, &mut seed)?,
-        }
+        strike(&mut workers, round, &mut events, &mut seed, |rest, tasks| cuts.create(rest, tasks, &more))?;
     }
     events.finish(PARTITIONS)?;
     let done = cuts.check(workers.rest(0), &broker);

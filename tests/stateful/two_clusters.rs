@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use rand::Rng;
 use serde_json::{Value, json};
-use tributary_harness::{
-    BrokerOptions, Context, KafkaBroker, Rest, Result, Seed, TributaryWorker, WorkerOptions, wait,
-};
-use tributary_tests::{COMMIT_STEPS, Workers, outage};
+use tributary_harness::{BrokerOptions, KafkaBroker, Rest, Result, Seed, TributaryWorker, WorkerOptions, wait};
+use tributary_tests::{Workers, outage};
 
 use crate::events::{Events, values};
-use crate::hurt::{lose_commit, strike};
+use crate::hurt::{die_at_every_step, lose_commit, strike};
 use crate::rig::{PARTITIONS, Rig, extend, finished, rounds, same, sorted, unique};
 
 /// On which side the worker is.
@@ -134,25 +132,7 @@ fn deaths_at_every_step() -> Result<()> {
     let mut events = Events::new(&between.source, &between.rig.input)?;
     events.produce(2_000, &mut seed)?;
     between.create(worker.rest(), 1, &json!({}))?;
-    for side in ["before", "after"] {
-        for step in COMMIT_STEPS {
-            events.produce(1_000, &mut seed)?;
-            worker.kill9()?;
-            // Which of the three tasks comes there first is left to chance.
-            let count = if step == "init" { 1 } else { seed.random_range(1..6) };
-            std::fs::write(&place, format!("{side}-{step}:{count}")).context("the fail point")?;
-            worker.spawn()?;
-            let what = format!("the death {side}-{step}:{count}");
-            let died = wait::until(&what, wait::PATIENCE, || {
-                events.produce(50, &mut seed)?;
-                Ok((!worker.is_running()).then_some(()))
-            });
-            died.map_err(|error| worker.with_log(error.to_string()))?;
-        }
-    }
-    std::fs::write(&place, "").context("the fail point")?;
-    worker.kill9()?;
-    worker.spawn()?;
+    die_at_every_step(&mut worker, &place, 1_000, &mut events, &mut seed)?;
     events.finish(PARTITIONS)?;
     between.check(worker.rest()).map_err(|error| worker.with_log(error.to_string()))?;
     worker.stop()

@@ -221,6 +221,13 @@ mod tests {
         state.with(0, |store| store.all()).unwrap()
     }
 
+    /// A task goes on from the file, reads so many records of the changelog, and has what the whole of it makes.
+    fn assert_goes_on(directory: &StateDirectory, log: &mut MemoryLog, records: u64) {
+        let (state, restored) = task(directory, log);
+        assert_eq!((restored.full, restored.records), (false, records));
+        assert_eq!(state.with(0, |store| store.all()).unwrap(), expected(log));
+    }
+
     /// Records without gaps.
     fn offsets(records: &ChangelogRecords) -> Int64Array {
         (records.next_offset - records.keys.len() as i64..records.next_offset).collect()
@@ -270,9 +277,7 @@ mod tests {
         // Not the newest of the two by chance: only one was taken.
         assert_eq!(file.pending.iter().map(|(keys, _)| keys.len()).sum::<usize>(), 1);
         file.close().unwrap();
-        let (state, restored) = task(&directory, &mut log);
-        assert_eq!((restored.full, restored.records), (false, 0));
-        assert_eq!(state.with(0, |store| store.all()).unwrap(), expected(&mut log));
+        assert_goes_on(&directory, &mut log, 0);
     }
 
     /// A machine that slept for a day in the middle of following.
@@ -298,9 +303,7 @@ mod tests {
         file.complete_at -= MAX_AGE.as_millis() as i64 + 1;
         file.saw_end(600);
         file.close().unwrap();
-        let (state, restored) = task(&directory, &mut log);
-        assert_eq!((restored.full, restored.records), (false, 0));
-        assert_eq!(state.with(0, |store| store.all()).unwrap(), expected(&mut log));
+        assert_goes_on(&directory, &mut log, 0);
     }
 
     #[test]
@@ -350,9 +353,7 @@ mod tests {
         add(&mut file, log.read(300).unwrap().unwrap()).unwrap();
         // As if the process died here.
         drop(file);
-        let (state, restored) = task(&directory, &mut log);
-        assert_eq!((restored.full, restored.records), (false, 300));
-        assert_eq!(state.with(0, |store| store.all()).unwrap(), expected(&mut log));
+        assert_goes_on(&directory, &mut log, 300);
     }
 
     #[test]

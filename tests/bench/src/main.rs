@@ -25,6 +25,7 @@ mod measure;
 mod pace;
 mod plan;
 mod postgres;
+mod produced;
 mod settings;
 mod start;
 mod stateful;

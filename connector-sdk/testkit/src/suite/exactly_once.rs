@@ -2,16 +2,12 @@
 
 use tributary_sdk::sink::{SinkConnector, TopicPartitionOffset};
 use tributary_sdk::source::ExactlyOnceSupport;
-use tributary_sdk::{Batch, Config, Offsets, Origin};
+use tributary_sdk::{Batch, Offsets, Origin};
 
 use super::common::Dice;
 use super::sink::{SinkSubject, TOPIC};
-use crate::services::TestServices;
+use super::sinks::{each_once, put, start};
 use crate::sink_run::SinkRun;
-
-fn start<S: SinkSubject>(config: &Config) -> SinkRun<S::Connector> {
-    SinkRun::start_in(TestServices::new(), config).unwrap_or_else(|error| panic!("the task does not start: {error}"))
-}
 
 /// Opens the partition as a group would that has no offset of it. Answers where the sink goes on.
 fn open<S: SinkSubject>(run: &mut SinkRun<S::Connector>) -> usize {
@@ -22,19 +18,6 @@ fn at<S: SinkSubject>(subject: &S, from: usize, rows: usize) -> Batch {
     let mut batch = subject.batch(from, rows);
     batch.offsets = Offsets::Sink((from as i64..(from + rows) as i64).collect::<Vec<_>>().into());
     batch
-}
-
-fn put<S: SinkSubject>(run: &mut SinkRun<S::Connector>, batch: Batch) {
-    let failures = run.put(batch).unwrap_or_else(|error| panic!("put failed: {error}"));
-    assert!(failures.is_empty(), "good records were refused: {failures:?}");
-}
-
-fn each_once<S: SinkSubject>(subject: &mut S, records: std::ops::Range<usize>) {
-    let mut expected: Vec<String> = records.map(|record| subject.record(record)).collect();
-    let mut stored = subject.stored();
-    expected.sort();
-    stored.sort();
-    assert_eq!(stored, expected);
 }
 
 /// After a kill without any commit, `open` answers with the offset behind what is there, and what comes again is not written again.

@@ -7,6 +7,7 @@ mod common;
 pub mod exactly_once;
 pub mod prepared;
 pub mod sink;
+mod sinks;
 pub mod source;
 
 pub use sink::SinkSubject;

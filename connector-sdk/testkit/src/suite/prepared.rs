@@ -9,12 +9,8 @@ use tributary_sdk::{Config, Error};
 
 use super::common::Dice;
 use super::sink::{SinkSubject, TOPIC};
-use crate::services::TestServices;
+use super::sinks::{self, each_once, start};
 use crate::sink_run::{SinkRun, next_epoch};
-
-fn start<S: SinkSubject>(config: &Config) -> SinkRun<S::Connector> {
-    SinkRun::start_in(TestServices::new(), config).unwrap_or_else(|error| panic!("the task does not start: {error}"))
-}
 
 fn at(partition: i32) -> TopicPartition {
     TopicPartition { topic: TOPIC.into(), partition }
@@ -34,8 +30,7 @@ fn claimed<S: SinkSubject>(config: &Config, token: Option<Arc<str>>) -> SinkRun<
 }
 
 fn put<S: SinkSubject>(run: &mut SinkRun<S::Connector>, subject: &S, from: usize, rows: usize) {
-    let failures = run.put(subject.batch(from, rows)).unwrap_or_else(|error| panic!("put failed: {error}"));
-    assert!(failures.is_empty(), "good records were refused: {failures:?}");
+    sinks::put::<S>(run, subject.batch(from, rows));
 }
 
 /// Prepares what was put of the only partition up to this offset.
@@ -47,14 +42,6 @@ fn prepare<S: SinkSubject>(run: &mut SinkRun<S::Connector>, offset: usize) -> Pr
     };
     assert_eq!(*up_to, offset as i64, "all that was put is prepared");
     PreparedToken { at: at.clone(), token: token.clone() }
-}
-
-fn each_once<S: SinkSubject>(subject: &mut S, records: std::ops::Range<usize>) {
-    let mut expected: Vec<String> = records.map(|record| subject.record(record)).collect();
-    let mut stored = subject.stored();
-    expected.sort();
-    stored.sort();
-    assert_eq!(stored, expected);
 }
 
 /// The connector says that it prepares transactions, and a task writes nothing of a partition that it has not been given by `recover`.

@@ -9,6 +9,7 @@ use tributary_sdk::sink::{SinkConnector, SinkTask};
 use tributary_sdk::{Batch, Column, Config, Error};
 
 use super::common::{Dice, assert_hidden, assert_sound, spoiled, with_secrets};
+use super::sinks::{self, put};
 use super::source::required_are_named;
 use crate::rows::text_batch;
 use crate::services::TestServices;
@@ -55,16 +56,11 @@ pub trait SinkSubject {
     }
 }
 
+/// A task that has the partition.
 fn start<S: SinkSubject>(config: &Config) -> SinkRun<S::Connector> {
-    let mut run = SinkRun::start_in(TestServices::new(), config)
-        .unwrap_or_else(|error| panic!("the task does not start: {error}"));
+    let mut run = sinks::start::<S>(config);
     run.open(TOPIC, 0, 0).unwrap_or_else(|error| panic!("open failed: {error}"));
     run
-}
-
-fn put<S: SinkSubject>(run: &mut SinkRun<S::Connector>, batch: Batch) {
-    let failures = run.put(batch).unwrap_or_else(|error| panic!("put failed: {error}"));
-    assert!(failures.is_empty(), "good records were refused: {failures:?}");
 }
 
 fn expected<S: SinkSubject>(subject: &S, records: usize) -> Vec<String> {

@@ -10,14 +10,13 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::BaseRecord;
 use serde_json::Value;
 use tributary_harness::checker::read_topic;
 use tributary_harness::{Context, Error, KafkaBroker, Result};
 
-use crate::settings::PRODUCER;
+use crate::produced::Produced;
 
 /// Bytes of an event.
 pub const LENGTH: usize = 99;
@@ -94,32 +93,16 @@ impl Events {
 
     /// Writes them to a topic of one partition.
     pub fn produce(self, broker: &KafkaBroker, topic: &str) -> Result<()> {
-        broker.create_topic(topic, 1, &[])?;
-        let mut config = broker.client();
-        for (key, value) in PRODUCER {
-            config.set(*key, *value);
-        }
-        let producer: BaseProducer = config.create()?;
+        let mut produced = Produced::new(broker, topic)?;
         let (mut line, mut key) = (String::new(), String::new());
         for number in 0..self.records() {
             let event = self.event(number);
             Self::line(&event, number, &mut line);
             key.clear();
             let _ = write!(key, "u{:04}", event.user);
-            let mut record = BaseRecord::to(topic).key(&key).payload(&line).timestamp(event.time).partition(0);
-            while let Err((error, back)) = producer.send(record) {
-                if error.rdkafka_error_code() != Some(rdkafka::types::RDKafkaErrorCode::QueueFull) {
-                    return Err(error.into());
-                }
-                record = back;
-                producer.poll(Duration::from_millis(10));
-            }
-            if number % 1000 == 0 {
-                producer.poll(Duration::ZERO);
-            }
+            produced.send(BaseRecord::to(topic).key(&key).payload(&line).timestamp(event.time).partition(0))?;
         }
-        producer.flush(Duration::from_secs(60))?;
-        Ok(())
+        produced.finish()
     }
 
     /// Fails unless a topic holds the first event of each id, each once, in order.

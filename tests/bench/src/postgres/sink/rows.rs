@@ -4,12 +4,11 @@
 //! no order. A record is JSON with its schema, the form that both sinks read with the same converter.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use tributary_harness::{Context, Error, KafkaBroker, Result};
+use rdkafka::producer::BaseRecord;
+use tributary_harness::{Error, KafkaBroker, Result};
 
-use crate::settings::PRODUCER;
+use crate::produced::Produced;
 
 /// The table.
 pub const TABLE: &str = "orders";
@@ -84,12 +83,7 @@ impl Rows {
 
     /// Writes all records to a topic of one partition.
     pub fn produce(self, broker: &KafkaBroker, topic: &str) -> Result<()> {
-        broker.create_topic(topic, 1, &[])?;
-        let mut config = broker.client();
-        for (key, value) in PRODUCER {
-            config.set(*key, *value);
-        }
-        let producer: BaseProducer = config.create()?;
+        let mut produced = Produced::new(broker, topic)?;
         let (mut key, mut value) = (String::new(), String::new());
         for record in 0..self.records() {
             let Row { id, customer, status, quantity, quarters, seconds } = self.row(record);
@@ -102,20 +96,9 @@ impl Rows {
                 quarters as f64 / 4.0,
                 (DAY + seconds) * 1000
             );
-            let mut sent = BaseRecord::to(topic).key(&key).payload(&value).partition(0);
-            while let Err((error, back)) = producer.send(sent) {
-                if error.rdkafka_error_code() != Some(rdkafka::types::RDKafkaErrorCode::QueueFull) {
-                    return Err(error.into());
-                }
-                sent = back;
-                producer.poll(Duration::from_millis(10));
-            }
-            if record % 1000 == 0 {
-                producer.poll(Duration::ZERO);
-            }
+            produced.send(BaseRecord::to(topic).key(&key).payload(&value).partition(0))?;
         }
-        producer.flush(Duration::from_secs(120)).context("cannot produce the records")?;
-        Ok(())
+        produced.finish()
     }
 
     /// Records as lines of COPY's text format.
